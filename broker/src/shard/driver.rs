@@ -1,0 +1,178 @@
+//! What a shard asks of the world: sockets, its log's files, time, and being woken.
+//!
+//! Three drivers implement [`Driver`]: io_uring, epoll and the simulator's. The trait is shaped so
+//! that buffers change owners instead of being borrowed across calls: what the kernel works on
+//! belongs to the driver until an [`Event`] gives it back. Calls never block and never fail: what
+//! goes wrong comes back as an event.
+
+use std::io;
+use std::time::Duration;
+
+use crate::journal::memory::SealedRange;
+
+/// A connection of this shard: a place in the driver's table and how often that place was used.
+///
+/// A driver never gives the same pair to two connections, so a late call or event for a closed
+/// connection is recognised and ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// The place in the table; reused.
+    pub index: u32,
+    /// How often the place had been used before.
+    pub generation: u32,
+}
+
+/// Number of a segment's file in the shard's folder. Files are recycled, their numbers with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileNumber(pub u32);
+
+/// What the clocks say, read at most once a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    /// Monotonic, from an arbitrary start.
+    pub monotonic_ns: u64,
+    /// Wall time since the Unix epoch.
+    pub wall_ms: u64,
+}
+
+/// A write to a segment's file that shall be durable when its completion comes
+/// (unless `durable` is false: then it only has to have reached the kernel).
+#[derive(Debug)]
+pub struct JournalWrite {
+    /// The file to write to.
+    pub file: FileNumber,
+    /// Offset in the file; a multiple of the block size, as are the range's address and length.
+    pub offset: u64,
+    /// The bytes, which nobody changes any more.
+    pub bytes: SealedRange,
+    /// Whether the completion must mean that the bytes are on disk.
+    pub durable: bool,
+}
+
+/// A read of a cold part of a segment's file; offset and length are multiples of the block size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JournalRead {
+    /// The file to read from.
+    pub file: FileNumber,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes to read.
+    pub length: u32,
+}
+
+/// What happened. Events arrive in the order in which the driver saw them.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A client connected; reading from it has begun.
+    Accepted {
+        /// The new connection.
+        connection: ConnectionId,
+    },
+    /// Bytes arrived, at least one.
+    Data {
+        /// From which connection.
+        connection: ConnectionId,
+        /// The bytes, which belong to the driver and are gone after the call.
+        bytes: &'a [u8],
+    },
+    /// A buffer given to [`Driver::send`] comes back: sent whole, or `written` bytes before an
+    /// error (a [`Event::Closed`] follows then).
+    Sent {
+        /// To which connection.
+        connection: ConnectionId,
+        /// The buffer, unchanged.
+        buffer: Vec<u8>,
+        /// How much of it the kernel took.
+        written: usize,
+    },
+    /// The connection is gone: the peer closed it, it broke, or [`Driver::close`] was called and
+    /// nothing of it is in the kernel's hands any more. Always the last event of a connection. A
+    /// send that was under way has come back as [`Event::Sent`] before.
+    Closed {
+        /// Which one.
+        connection: ConnectionId,
+        /// Why, where it was not an orderly end.
+        error: Option<io::Error>,
+    },
+    /// The journal write under way ended; for durable ones, the bytes are on disk.
+    JournalWritten(io::Result<()>),
+    /// The [`Driver::journal_sync`] under way ended.
+    JournalSynced(io::Result<()>),
+    /// A read ended: all bytes asked for, or an error (a file that is too short is an error).
+    JournalReadDone {
+        /// What was asked.
+        read: JournalRead,
+        /// What was read.
+        result: io::Result<Vec<u8>>,
+    },
+    /// A segment's file exists, has its full length written with zeros, and is durable with its
+    /// name; or could not be made (a full disk, for one).
+    SegmentPrepared {
+        /// The file asked for.
+        file: FileNumber,
+        /// Whether it is there.
+        result: io::Result<()>,
+    },
+    /// A segment's file was removed.
+    SegmentRemoved {
+        /// The file asked for.
+        file: FileNumber,
+        /// Whether it is gone.
+        result: io::Result<()>,
+    },
+    /// Somebody used the driver's waker; look at what they left (a request to stop, for one).
+    Woken,
+}
+
+/// Receives a driver's events. The driver is borrowed meanwhile: calls to it wait until
+/// [`Driver::poll`] has returned.
+pub trait EventSink {
+    /// Takes one event.
+    fn event(&mut self, event: Event<'_>);
+}
+
+/// Sockets, files, time and wake-ups of one shard. Owned by the shard's thread.
+pub trait Driver {
+    /// Reads the clocks.
+    fn clocks(&mut self) -> Clocks;
+
+    /// Carries out what was asked, waits until something happens or the time is up (`None`: for as
+    /// long as it takes), and hands over what happened, a bounded number of events at a time.
+    ///
+    /// An error is one that the driver cannot go on after; the shard ends.
+    fn poll<S: EventSink>(&mut self, timeout: Option<Duration>, sink: &mut S) -> io::Result<()>;
+
+    /// Starts sending all of `buffer`. At most one send is under way for a connection; the caller
+    /// waits for [`Event::Sent`] before the next. For a connection that is gone the buffer is
+    /// dropped.
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>);
+
+    /// Stops or resumes reading from a connection. After stopping, what had been read already may
+    /// still arrive: at most [`Driver::READ_AHEAD_BYTES_MAX`] bytes.
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool);
+
+    /// Closes a connection: with `linger`, what was given to [`Driver::send`] is still sent out first.
+    fn close(&mut self, connection: ConnectionId, linger: bool);
+
+    /// Accepts no more connections (the listening socket is closed).
+    fn stop_accepting(&mut self);
+
+    /// Starts a journal write. At most one is under way.
+    fn journal_write(&mut self, write: JournalWrite);
+
+    /// Starts making durable what was written to `file` without `durable`. At most one is under way.
+    fn journal_sync(&mut self, file: FileNumber);
+
+    /// Starts a read; several may be under way.
+    fn journal_read(&mut self, read: JournalRead);
+
+    /// Starts making a segment's file of `length` bytes of zeros. One that is there already and has
+    /// this length is left as it is.
+    fn prepare_segment(&mut self, file: FileNumber, length: u64);
+
+    /// Starts removing a segment's file.
+    fn remove_segment(&mut self, file: FileNumber);
+
+    /// The most that may still arrive on a connection after reading from it was stopped.
+    const READ_AHEAD_BYTES_MAX: usize;
+}
