@@ -127,13 +127,17 @@ pub enum Event<'a> {
 /// Receives a driver's events. The driver is borrowed meanwhile: calls to it wait until
 /// [`Driver::poll`] has returned.
 pub trait EventSink {
+    /// Called once by each [`Driver::poll`], after its wait and before its first event: the time at
+    /// which all of this turn's events are taken to have happened.
+    fn turn_begins(&mut self, clocks: Clocks);
+
     /// Takes one event.
     fn event(&mut self, event: Event<'_>);
 }
 
 /// Sockets, files, time and wake-ups of one shard. Owned by the shard's thread.
 pub trait Driver {
-    /// Reads the clocks.
+    /// Reads the clocks; needed outside turns only, as each turn begins with them.
     fn clocks(&mut self) -> Clocks;
 
     /// Carries out what was asked, waits until something happens or the time is up (`None`: for as
