@@ -1,0 +1,499 @@
+//! The driver for kernels, containers and seccomp profiles where io_uring is refused.
+//!
+//! Sockets are watched for edges: each is registered once, and a connection that filled the shared
+//! read buffer stands in a list of its own until a short read shows that the kernel has no more. So a
+//! busy turn costs one `epoll_wait`, one `recv` for each connection that has something and one `send`
+//! for each that is answered. Sends are tried at once; what the kernel does not take waits for room.
+//! Files are left to the helper threads of [`super::disk_worker`].
+
+mod poller;
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::poller::{Poller, Ready, ReadyList};
+use super::disk_worker::DiskWorker;
+use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
+use super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue, earlier};
+use super::real_clock::RealClock;
+use super::table::ConnectionTable;
+use super::waker::Waker;
+
+/// What one read takes at most; a connection that has more is read again next turn, after the others.
+const READ_BUFFER_BYTES: usize = 256 << 10;
+
+/// A turn stops reading after this much; the connections not reached come first next turn.
+const READ_BYTES_PER_TURN_MAX: usize = 4 << 20;
+
+/// Most descriptors that one wait reports; the kernel keeps the rest, in order, for the next.
+const READY_PER_TURN_MAX: usize = 1024;
+
+/// Most connections accepted in a turn; the others wait in the backlog.
+const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// How long accepting rests after the kernel refused for lack of descriptors or memory. The end of
+/// one of our own connections ends the rest.
+const ACCEPT_REST_NS: u64 = 100_000_000;
+
+const LISTENER_TOKEN: u64 = u64::MAX;
+const BELL_TOKEN: u64 = u64::MAX - 1;
+
+/// Sockets by epoll, files by helper threads. Owned by its shard's thread.
+pub struct EpollDriver {
+    poller: Poller,
+    ready: ReadyList,
+    clock: RealClock,
+    /// Monotonic time at the beginning of this turn.
+    now_ns: u64,
+    listener: Option<TcpListener>,
+    accepting: Accepting,
+    connections: ConnectionTable<Connection>,
+    /// Connections to read from: the kernel may have more of them. Each stands in here once.
+    readable: VecDeque<ConnectionId>,
+    lingering: LingerQueue,
+    buffer: Box<[u8]>,
+    /// What happened and was not handed over yet: at most what the last turn's calls brought about.
+    pending: VecDeque<Event<'static>>,
+    waker: Waker,
+    disk: DiskWorker,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    /// Nobody is in the backlog, as far as is known.
+    Waiting,
+    /// Somebody may be.
+    Ready,
+    /// The kernel lacks something; tried again at this time.
+    Resting { until_ns: u64 },
+}
+
+struct Connection {
+    socket: TcpStream,
+    sending: Option<Sending>,
+    /// The shard wants what arrives.
+    reading: bool,
+    /// The kernel may have something to read.
+    has_input: bool,
+    /// It stands in the list of connections to read from.
+    listed: bool,
+    /// The peer has finished sending: what is left to read ends with an end of file.
+    peer_finished: bool,
+    stage: Stage,
+}
+
+struct Sending {
+    buffer: Vec<u8>,
+    written: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The peer has finished; the connection ends with the send that is under way.
+    Flushing,
+    /// Closed by the shard; the connection lingers after the send that is under way.
+    FlushingToLinger,
+    /// All is sent; what still arrives is thrown away until the peer closes.
+    Lingering {
+        discarded_bytes: usize,
+    },
+}
+
+impl EpollDriver {
+    /// Makes a driver that accepts from `listener` and keeps segment files in `folder` (`None`: there
+    /// is no journal, and what is asked of it fails).
+    pub fn new(listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        listener.set_nonblocking(true)?;
+        poller.watch_input(&listener, LISTENER_TOKEN)?;
+        let waker = Waker::new()?;
+        poller.watch_input(&**waker.bell(), BELL_TOKEN)?;
+        let disk = DiskWorker::new(folder, waker.bell().clone())?;
+        Ok(Self {
+            poller,
+            ready: ReadyList::with_capacity(READY_PER_TURN_MAX),
+            clock: RealClock::new(),
+            now_ns: 0,
+            listener: Some(listener),
+            accepting: Accepting::Ready,
+            connections: ConnectionTable::new(),
+            readable: VecDeque::new(),
+            lingering: LingerQueue::new(),
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            pending: VecDeque::new(),
+            waker,
+            disk,
+        })
+    }
+
+    /// Something that ends this driver's wait from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Whether durable journal writes go around the page cache.
+    pub fn writes_directly(&self) -> bool {
+        self.disk.writes_directly()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let busy =
+            !self.pending.is_empty() || !self.readable.is_empty() || self.accepting == Accepting::Ready;
+        let timeout = if busy {
+            Some(Duration::ZERO)
+        } else {
+            let rest = match self.accepting {
+                Accepting::Resting { until_ns } => Some(until_ns),
+                _ => None,
+            };
+            let deadline_ns = [rest, self.lingering.next_deadline_ns()].into_iter().flatten().min();
+            let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
+            earlier(timeout, deadline_ns, now_ns)
+        };
+        self.poller.wait(&mut self.ready, timeout)
+    }
+
+    fn deliver<S: EventSink>(&mut self, sink: &mut S) {
+        while let Some(event) = self.pending.pop_front() {
+            sink.event(event);
+        }
+    }
+
+    fn notice(&mut self, ready: Ready) {
+        match ready.token {
+            LISTENER_TOKEN => {
+                if self.accepting == Accepting::Waiting {
+                    self.accepting = Accepting::Ready;
+                }
+            }
+            BELL_TOKEN => {
+                self.waker.bell().answer();
+                if self.waker.take() {
+                    self.pending.push_back(Event::Woken);
+                }
+                self.disk.take_completions(&mut self.pending);
+            }
+            token => self.notice_connection(connection_of(token), ready),
+        }
+    }
+
+    fn notice_connection(&mut self, id: ConnectionId, ready: Ready) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.has_input |= ready.readable;
+        connection.peer_finished |= ready.finished;
+        if ready.writable && connection.sending.is_some() {
+            self.continue_sending(id);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.reading {
+            self.list_if_readable(id);
+        } else if ready.hung_up {
+            // Nobody is there any more to be answered, so what is still unread does not matter.
+            let error = connection.socket.take_error().ok().flatten();
+            self.finish(id, error);
+        }
+    }
+
+    fn list_if_readable(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.reading && connection.has_input && !connection.listed {
+            connection.listed = true;
+            self.readable.push_back(id);
+        }
+    }
+
+    fn accept(&mut self) {
+        if let Accepting::Resting { until_ns } = self.accepting
+            && self.now_ns >= until_ns
+        {
+            self.accepting = Accepting::Ready;
+        }
+        if self.accepting != Accepting::Ready {
+            return;
+        }
+        let Some(listener) = &self.listener else {
+            self.accepting = Accepting::Waiting;
+            return;
+        };
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            match listener.accept() {
+                Ok((socket, _)) => match Connection::admit(socket, &self.poller, &mut self.connections) {
+                    Some(connection) => self.pending.push_back(Event::Accepted { connection }),
+                    None => {
+                        self.accepting = rest_from(self.now_ns);
+                        return;
+                    }
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.accepting = Accepting::Waiting;
+                    return;
+                }
+                Err(error) if lacks_resources(&error) => {
+                    self.accepting = rest_from(self.now_ns);
+                    return;
+                }
+                // The client in the backlog was gone before it was accepted; the next may be well.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn read_all<S: EventSink>(&mut self, sink: &mut S) {
+        let mut bytes_left = READ_BYTES_PER_TURN_MAX;
+        for _ in 0..self.readable.len() {
+            if bytes_left == 0 {
+                return;
+            }
+            let Some(id) = self.readable.pop_front() else { return };
+            bytes_left = bytes_left.saturating_sub(self.read_one(id, sink));
+            if !self.pending.is_empty() {
+                self.deliver(sink);
+            }
+        }
+    }
+
+    /// Reads once from a connection and returns how much there was.
+    fn read_one<S: EventSink>(&mut self, id: ConnectionId, sink: &mut S) -> usize {
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
+        connection.listed = false;
+        if !connection.reading || !connection.has_input {
+            return 0;
+        }
+        match connection.socket.read(&mut self.buffer) {
+            Ok(0) => {
+                self.end_of_input(id);
+                0
+            }
+            Ok(length) => {
+                // A short read of a stream means that the kernel has no more, but for the end itself.
+                connection.has_input = length == self.buffer.len() || connection.peer_finished;
+                match &mut connection.stage {
+                    Stage::Open => sink.event(Event::Data { connection: id, bytes: &self.buffer[..length] }),
+                    Stage::Lingering { discarded_bytes } => {
+                        *discarded_bytes += length;
+                        if *discarded_bytes > LINGER_DISCARD_BYTES_MAX {
+                            self.finish(id, None);
+                        }
+                    }
+                    Stage::Flushing | Stage::FlushingToLinger => {}
+                }
+                self.list_if_readable(id);
+                length
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.has_input = false;
+                0
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.list_if_readable(id);
+                0
+            }
+            Err(error) => {
+                self.finish(id, Some(error));
+                0
+            }
+        }
+    }
+
+    /// The peer has finished. It may still read, so a send that is under way is completed.
+    fn end_of_input(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.has_input = false;
+        if connection.sending.is_some() {
+            connection.stage = Stage::Flushing;
+        } else {
+            self.finish(id, None);
+        }
+    }
+
+    fn continue_sending(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(sending) = &mut connection.sending else { return };
+        loop {
+            match connection.socket.write(&sending.buffer[sending.written..]) {
+                Ok(length) => {
+                    sending.written += length;
+                    if sending.written < sending.buffer.len() {
+                        // The kernel took a part: there is no more room, and it will say when there is.
+                        continue;
+                    }
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.finish(id, Some(error)),
+            }
+        }
+        self.sent(id);
+    }
+
+    /// A send is complete.
+    fn sent(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some(Sending { buffer, written }) = connection.sending.take() {
+            self.pending.push_back(Event::Sent { connection: id, buffer, written });
+        }
+        match connection.stage {
+            Stage::Open | Stage::Lingering { .. } => {}
+            Stage::Flushing => self.finish(id, None),
+            Stage::FlushingToLinger => self.linger(id),
+        }
+    }
+
+    /// All is sent: tell the peer so, and wait for it to close.
+    fn linger(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.socket.shutdown(Shutdown::Write).is_err() {
+            return self.finish(id, None);
+        }
+        connection.stage = Stage::Lingering { discarded_bytes: 0 };
+        connection.reading = true;
+        self.lingering.push(id, self.now_ns);
+        self.list_if_readable(id);
+    }
+
+    /// The connection is gone: its socket is closed, its buffer and its end are handed over.
+    fn finish(&mut self, id: ConnectionId, error: Option<io::Error>) {
+        let Some(connection) = self.connections.remove(id) else { return };
+        if let Some(Sending { buffer, written }) = connection.sending {
+            self.pending.push_back(Event::Sent { connection: id, buffer, written });
+        }
+        self.pending.push_back(Event::Closed { connection: id, error });
+        if matches!(self.accepting, Accepting::Resting { .. }) {
+            self.accepting = Accepting::Ready;
+        }
+    }
+}
+
+impl Connection {
+    /// Takes a new socket into the table and the poller's watch; `None` where one of them is full.
+    fn admit(
+        socket: TcpStream,
+        poller: &Poller,
+        connections: &mut ConnectionTable<Connection>,
+    ) -> Option<ConnectionId> {
+        // A socket that refuses these is a broken one; reading from it will say so.
+        let _ = socket.set_nodelay(true);
+        socket.set_nonblocking(true).ok()?;
+        let connection = Connection {
+            socket,
+            sending: None,
+            reading: true,
+            has_input: false,
+            listed: false,
+            peer_finished: false,
+            stage: Stage::Open,
+        };
+        let id = connections.insert(connection).ok()?;
+        let connection = connections.get_mut(id)?;
+        if poller.watch_socket(&connection.socket, token_of(id)).is_err() {
+            connections.remove(id);
+            return None;
+        }
+        Some(id)
+    }
+}
+
+impl Driver for EpollDriver {
+    fn clocks(&mut self) -> Clocks {
+        self.clock.read()
+    }
+
+    fn poll<S: EventSink>(&mut self, timeout: Option<Duration>, sink: &mut S) -> io::Result<()> {
+        self.wait(timeout)?;
+        let clocks = self.clock.read();
+        self.now_ns = clocks.monotonic_ns;
+        sink.turn_begins(clocks);
+        self.deliver(sink);
+        for index in 0..self.ready.len() {
+            self.notice(self.ready.get(index));
+        }
+        while let Some(id) = self.lingering.pop_due(self.now_ns) {
+            self.finish(id, None);
+        }
+        self.accept();
+        self.deliver(sink);
+        self.read_all(sink);
+        Ok(())
+    }
+
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        assert!(entry.sending.is_none(), "one send at a time for a connection");
+        if entry.stage != Stage::Open {
+            return;
+        }
+        entry.sending = Some(Sending { buffer, written: 0 });
+        self.continue_sending(connection);
+    }
+
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        if entry.stage == Stage::Open {
+            entry.reading = reading;
+            self.list_if_readable(connection);
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId, linger: bool) {
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        if !linger {
+            return self.finish(connection, None);
+        }
+        match (entry.stage, &entry.sending) {
+            (Stage::Open, Some(_)) => entry.stage = Stage::FlushingToLinger,
+            (Stage::Open, None) => self.linger(connection),
+            _ => {}
+        }
+    }
+
+    fn stop_accepting(&mut self) {
+        self.listener = None;
+        self.accepting = Accepting::Waiting;
+    }
+
+    fn journal_write(&mut self, write: JournalWrite) {
+        self.disk.write(write);
+    }
+
+    fn journal_sync(&mut self, file: FileNumber) {
+        self.disk.sync(file);
+    }
+
+    fn journal_read(&mut self, read: JournalRead) {
+        self.disk.read(read);
+    }
+
+    fn prepare_segment(&mut self, file: FileNumber, length: u64) {
+        self.disk.prepare(file, length);
+    }
+
+    fn remove_segment(&mut self, file: FileNumber) {
+        self.disk.remove(file);
+    }
+
+    /// Nothing is read ahead: what is not wanted stays in the kernel.
+    const READ_AHEAD_BYTES_MAX: usize = 0;
+}
+
+fn token_of(id: ConnectionId) -> u64 {
+    u64::from(id.generation) << 32 | u64::from(id.index)
+}
+
+/// The index of a connection fits 24 bits, so no connection has the token of the listener or the bell.
+fn connection_of(token: u64) -> ConnectionId {
+    ConnectionId { index: token as u32, generation: (token >> 32) as u32 }
+}
+
+fn rest_from(now_ns: u64) -> Accepting {
+    Accepting::Resting { until_ns: now_ns.saturating_add(ACCEPT_REST_NS) }
+}
+
+/// Whether accepting failed for want of something, and would fail again at once.
+pub(super) fn lacks_resources(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
