@@ -1,0 +1,173 @@
+//! Writers of the hot replies: they put a frame together entry by entry, straight into the buffer
+//! that goes to the socket, and fill in count, length and CRC at the end.
+
+use std::fmt;
+
+use crate::codes::{FLAG_REPLY, Operation};
+use crate::error::ErrorCode;
+use crate::frame::{HEADER_BYTES, begin_frame, finish_frame, write_text};
+use crate::layout::{Layout, length_u16, length_u32, write_entry};
+use crate::messages::{PeekedFixed, RECEIVED_FIXED_BYTES, ReceivedFixed, received_front, write_peeked};
+use crate::outcomes::{Outcome, SendOutcome};
+
+/// A reply whose fixed part is only the count of one list.
+struct ListWriter<'b> {
+    out: &'b mut Vec<u8>,
+    start: usize,
+    count: usize,
+}
+
+impl<'b> ListWriter<'b> {
+    #[inline(always)]
+    fn begin(out: &'b mut Vec<u8>, operation: Operation, correlation: u32) -> Self {
+        let start = begin_frame(out, operation.number(), FLAG_REPLY, correlation);
+        // The fixed part's length and room for the count.
+        out.extend_from_slice(&[2, 0, 0, 0]);
+        Self { out, start, count: 0 }
+    }
+
+    #[inline(always)]
+    fn finish(self) {
+        let place = self.start + HEADER_BYTES + 2;
+        self.out[place..place + 2].copy_from_slice(&length_u16(self.count).to_le_bytes());
+        finish_frame(self.out, self.start);
+    }
+}
+
+/// Writes the reply to a receive.
+pub struct ReceiveReplyWriter<'b>(ListWriter<'b>);
+
+impl<'b> ReceiveReplyWriter<'b> {
+    /// Begins the reply at the end of `out`.
+    #[inline]
+    pub fn begin(out: &'b mut Vec<u8>, correlation: u32) -> Self {
+        Self(ListWriter::begin(out, Operation::Receive, correlation))
+    }
+
+    /// Adds a message. The first `body_length` bytes of `content` are its body.
+    #[inline]
+    pub fn push(&mut self, fixed: &ReceivedFixed, handle: &[u8], content: &[u8], body_length: usize) -> &mut Self {
+        debug_assert!(body_length <= content.len());
+        let out = &mut *self.0.out;
+        let entry_bytes = Self::entry_bytes(handle.len(), content.len());
+        out.reserve(entry_bytes);
+        out.extend_from_slice(&length_u32(entry_bytes - 4).to_le_bytes());
+        out.extend_from_slice(&received_front(fixed, handle.len(), body_length));
+        out.extend_from_slice(handle);
+        out.extend_from_slice(content);
+        self.0.count += 1;
+        self
+    }
+
+    /// Bytes that a message adds to the reply.
+    pub const fn entry_bytes(handle_length: usize, content_length: usize) -> usize {
+        4 + 2 + RECEIVED_FIXED_BYTES + handle_length + content_length
+    }
+
+    /// Ends the reply.
+    #[inline]
+    pub fn finish(self) {
+        self.0.finish();
+    }
+}
+
+/// Writes the reply to a send.
+pub struct SendReplyWriter<'b>(ListWriter<'b>);
+
+impl<'b> SendReplyWriter<'b> {
+    /// Begins the reply at the end of `out`.
+    #[inline]
+    pub fn begin(out: &'b mut Vec<u8>, correlation: u32) -> Self {
+        Self(ListWriter::begin(out, Operation::Send, correlation))
+    }
+
+    /// The next entry was accepted.
+    #[inline]
+    pub fn accepted(&mut self, id: [u8; 16], sequence_number: u64) -> &mut Self {
+        let outcome = SendOutcome { number: 0, id, sequence_number, text: None };
+        write_entry(self.0.out, |out| outcome.write(out));
+        self.0.count += 1;
+        self
+    }
+
+    /// The next entry was refused.
+    pub fn refused(&mut self, code: ErrorCode, text: impl fmt::Display) -> &mut Self {
+        let outcome = SendOutcome { number: code.number(), ..SendOutcome::default() };
+        write_entry(self.0.out, |out| {
+            outcome.write(out);
+            write_text(out, text);
+        });
+        self.0.count += 1;
+        self
+    }
+
+    /// Ends the reply.
+    #[inline]
+    pub fn finish(self) {
+        self.0.finish();
+    }
+}
+
+/// Writes the reply to a delete or a visibility change.
+pub struct OutcomeReplyWriter<'b>(ListWriter<'b>);
+
+impl<'b> OutcomeReplyWriter<'b> {
+    /// Begins the reply to `operation` (delete or change visibility) at the end of `out`.
+    #[inline]
+    pub fn begin(out: &'b mut Vec<u8>, operation: Operation, correlation: u32) -> Self {
+        debug_assert!(matches!(operation, Operation::Delete | Operation::ChangeVisibility));
+        Self(ListWriter::begin(out, operation, correlation))
+    }
+
+    /// The next entry succeeded.
+    #[inline]
+    pub fn succeeded(&mut self) -> &mut Self {
+        // Entry's length, fixed part's length, and the number 0 of success.
+        self.0.out.extend_from_slice(&[4, 0, 0, 0, 2, 0, 0, 0]);
+        self.0.count += 1;
+        self
+    }
+
+    /// The next entry was refused.
+    pub fn refused(&mut self, code: ErrorCode, text: impl fmt::Display) -> &mut Self {
+        let outcome = Outcome { number: code.number(), text: None };
+        write_entry(self.0.out, |out| {
+            outcome.write(out);
+            write_text(out, text);
+        });
+        self.0.count += 1;
+        self
+    }
+
+    /// Ends the reply.
+    #[inline]
+    pub fn finish(self) {
+        self.0.finish();
+    }
+}
+
+/// Writes the reply to a peek.
+pub struct PeekReplyWriter<'b>(ListWriter<'b>);
+
+impl<'b> PeekReplyWriter<'b> {
+    /// Begins the reply at the end of `out`.
+    pub fn begin(out: &'b mut Vec<u8>, correlation: u32) -> Self {
+        Self(ListWriter::begin(out, Operation::Peek, correlation))
+    }
+
+    /// Adds a message. The first `body_length` bytes of `content` are its body.
+    pub fn push(&mut self, fixed: &PeekedFixed, content: &[u8], body_length: usize) -> &mut Self {
+        debug_assert!(body_length <= content.len());
+        write_entry(self.0.out, |out| write_peeked(out, fixed, content, body_length));
+        self.0.count += 1;
+        self
+    }
+
+    /// Ends the reply; `next` says where a further peek goes on, if there is more.
+    pub fn finish(self, next: Option<&[u8]>) {
+        if let Some(next) = next {
+            crate::layout::write_field(self.0.out, 1, next);
+        }
+        self.0.finish();
+    }
+}
