@@ -3,7 +3,9 @@
 
 use crate::codes::content_tag;
 use crate::error::{DecodeError, Problem};
-use crate::layout::{Entries, Fields, Layout, Reader, as_text, check_fields, layout, length_u32, write_field, write_fixed};
+use crate::layout::{
+    Entries, Fields, Layout, Reader, as_text, check_fields, layout, length_u32, write_field, write_fixed,
+};
 
 const NAME: &str = "message content";
 

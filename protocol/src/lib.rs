@@ -22,15 +22,15 @@ pub use codes::*;
 pub use content::{ContentFields, UserAttribute, UserAttributes, write_content};
 pub use error::{DecodeError, ERROR_TEXT_BYTES_MAX, ErrorCode, Problem};
 pub use frame::{
-    ErrorFrame, FRAME_BYTES_MAX_BEFORE_HELLO, FRAME_BYTES_MAX_LEAST, Frame, FrameError, HEADER_BYTES, PREFIX_BYTES,
-    begin_frame, finish_frame, frame_bytes, split_frame,
+    ErrorFrame, FRAME_BYTES_MAX_BEFORE_HELLO, FRAME_BYTES_MAX_LEAST, Frame, FrameError, HEADER_BYTES,
+    PREFIX_BYTES, begin_frame, finish_frame, frame_bytes, split_frame,
 };
 pub use hello::{Authenticate, AuthenticateReply, Goodbye, Hello, HelloReply, Ping, ShardInfo};
 pub use layout::{Entries, EntriesIter, FIELD_HEADER_BYTES, Fields, NoFlags, write_field};
 pub use messages::{
-    ChangeVisibilityEntry, ChangeVisibilityRequest, DeleteRequest, Handles, PeekReply, PeekRequest, PeekedFixed,
-    PeekedMessage, Producer, ReceiveReply, ReceiveRequest, ReceivedFixed, ReceivedMessage, SendEntries, SendEntry,
-    SendRequest,
+    ChangeVisibilityEntry, ChangeVisibilityRequest, DeleteRequest, Handles, PeekReply, PeekRequest,
+    PeekedFixed, PeekedMessage, Producer, ReceiveReply, ReceiveRequest, ReceivedFixed, ReceivedMessage,
+    SendEntries, SendEntry, SendRequest,
 };
 pub use operations::{Request, Response};
 pub use outcomes::{Done, Outcome, OutcomeReply, SendOutcome, SendReply};

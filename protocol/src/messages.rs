@@ -5,7 +5,9 @@ use crate::content::{
     UserAttribute, content_accessors, content_attributes, content_fields, content_text, split_content,
 };
 use crate::error::{DecodeError, ErrorCode, Problem};
-use crate::layout::{Entries, Fields, Layout, NoFlags, Reader, check_fields, layout, length_u16, length_u32, write_fixed};
+use crate::layout::{
+    Entries, Fields, Layout, NoFlags, Reader, check_fields, layout, length_u16, length_u32, write_fixed,
+};
 
 layout! {
     /// Stores 1 to 10 messages; each has a result of its own.

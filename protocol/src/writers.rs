@@ -46,7 +46,13 @@ impl<'b> ReceiveReplyWriter<'b> {
 
     /// Adds a message. The first `body_length` bytes of `content` are its body.
     #[inline]
-    pub fn push(&mut self, fixed: &ReceivedFixed, handle: &[u8], content: &[u8], body_length: usize) -> &mut Self {
+    pub fn push(
+        &mut self,
+        fixed: &ReceivedFixed,
+        handle: &[u8],
+        content: &[u8],
+        body_length: usize,
+    ) -> &mut Self {
         debug_assert!(body_length <= content.len());
         let out = &mut *self.0.out;
         let entry_bytes = Self::entry_bytes(handle.len(), content.len());
