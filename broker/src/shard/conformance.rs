@@ -731,6 +731,16 @@ mod real {
             self.waker()
         }
     }
+
+    impl Make for crate::shard::uring::UringDriver {
+        fn make(listener: TcpListener, folder: PathBuf) -> Self {
+            Self::new(listener, Some(folder)).unwrap()
+        }
+
+        fn its_waker(&self) -> Waker {
+            self.waker()
+        }
+    }
 }
 
 macro_rules! all_conformance_tests {
@@ -766,3 +776,4 @@ macro_rules! all_conformance_tests {
 }
 
 all_conformance_tests!(epoll, real::RealWorld<crate::shard::epoll::EpollDriver>);
+all_conformance_tests!(uring, real::RealWorld<crate::shard::uring::UringDriver>);

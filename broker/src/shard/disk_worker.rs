@@ -3,7 +3,7 @@
 //! The writer does journal writes and syncs, of which one each is under way at a time. The keeper does
 //! what is slow and can wait: making segments, reading cold parts, removing files. So a commit never
 //! stands behind 64 MiB of zeros. Both put completions into one queue and ring the driver's bell. Under
-//! io_uring only the keeper is needed.
+//! io_uring, which writes and reads by itself, there is only the keeper.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,8 +28,8 @@ pub(crate) struct DiskWorker {
 }
 
 struct Threads {
-    writes_directly: bool,
-    writer: Helper,
+    folder: SegmentFolder,
+    writer: Option<Helper>,
     keeper: Helper,
     stop: Arc<AtomicBool>,
 }
@@ -52,8 +52,17 @@ enum Task {
 }
 
 impl DiskWorker {
-    /// Starts the threads for a folder; without one, everything that is asked for fails.
+    /// Starts both threads for a folder; without one, everything that is asked for fails.
     pub(crate) fn new(folder: Option<PathBuf>, bell: Arc<Bell>) -> io::Result<Self> {
+        Self::start(folder, bell, true)
+    }
+
+    /// Starts only the keeper; writes and syncs fail.
+    pub(crate) fn keeper_only(folder: Option<PathBuf>, bell: Arc<Bell>) -> io::Result<Self> {
+        Self::start(folder, bell, false)
+    }
+
+    fn start(folder: Option<PathBuf>, bell: Arc<Bell>, with_writer: bool) -> io::Result<Self> {
         let (report, completions) = channel();
         let threads = match folder {
             None => None,
@@ -64,31 +73,29 @@ impl DiskWorker {
                     let reporter = Reporter { report: report.clone(), bell: bell.clone() };
                     Helper::start(name, OpenFiles::new(folder.clone()), reporter, stop.clone())
                 };
-                Some(Threads {
-                    writes_directly: folder.writes_directly(),
-                    writer: start("journal-writer")?,
-                    keeper: start("journal-keeper")?,
-                    stop,
-                })
+                let writer = if with_writer { Some(start("journal-writer")?) } else { None };
+                let keeper = start("journal-keeper")?;
+                Some(Threads { folder, writer, keeper, stop })
             }
         };
         Ok(Self { threads, completions, report, bell })
     }
 
-    pub(crate) fn writes_directly(&self) -> bool {
-        self.threads.as_ref().is_some_and(|threads| threads.writes_directly)
+    /// The folder, where there is one.
+    pub(crate) fn folder(&self) -> Option<&SegmentFolder> {
+        self.threads.as_ref().map(|threads| &threads.folder)
     }
 
     pub(crate) fn write(&self, write: JournalWrite) {
-        match &self.threads {
-            Some(threads) => threads.writer.ask(Task::Write(write)),
+        match self.writer() {
+            Some(writer) => writer.ask(Task::Write(write)),
             None => self.refuse(Event::JournalWritten(Err(no_folder()))),
         }
     }
 
     pub(crate) fn sync(&self, file: FileNumber) {
-        match &self.threads {
-            Some(threads) => threads.writer.ask(Task::Sync(file)),
+        match self.writer() {
+            Some(writer) => writer.ask(Task::Sync(file)),
             None => self.refuse(Event::JournalSynced(Err(no_folder()))),
         }
     }
@@ -110,7 +117,9 @@ impl DiskWorker {
     pub(crate) fn remove(&self, file: FileNumber) {
         match &self.threads {
             Some(threads) => {
-                threads.writer.ask(Task::Forget(file));
+                if let Some(writer) = &threads.writer {
+                    writer.ask(Task::Forget(file));
+                }
                 threads.keeper.ask(Task::Remove(file));
             }
             None => self.refuse(Event::SegmentRemoved { file, result: Err(no_folder()) }),
@@ -122,6 +131,10 @@ impl DiskWorker {
         events.extend(self.completions.try_iter());
     }
 
+    fn writer(&self) -> Option<&Helper> {
+        self.threads.as_ref()?.writer.as_ref()
+    }
+
     fn refuse(&self, event: Event<'static>) {
         Reporter { report: self.report.clone(), bell: self.bell.clone() }.complete(event);
     }
@@ -131,13 +144,16 @@ impl Drop for DiskWorker {
     fn drop(&mut self) {
         if let Some(threads) = &mut self.threads {
             threads.stop.store(true, Ordering::Relaxed);
-            threads.writer.end();
+            if let Some(writer) = &mut threads.writer {
+                writer.end();
+            }
             threads.keeper.end();
         }
     }
 }
 
-fn no_folder() -> io::Error {
+/// The error of everything that is asked of a journal without files.
+pub(crate) fn no_folder() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "this shard has no journal files")
 }
 

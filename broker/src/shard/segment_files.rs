@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::driver::FileNumber;
@@ -28,7 +29,7 @@ const OPEN_FILES_MAX: usize = 16;
 
 const PROBE_NAME: &str = "direct-write-probe.tmp";
 
-/// A folder of segment files. Every thread that works on it has one of its own.
+/// A folder of segment files. Every thread that works on it has a clone of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentFolder {
     path: PathBuf,
@@ -50,7 +51,7 @@ pub(crate) enum Purpose {
 pub(crate) struct OpenFiles {
     folder: SegmentFolder,
     /// The one used last is at the end.
-    files: Vec<(FileNumber, Purpose, File)>,
+    files: Vec<(FileNumber, Purpose, Arc<File>)>,
 }
 
 /// The name of a segment's file.
@@ -222,8 +223,8 @@ impl OpenFiles {
         &self.folder
     }
 
-    /// The file, opened if it is not yet.
-    pub(crate) fn get(&mut self, file: FileNumber, purpose: Purpose) -> io::Result<&File> {
+    /// The file, opened if it is not yet. Whoever works on it for longer keeps a clone.
+    pub(crate) fn get(&mut self, file: FileNumber, purpose: Purpose) -> io::Result<&Arc<File>> {
         let found = self.files.iter().position(|entry| entry.0 == file && entry.1 == purpose);
         match found {
             Some(index) if index + 1 == self.files.len() => {}
@@ -236,7 +237,7 @@ impl OpenFiles {
                 if self.files.len() >= OPEN_FILES_MAX {
                     self.files.remove(0);
                 }
-                self.files.push((file, purpose, opened));
+                self.files.push((file, purpose, Arc::new(opened)));
             }
         }
         Ok(&self.files.last().expect("it was found, or was just added").2)

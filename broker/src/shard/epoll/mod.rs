@@ -15,10 +15,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::poller::{Poller, Ready, ReadyList};
+use super::accepting::{Accepting, lacks_resources};
 use super::disk_worker::DiskWorker;
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
 use super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue, earlier};
 use super::real_clock::RealClock;
+use super::segment_files::SegmentFolder;
 use super::table::ConnectionTable;
 use super::waker::Waker;
 
@@ -33,10 +35,6 @@ const READY_PER_TURN_MAX: usize = 1024;
 
 /// Most connections accepted in a turn; the others wait in the backlog.
 const ACCEPTS_PER_TURN_MAX: usize = 64;
-
-/// How long accepting rests after the kernel refused for lack of descriptors or memory. The end of
-/// one of our own connections ends the rest.
-const ACCEPT_REST_NS: u64 = 100_000_000;
 
 const LISTENER_TOKEN: u64 = u64::MAX;
 const BELL_TOKEN: u64 = u64::MAX - 1;
@@ -59,16 +57,6 @@ pub struct EpollDriver {
     pending: VecDeque<Event<'static>>,
     waker: Waker,
     disk: DiskWorker,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Accepting {
-    /// Nobody is in the backlog, as far as is known.
-    Waiting,
-    /// Somebody may be.
-    Ready,
-    /// The kernel lacks something; tried again at this time.
-    Resting { until_ns: u64 },
 }
 
 struct Connection {
@@ -137,7 +125,7 @@ impl EpollDriver {
 
     /// Whether durable journal writes go around the page cache.
     pub fn writes_directly(&self) -> bool {
-        self.disk.writes_directly()
+        self.disk.folder().is_some_and(SegmentFolder::writes_directly)
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -146,11 +134,8 @@ impl EpollDriver {
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
-            let rest = match self.accepting {
-                Accepting::Resting { until_ns } => Some(until_ns),
-                _ => None,
-            };
-            let deadline_ns = [rest, self.lingering.next_deadline_ns()].into_iter().flatten().min();
+            let deadlines = [self.accepting.rests_until_ns(), self.lingering.next_deadline_ns()];
+            let deadline_ns = deadlines.into_iter().flatten().min();
             let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
             earlier(timeout, deadline_ns, now_ns)
         };
@@ -207,11 +192,7 @@ impl EpollDriver {
     }
 
     fn accept(&mut self) {
-        if let Accepting::Resting { until_ns } = self.accepting
-            && self.now_ns >= until_ns
-        {
-            self.accepting = Accepting::Ready;
-        }
+        self.accepting.wake_if_due(self.now_ns);
         if self.accepting != Accepting::Ready {
             return;
         }
@@ -224,7 +205,7 @@ impl EpollDriver {
                 Ok((socket, _)) => match Connection::admit(socket, &self.poller, &mut self.connections) {
                     Some(connection) => self.pending.push_back(Event::Accepted { connection }),
                     None => {
-                        self.accepting = rest_from(self.now_ns);
+                        self.accepting = Accepting::rest_from(self.now_ns);
                         return;
                     }
                 },
@@ -233,7 +214,7 @@ impl EpollDriver {
                     return;
                 }
                 Err(error) if lacks_resources(&error) => {
-                    self.accepting = rest_from(self.now_ns);
+                    self.accepting = Accepting::rest_from(self.now_ns);
                     return;
                 }
                 // The client in the backlog was gone before it was accepted; the next may be well.
@@ -363,9 +344,7 @@ impl EpollDriver {
             self.pending.push_back(Event::Sent { connection: id, buffer, written });
         }
         self.pending.push_back(Event::Closed { connection: id, error });
-        if matches!(self.accepting, Accepting::Resting { .. }) {
-            self.accepting = Accepting::Ready;
-        }
+        self.accepting.end_rest();
     }
 }
 
@@ -487,13 +466,4 @@ fn token_of(id: ConnectionId) -> u64 {
 /// The index of a connection fits 24 bits, so no connection has the token of the listener or the bell.
 fn connection_of(token: u64) -> ConnectionId {
     ConnectionId { index: token as u32, generation: (token >> 32) as u32 }
-}
-
-fn rest_from(now_ns: u64) -> Accepting {
-    Accepting::Resting { until_ns: now_ns.saturating_add(ACCEPT_REST_NS) }
-}
-
-/// Whether accepting failed for want of something, and would fail again at once.
-pub(super) fn lacks_resources(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

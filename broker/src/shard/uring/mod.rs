@@ -1,0 +1,228 @@
+//! The driver for kernels that offer io_uring: sockets, journal writes and cold reads all go through
+//! one ring, and a turn is one system call.
+//!
+//! Clients are accepted and bytes received by requests that stay with the kernel and complete many
+//! times (multishot); they are made again whenever the kernel says that they have ended. What the
+//! kernel works on (a buffer being sent, a range being written) belongs to the driver until its last
+//! completion, and so does a connection's place: completions carry place and generation.
+
+mod buffers;
+mod files;
+mod probe;
+mod ring;
+mod sockets;
+
+use std::collections::VecDeque;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::buffers::{BUFFER_BYTES, BUFFER_COUNT, Buffers};
+use self::files::Files;
+use self::ring::{Completion, Ring, Token};
+use self::sockets::Sockets;
+use super::disk_worker::DiskWorker;
+use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
+use super::linger::earlier;
+use super::real_clock::RealClock;
+use super::waker::Waker;
+
+pub use self::probe::{Offer, Refusal, probe};
+
+/// Sockets and files by one io_uring. Owned by its shard's thread, which has to be the one that made it.
+pub struct UringDriver {
+    /// The ring and what it points to. Dropped by hand: first the ring, then the memory, and neither
+    /// while the kernel still works on it.
+    kernel: ManuallyDrop<Kernel>,
+    clock: RealClock,
+    events: VecDeque<Event<'static>>,
+    completions: Vec<Completion>,
+    waker: Waker,
+    disk: DiskWorker,
+    /// The kernel takes requests of a ring from the thread that made it only.
+    _stays_on_its_thread: PhantomData<*const ()>,
+}
+
+/// In the order in which it is dropped.
+struct Kernel {
+    ring: Ring,
+    sockets: Sockets,
+    files: Files,
+    buffers: Buffers,
+}
+
+impl UringDriver {
+    /// Makes a driver that accepts from `listener` and keeps segment files in `folder` (`None`: there
+    /// is no journal, and what is asked of it fails).
+    pub fn new(listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
+        Self::with_ring(Ring::new()?, listener, folder)
+    }
+
+    fn with_ring(mut ring: Ring, listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
+        let waker = Waker::new()?;
+        let disk = DiskWorker::keeper_only(folder, waker.bell().clone())?;
+        let files = Files::new(disk.folder().cloned());
+        let sockets = Sockets::new(listener)?;
+        // Nothing fails after this, so the ring is never dropped behind what it knows.
+        let buffers = Buffers::register(&ring)?;
+        ring.watch_bell(waker.bell().as_fd().as_raw_fd());
+        Ok(Self {
+            kernel: ManuallyDrop::new(Kernel { ring, sockets, files, buffers }),
+            clock: RealClock::new(),
+            events: VecDeque::new(),
+            completions: Vec::new(),
+            waker,
+            disk,
+            _stays_on_its_thread: PhantomData,
+        })
+    }
+
+    /// Something that ends this driver's wait from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Whether durable journal writes go around the page cache.
+    pub fn writes_directly(&self) -> bool {
+        self.kernel.files.writes_directly()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let kernel = &mut *self.kernel;
+        kernel.sockets.arm_accept(&mut kernel.ring);
+        let timeout = if self.events.is_empty() {
+            let deadline_ns = kernel.sockets.next_deadline_ns();
+            let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
+            earlier(timeout, deadline_ns, now_ns)
+        } else {
+            Some(Duration::ZERO)
+        };
+        kernel.ring.turn(timeout, &mut self.completions)
+    }
+
+    fn complete<S: EventSink>(&mut self, completion: Completion, sink: &mut S) {
+        let Kernel { ring, sockets, files, buffers } = &mut *self.kernel;
+        let events = &mut self.events;
+        match completion.token {
+            Token::Receive(id) => sockets.received(id, completion, ring, buffers, events, sink),
+            Token::Send(id) => sockets.sent(id, completion, ring, events),
+            Token::Accept => sockets.accepted(completion, ring, events),
+            Token::JournalWrite => files.written(completion, ring, events),
+            Token::JournalSync => files.synced(completion, events),
+            Token::JournalRead(index) => files.read_done(index, completion, ring, events),
+            Token::Cancel => {}
+            Token::Bell => {
+                if !completion.more {
+                    ring.watch_bell(self.waker.bell().as_fd().as_raw_fd());
+                }
+                self.waker.bell().answer();
+                if self.waker.take() {
+                    events.push_back(Event::Woken);
+                }
+                self.disk.take_completions(events);
+            }
+        }
+    }
+
+    fn deliver<S: EventSink>(&mut self, sink: &mut S) {
+        while let Some(event) = self.events.pop_front() {
+            if let Event::SegmentPrepared { file, .. } = &event {
+                // What is open under this number may be what stood in the new one's place.
+                self.kernel.files.forget(*file);
+            }
+            sink.event(event);
+        }
+    }
+}
+
+impl Drop for UringDriver {
+    fn drop(&mut self) {
+        // Connections that were accepted in the last moment are closed.
+        let close = |completion: Completion| {
+            if completion.token == Token::Accept {
+                Sockets::refuse(completion);
+            }
+        };
+        if self.kernel.ring.end(close) {
+            // SAFETY: `kernel` is not used again: this is the driver's drop.
+            unsafe { ManuallyDrop::drop(&mut self.kernel) };
+        }
+        // Otherwise it is leaked: memory that the kernel may still write to must not be used again.
+    }
+}
+
+impl Driver for UringDriver {
+    fn clocks(&mut self) -> Clocks {
+        self.clock.read()
+    }
+
+    fn poll<S: EventSink>(&mut self, timeout: Option<Duration>, sink: &mut S) -> io::Result<()> {
+        self.wait(timeout)?;
+        let clocks = self.clock.read();
+        sink.turn_begins(clocks);
+        let kernel = &mut *self.kernel;
+        kernel.sockets.turn_begins(clocks.monotonic_ns, &mut kernel.ring, &mut self.events);
+        self.deliver(sink);
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.complete(completion, sink);
+            if !self.events.is_empty() {
+                self.deliver(sink);
+            }
+        }
+        self.completions = completions;
+        self.kernel.buffers.publish();
+        Ok(())
+    }
+
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
+        let kernel = &mut *self.kernel;
+        kernel.sockets.send(connection, buffer, &mut kernel.ring);
+    }
+
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        let kernel = &mut *self.kernel;
+        kernel.sockets.set_reading(connection, reading, &mut kernel.ring);
+    }
+
+    fn close(&mut self, connection: ConnectionId, linger: bool) {
+        let kernel = &mut *self.kernel;
+        kernel.sockets.close(connection, linger, &mut kernel.ring, &mut self.events);
+    }
+
+    fn stop_accepting(&mut self) {
+        let kernel = &mut *self.kernel;
+        kernel.sockets.stop_accepting(&mut kernel.ring);
+    }
+
+    fn journal_write(&mut self, write: JournalWrite) {
+        let kernel = &mut *self.kernel;
+        kernel.files.write(write, &mut kernel.ring, &mut self.events);
+    }
+
+    fn journal_sync(&mut self, file: FileNumber) {
+        let kernel = &mut *self.kernel;
+        kernel.files.sync(file, &mut kernel.ring, &mut self.events);
+    }
+
+    fn journal_read(&mut self, read: JournalRead) {
+        let kernel = &mut *self.kernel;
+        kernel.files.read(read, &mut kernel.ring, &mut self.events);
+    }
+
+    fn prepare_segment(&mut self, file: FileNumber, length: u64) {
+        self.disk.prepare(file, length);
+    }
+
+    fn remove_segment(&mut self, file: FileNumber) {
+        self.kernel.files.forget(file);
+        self.disk.remove(file);
+    }
+
+    /// What can lie in the receive buffers when reading is stopped.
+    const READ_AHEAD_BYTES_MAX: usize = BUFFER_COUNT as usize * BUFFER_BYTES;
+}

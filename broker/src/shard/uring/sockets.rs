@@ -1,0 +1,385 @@
+//! The sockets of the io_uring driver: one receive and at most one send of a connection are with the
+//! kernel, and its place is free only when both have come back.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use super::super::accepting::{Accepting, lacks_resources};
+use super::super::driver::{ConnectionId, Event, EventSink};
+use super::super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue};
+use super::super::table::ConnectionTable;
+use super::buffers::Buffers;
+use super::ring::{Completion, Ring, Token};
+
+/// The listening socket and all connections. Owned by the driver.
+pub(super) struct Sockets {
+    listener: Option<TcpListener>,
+    /// The multishot accept is with the kernel.
+    is_accept_armed: bool,
+    /// Nobody is let in any more.
+    is_stopping: bool,
+    accepting: Accepting,
+    connections: ConnectionTable<Connection>,
+    lingering: LingerQueue,
+    /// Monotonic time at the beginning of this turn.
+    now_ns: u64,
+}
+
+struct Connection {
+    socket: TcpStream,
+    sending: Option<Sending>,
+    receive: Receive,
+    /// The shard wants what arrives.
+    reading: bool,
+    stage: Stage,
+    /// Why it ends, where that is not in good order.
+    error: Option<io::Error>,
+}
+
+struct Sending {
+    buffer: Vec<u8>,
+    written: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Receive {
+    /// Nothing is with the kernel.
+    Idle,
+    /// The multishot receive is.
+    Armed,
+    /// It is, and has been cancelled.
+    Cancelled,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The peer has finished; the connection ends with the send that is under way.
+    Flushing,
+    /// Closed by the shard; the connection lingers after the send that is under way.
+    FlushingToLinger,
+    /// All is sent; what still arrives is thrown away until the peer closes.
+    Lingering {
+        discarded_bytes: usize,
+    },
+    /// Over; waits for what is with the kernel to come back.
+    Closing,
+}
+
+impl Sockets {
+    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+        // The ring refuses to wait for what a nonblocking socket does not have at once.
+        listener.set_nonblocking(false)?;
+        Ok(Self {
+            listener: Some(listener),
+            is_accept_armed: false,
+            is_stopping: false,
+            accepting: Accepting::Ready,
+            connections: ConnectionTable::new(),
+            lingering: LingerQueue::new(),
+            now_ns: 0,
+        })
+    }
+
+    /// When there is something to do that no completion brings.
+    pub(super) fn next_deadline_ns(&self) -> Option<u64> {
+        [self.accepting.rests_until_ns(), self.lingering.next_deadline_ns()].into_iter().flatten().min()
+    }
+
+    pub(super) fn turn_begins(
+        &mut self,
+        now_ns: u64,
+        ring: &mut Ring,
+        events: &mut VecDeque<Event<'static>>,
+    ) {
+        self.now_ns = now_ns;
+        while let Some(id) = self.lingering.pop_due(now_ns) {
+            self.begin_closing(id, None, ring, events);
+        }
+        self.accepting.wake_if_due(now_ns);
+    }
+
+    /// Arms the accept where that is due.
+    pub(super) fn arm_accept(&mut self, ring: &mut Ring) {
+        if self.accepting == Accepting::Ready && !self.is_accept_armed {
+            if let Some(listener) = &self.listener {
+                ring.accept(listener.as_raw_fd());
+                self.is_accept_armed = true;
+            }
+            self.accepting = Accepting::Waiting;
+        }
+    }
+
+    pub(super) fn stop_accepting(&mut self, ring: &mut Ring) {
+        self.accepting = Accepting::Waiting;
+        self.is_stopping = true;
+        if self.is_accept_armed {
+            // The socket is closed when the accept has come back; until then its number must not name
+            // another one.
+            ring.cancel(Token::Accept);
+        } else {
+            self.listener = None;
+        }
+    }
+
+    pub(super) fn accepted(
+        &mut self,
+        completion: Completion,
+        ring: &mut Ring,
+        events: &mut VecDeque<Event<'static>>,
+    ) {
+        if !completion.more {
+            self.is_accept_armed = false;
+            self.accepting = Accepting::Ready;
+            if self.is_stopping {
+                self.listener = None;
+            }
+        }
+        match completion.outcome() {
+            Ok(descriptor) => {
+                // SAFETY: the kernel has just made the descriptor for us, and nobody else knows it.
+                let socket = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
+                if !self.is_stopping {
+                    self.admit(TcpStream::from(socket), ring, events);
+                }
+            }
+            Err(error) if lacks_resources(&error) => self.accepting = Accepting::rest_from(self.now_ns),
+            // The client was gone before it was accepted, or accepting was cancelled.
+            Err(_) => {}
+        }
+    }
+
+    /// Closes a connection that was accepted when it was too late.
+    pub(super) fn refuse(completion: Completion) {
+        if let Ok(descriptor) = completion.outcome() {
+            // SAFETY: the kernel has just made the descriptor for us, and nobody else knows it.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor as i32) });
+        }
+    }
+
+    fn admit(&mut self, socket: TcpStream, ring: &mut Ring, events: &mut VecDeque<Event<'static>>) {
+        // A socket that refuses this is a broken one; reading from it will say so.
+        let _ = socket.set_nodelay(true);
+        let connection = Connection {
+            socket,
+            sending: None,
+            receive: Receive::Idle,
+            reading: true,
+            stage: Stage::Open,
+            error: None,
+        };
+        // With a full table the socket is closed again, which is all that can be said to the client.
+        if let Ok(id) = self.connections.insert(connection) {
+            events.push_back(Event::Accepted { connection: id });
+            self.arm_receive(id, ring);
+        }
+    }
+
+    /// Begins to receive if that is wanted and not under way.
+    fn arm_receive(&mut self, id: ConnectionId, ring: &mut Ring) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let may = matches!(connection.stage, Stage::Open | Stage::FlushingToLinger | Stage::Lingering { .. });
+        if may && connection.reading && connection.receive == Receive::Idle {
+            connection.receive = Receive::Armed;
+            ring.receive(id, connection.socket.as_raw_fd());
+        }
+    }
+
+    pub(super) fn received<S: EventSink>(
+        &mut self,
+        id: ConnectionId,
+        completion: Completion,
+        ring: &mut Ring,
+        buffers: &mut Buffers,
+        events: &mut VecDeque<Event<'static>>,
+        sink: &mut S,
+    ) {
+        let connection = self.connections.get_mut(id).expect("a place is kept until its last completion");
+        if !completion.more {
+            connection.receive = Receive::Idle;
+        }
+        let outcome = completion.outcome();
+        if let Some(buffer) = completion.buffer {
+            let bytes = buffers.received(buffer, *outcome.as_ref().unwrap_or(&0));
+            match &mut connection.stage {
+                Stage::Open if !bytes.is_empty() => sink.event(Event::Data { connection: id, bytes }),
+                Stage::Lingering { discarded_bytes } => *discarded_bytes += bytes.len(),
+                _ => {}
+            }
+            buffers.give_back(buffer);
+        }
+        let discards_too_much = matches!(connection.stage,
+            Stage::Lingering { discarded_bytes } if discarded_bytes > LINGER_DISCARD_BYTES_MAX);
+        match outcome {
+            Ok(0) => self.end_of_input(id, ring, events),
+            Ok(_) if discards_too_much => self.begin_closing(id, None, ring, events),
+            Ok(_) => {}
+            Err(error) if is_passing(&error) => {}
+            Err(error) => self.begin_closing(id, Some(error), ring, events),
+        }
+        self.go_on(id, ring, events);
+    }
+
+    /// What follows when a request of a connection has come back for good.
+    fn go_on(&mut self, id: ConnectionId, ring: &mut Ring, events: &mut VecDeque<Event<'static>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.stage == Stage::Closing {
+            self.finish_if_idle(id, events);
+        } else {
+            self.arm_receive(id, ring);
+        }
+    }
+
+    /// The peer has finished. It may still read, so a send that is under way is completed.
+    fn end_of_input(&mut self, id: ConnectionId, ring: &mut Ring, events: &mut VecDeque<Event<'static>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.sending.is_some() && connection.stage != Stage::Closing {
+            connection.stage = Stage::Flushing;
+        } else {
+            self.begin_closing(id, None, ring, events);
+        }
+    }
+
+    /// Starts sending; a buffer for a connection that is gone is dropped.
+    pub(super) fn send(&mut self, id: ConnectionId, buffer: Vec<u8>, ring: &mut Ring) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        assert!(connection.sending.is_none(), "one send at a time for a connection");
+        if connection.stage != Stage::Open {
+            return;
+        }
+        connection.sending = Some(Sending { buffer, written: 0 });
+        connection.submit_send(id, ring);
+    }
+
+    pub(super) fn sent(
+        &mut self,
+        id: ConnectionId,
+        completion: Completion,
+        ring: &mut Ring,
+        events: &mut VecDeque<Event<'static>>,
+    ) {
+        let connection = self.connections.get_mut(id).expect("a place is kept until its last completion");
+        let sending = connection.sending.as_mut().expect("a buffer is kept until its send has come back");
+        let error = match completion.outcome() {
+            Ok(length) => {
+                sending.written += length;
+                None
+            }
+            Err(error) if is_passing(&error) => None,
+            Err(error) => Some(error),
+        };
+        let is_over = error.is_some() || connection.stage == Stage::Closing;
+        if !is_over && sending.written < sending.buffer.len() {
+            return connection.submit_send(id, ring);
+        }
+        if let Some(Sending { buffer, written }) = connection.sending.take() {
+            events.push_back(Event::Sent { connection: id, buffer, written });
+        }
+        match connection.stage {
+            _ if error.is_some() => self.begin_closing(id, error, ring, events),
+            Stage::Open | Stage::Lingering { .. } => {}
+            Stage::Flushing => self.begin_closing(id, None, ring, events),
+            Stage::FlushingToLinger => self.linger(id, ring, events),
+            Stage::Closing => self.finish_if_idle(id, events),
+        }
+    }
+
+    pub(super) fn set_reading(&mut self, id: ConnectionId, reading: bool, ring: &mut Ring) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.stage != Stage::Open || connection.reading == reading {
+            return;
+        }
+        connection.reading = reading;
+        if reading {
+            // One that was cancelled a moment ago begins again when it has come back.
+            self.arm_receive(id, ring);
+        } else if connection.receive == Receive::Armed {
+            connection.receive = Receive::Cancelled;
+            ring.cancel(Token::Receive(id));
+        }
+    }
+
+    pub(super) fn close(
+        &mut self,
+        id: ConnectionId,
+        linger: bool,
+        ring: &mut Ring,
+        events: &mut VecDeque<Event<'static>>,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !linger {
+            return self.begin_closing(id, None, ring, events);
+        }
+        match (connection.stage, &connection.sending) {
+            (Stage::Open, Some(_)) => connection.stage = Stage::FlushingToLinger,
+            (Stage::Open, None) => self.linger(id, ring, events),
+            _ => {}
+        }
+    }
+
+    /// All is sent: tell the peer so, and wait for it to close.
+    fn linger(&mut self, id: ConnectionId, ring: &mut Ring, events: &mut VecDeque<Event<'static>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.socket.shutdown(Shutdown::Write).is_err() {
+            return self.begin_closing(id, None, ring, events);
+        }
+        connection.stage = Stage::Lingering { discarded_bytes: 0 };
+        connection.reading = true;
+        self.lingering.push(id, self.now_ns);
+        self.arm_receive(id, ring);
+    }
+
+    /// The connection is over: what is with the kernel is called back, and then it is gone.
+    fn begin_closing(
+        &mut self,
+        id: ConnectionId,
+        error: Option<io::Error>,
+        ring: &mut Ring,
+        events: &mut VecDeque<Event<'static>>,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.stage == Stage::Closing {
+            return;
+        }
+        connection.stage = Stage::Closing;
+        connection.error = error;
+        if connection.receive == Receive::Armed {
+            connection.receive = Receive::Cancelled;
+            ring.cancel(Token::Receive(id));
+        }
+        if connection.sending.is_some() {
+            ring.cancel(Token::Send(id));
+        }
+        self.finish_if_idle(id, events);
+    }
+
+    fn finish_if_idle(&mut self, id: ConnectionId, events: &mut VecDeque<Event<'static>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.receive != Receive::Idle || connection.sending.is_some() {
+            return;
+        }
+        let error = connection.error.take();
+        self.connections.remove(id);
+        events.push_back(Event::Closed { connection: id, error });
+        self.accepting.end_rest();
+    }
+}
+
+impl Connection {
+    fn submit_send(&self, id: ConnectionId, ring: &mut Ring) {
+        let Some(sending) = &self.sending else { return };
+        let rest = &sending.buffer[sending.written..];
+        // SAFETY: the buffer is on the heap, and nobody changes or drops it before its send has come
+        // back: `sending` is taken only by its completion, a place with a send under way is never
+        // removed, and the driver takes all requests back before it drops the table.
+        unsafe { ring.send(id, self.socket.as_raw_fd(), rest) };
+    }
+}
+
+/// Whether a request ended for a reason that says nothing about the connection: it was cancelled, or
+/// there was no buffer, and it may be made again.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::ENOBUFS | libc::EAGAIN | libc::EINTR))
+}
