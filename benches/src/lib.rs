@@ -4,5 +4,13 @@
 //! Everything here is a client: it knows the protocol and nothing of the broker's inside. A figure
 //! is only reported for a run in which every message was accounted for.
 
+pub mod backlog;
+pub mod client;
+pub mod hello;
+pub mod kill;
+pub mod load;
 pub mod measure;
+pub mod payload;
 pub mod process;
+pub mod random;
+mod wire;

@@ -1,0 +1,172 @@
+//! One connection's worth of load for the kill run: sends, receives, hides and deletes in a random
+//! order, several sends at once, and tells the ledger before and after.
+
+use std::sync::atomic::Ordering;
+
+use super::{QUEUE, Shared, VISIBILITY_SECONDS};
+use crate::client::{Answer, Client, ClientError, Message, Outgoing, Receive, Refusal};
+use crate::payload::{BODY_BYTES_MIN, Payload};
+use crate::random::Random;
+
+/// Send requests that are under way at once, at most.
+const SENDS_AT_ONCE_MAX: u64 = 4;
+
+/// Messages in the queue beyond which workers only receive, so that the drain at the end is short.
+const BACKLOG_MAX: u64 = 3_000;
+
+pub(super) fn run(shared: &Shared, mut random: Random) {
+    let mut generation = 0;
+    while let Some(place) = shared.next_place(generation) {
+        generation = place.generation;
+        let mut worker = match Worker::connect(shared, place.address, &mut random) {
+            Ok(worker) => worker,
+            Err(error) => {
+                report(shared, error);
+                continue;
+            }
+        };
+        let error = loop {
+            if shared.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = worker.step() {
+                break error;
+            }
+        };
+        report(shared, error);
+    }
+}
+
+/// A broken connection is what kills do; everything else is the broker's mistake.
+fn report(shared: &Shared, error: ClientError) {
+    match error {
+        ClientError::Connection(_) => {}
+        other => shared.ledger().violation(format!("a worker was told: {other}")),
+    }
+}
+
+struct Worker<'a> {
+    shared: &'a Shared,
+    random: &'a mut Random,
+    client: Client,
+    queue: u64,
+}
+
+impl<'a> Worker<'a> {
+    fn connect(
+        shared: &'a Shared,
+        address: std::net::SocketAddr,
+        random: &'a mut Random,
+    ) -> Result<Self, ClientError> {
+        let mut client = Client::connect(address)?;
+        let queue = client.open(QUEUE)?;
+        Ok(Worker { shared, random, client, queue })
+    }
+
+    fn step(&mut self) -> Result<(), ClientError> {
+        let totals = self.shared.ledger().totals();
+        let backlog = totals.acknowledged.saturating_sub(totals.deleted);
+        if backlog < BACKLOG_MAX && self.random.once_in(2) { self.send() } else { self.receive() }
+    }
+
+    fn send(&mut self) -> Result<(), ClientError> {
+        let mut under_way = Vec::new();
+        for _ in 0..=self.random.below(SENDS_AT_ONCE_MAX) {
+            let numbers: Vec<u64> =
+                (0..=self.random.below(10)).map(|_| self.shared.ledger().attempt_send()).collect();
+            let bodies: Vec<Vec<u8>> = numbers.iter().map(|number| self.body(*number)).collect();
+            let delay_seconds = self.random.once_in(16).then_some(1);
+            let messages: Vec<Outgoing<'_>> =
+                bodies.iter().map(|body| Outgoing { body, delay_seconds }).collect();
+            under_way.push((self.client.submit_send(self.queue, &messages)?, numbers));
+        }
+        while !under_way.is_empty() {
+            let (correlation, answer) = self.client.next_answer()?;
+            let Some(place) = under_way.iter().position(|(expected, _)| *expected == correlation) else {
+                return Err(ClientError::Protocol(format!(
+                    "an answer to request {correlation}, which is not under way"
+                )));
+            };
+            let (_, numbers) = under_way.swap_remove(place);
+            self.shared.answered.fetch_add(1, Ordering::Relaxed);
+            let Answer::Sent(outcomes) = answer else { return Err(unexpected(&answer)) };
+            if outcomes.len() != numbers.len() {
+                return Err(ClientError::Protocol(format!(
+                    "{} results for {} sends",
+                    outcomes.len(),
+                    numbers.len()
+                )));
+            }
+            for (number, outcome) in numbers.iter().zip(outcomes) {
+                self.shared.ledger().answer_send(*number, outcome.is_ok());
+            }
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, number: u64) -> Vec<u8> {
+        let room = (self.shared.body_bytes_max - BODY_BYTES_MIN + 1) as u64;
+        let mut body = vec![0; BODY_BYTES_MIN + self.random.below(room) as usize];
+        Payload { origin: self.shared.origin, number }.write(&mut body);
+        body
+    }
+
+    fn receive(&mut self) -> Result<(), ClientError> {
+        let begun = self.shared.ledger().begin_receive();
+        let receive = Receive { messages_max: 10, wait_ms: 50, visibility_seconds: Some(VISIBILITY_SECONDS) };
+        let messages = self.client.receive(self.queue, receive)?;
+        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        let mut taken: Vec<(u64, Message)> = Vec::new();
+        for message in messages {
+            if let Some(number) = self.shared.check(&message.body, begun) {
+                taken.push((number, message));
+            }
+        }
+        match self.random.below(16) {
+            // Forgotten, as by a consumer that died.
+            0 => Ok(()),
+            1 => self.put_back(&taken),
+            2 => {
+                self.delete(&taken)?;
+                self.delete(&taken)
+            }
+            _ => self.delete(&taken),
+        }
+    }
+
+    fn put_back(&mut self, taken: &[(u64, Message)]) -> Result<(), ClientError> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<(Vec<u8>, u32)> =
+            taken.iter().map(|(_, message)| (message.handle.clone(), 0)).collect();
+        // A timeout that ran out meanwhile makes this one fail, which is no broken promise.
+        self.client.change_visibility(self.queue, &changes)?;
+        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn delete(&mut self, taken: &[(u64, Message)]) -> Result<(), ClientError> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        taken.iter().for_each(|(number, _)| self.shared.ledger().attempt_delete(*number));
+        let handles: Vec<Vec<u8>> = taken.iter().map(|(_, message)| message.handle.clone()).collect();
+        let outcomes: Vec<Result<(), Refusal>> = self.client.delete(self.queue, &handles)?;
+        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        for ((number, _), outcome) in taken.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => self.shared.ledger().acknowledge_delete(*number),
+                Err(refusal) => self.shared.ledger().violation(format!("a delete was refused: {refusal}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unexpected(answer: &Answer) -> ClientError {
+    match answer {
+        Answer::Refused(refusal) => ClientError::Refused(refusal.clone()),
+        other => ClientError::Protocol(format!("an answer of the wrong kind: {other:?}")),
+    }
+}
