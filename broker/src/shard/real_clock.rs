@@ -24,3 +24,8 @@ impl RealClock {
         }
     }
 }
+
+/// The machine's clocks before any driver runs; monotonic time begins with this call.
+pub fn real_clocks() -> Clocks {
+    RealClock::new().read()
+}

@@ -1,0 +1,284 @@
+//! The log's tail: where records are appended, found again, and counted as live.
+//!
+//! Appending is on the path of every message and costs a few nanoseconds: a record goes behind the
+//! last one in the newest segment's memory, after one comparison with the place where something else
+//! has to happen (the batch or the segment is full, or was closed by a write).
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+
+use super::memory::SegmentMemory;
+use super::options::{Durability, LogOptions};
+use super::position::{Geometry, Position, round_up};
+use super::record::{FLAG_OWN_CRC, PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, own_crc};
+use super::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BLOCK_BYTES};
+use crate::flaws::Flaws;
+use crate::shard::driver::FileNumber;
+
+/// Emptied segments' memory that is kept for new ones; more goes back to the kernel.
+const SPARE_MEMORIES_MAX: usize = 2;
+
+/// One shard's log. Owned by the shard's thread.
+pub struct Log<F: Flaws> {
+    pub(super) options: LogOptions,
+    pub(super) geometry: Geometry,
+    /// The end of the last record; the next one goes here unless a batch begins with it.
+    pub(super) tail: u64,
+    /// How far the open batch may go; zero while none is open.
+    pub(super) limit: u64,
+    /// Where the newest segment begins.
+    pub(super) base: u64,
+    /// The latest time that came with a record.
+    pub(super) time_ms: u64,
+    /// Where the open batch begins (its header's place), while `limit` is not zero.
+    pub(super) batch_start: u64,
+    /// Serial of the first of `segments`.
+    pub(super) first_serial: u64,
+    /// The segments from the oldest to the one being filled.
+    pub(super) segments: VecDeque<Segment>,
+    /// Live bytes of each of `segments`, apart from them so that they lie close together.
+    pub(super) live: VecDeque<u64>,
+    pub(super) live_total_bytes: u64,
+    spare_memories: Vec<SegmentMemory>,
+    flaws: PhantomData<fn() -> F>,
+}
+
+/// One segment of the log.
+#[derive(Debug, Default)]
+pub(super) struct Segment {
+    /// Its file, once it has one.
+    pub(super) file: Option<FileNumber>,
+    /// Its bytes, while they are in memory.
+    pub(super) memory: Option<SegmentMemory>,
+    /// Where its last batch ends, rounded up to blocks, once the tail has left it.
+    pub(super) end: usize,
+    /// Where the last batch of the segment before ends: what this one's header says.
+    pub(super) previous_end: Position,
+    /// A serial that was never filled: recovery leaves gaps.
+    pub(super) is_vacant: bool,
+}
+
+impl<F: Flaws> Log<F> {
+    /// A log without files.
+    ///
+    /// # Panics
+    /// Where the options are not for [`Durability::Memory`], or [`LogOptions::check`] objects.
+    pub fn in_memory(options: LogOptions) -> Self {
+        assert_eq!(options.durability, Durability::Memory, "a log with files is opened");
+        Self::empty(options, 1)
+    }
+
+    pub(super) fn empty(options: LogOptions, first_serial: u64) -> Self {
+        options.check().expect("the options were checked when they were read");
+        let geometry = Geometry::new(options.segment_bytes);
+        Log {
+            geometry,
+            tail: geometry.position(first_serial, 0).0,
+            limit: 0,
+            base: 0,
+            time_ms: 0,
+            batch_start: 0,
+            first_serial,
+            segments: VecDeque::new(),
+            live: VecDeque::new(),
+            live_total_bytes: 0,
+            spare_memories: Vec::new(),
+            flaws: PhantomData,
+            options,
+        }
+    }
+
+    /// The settings it was made with.
+    pub fn options(&self) -> &LogOptions {
+        &self.options
+    }
+
+    /// The longest record that fits, its prefix counted: what the shard must refuse above.
+    pub fn record_bytes_max(&self) -> usize {
+        record_bytes_max(self.options.segment_bytes)
+    }
+
+    /// Appends a record of this kind: a fixed part and one of any length, both written by `fill` into
+    /// the bytes that it is given (which hold anything before). With `own_crc` the record carries a
+    /// checksum of its own; every record that is ever [`live`](Log::live) must, as cold reads and
+    /// cleaning go by it.
+    ///
+    /// # Panics
+    /// Where the record is longer than [`record_bytes_max`](Log::record_bytes_max).
+    #[inline]
+    pub fn append(
+        &mut self,
+        now_ms: u64,
+        kind: u8,
+        fixed_length: usize,
+        variable_length: usize,
+        own_crc: bool,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Position {
+        let length = PREFIX_BYTES + fixed_length + variable_length;
+        let padded = round_up(length, RECORD_ALIGNMENT);
+        if self.tail + padded as u64 > self.limit {
+            self.make_room(padded);
+        }
+        self.time_ms = self.time_ms.max(now_ms);
+        let position = Position(self.tail);
+        let offset = (self.tail - self.base) as usize;
+        self.tail += padded as u64;
+        let own_crc = own_crc && self.options.durability != Durability::Memory;
+        let bytes = self.tail_memory().bytes_mut(offset..offset + padded);
+        // Bytes that make up the 8 are zeros, so that the same records give the same file.
+        bytes[padded - RECORD_ALIGNMENT..].fill(0);
+        write_record(bytes, length, kind, fixed_length, own_crc, position, fill);
+        position
+    }
+
+    /// Counts a record (its length before rounding, as in [`RawRecord`](super::RawRecord)) as live.
+    #[inline]
+    pub fn live(&mut self, position: Position, length: u32) {
+        let index = self.index(position);
+        self.live[index] += u64::from(length);
+        self.live_total_bytes += u64::from(length);
+    }
+
+    /// Counts a record as live no longer.
+    #[inline]
+    pub fn release(&mut self, position: Position, length: u32) {
+        let index = self.index(position);
+        let live = &mut self.live[index];
+        *live = live.checked_sub(u64::from(length)).expect("only live records are released, and once");
+        self.live_total_bytes -= u64::from(length);
+    }
+
+    /// The end of what was appended: what a reply depends on that relies on everything so far.
+    #[inline]
+    pub fn end(&self) -> Position {
+        Position(self.tail)
+    }
+
+    /// The bytes of a record, where they are in memory.
+    #[inline]
+    pub fn bytes(&self, position: Position, length: u32) -> Option<&[u8]> {
+        let offset = self.geometry.offset(position);
+        let index = self.geometry.serial(position).checked_sub(self.first_serial)?;
+        let memory = self.segments.get(index as usize)?.memory.as_ref()?;
+        memory.get(offset..offset + length as usize)
+    }
+
+    /// Live bytes in all.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_total_bytes
+    }
+
+    /// What the segments of the log take, full or not.
+    pub fn log_bytes(&self) -> u64 {
+        let taken = self.segments.iter().filter(|segment| !segment.is_vacant).count() as u64;
+        taken * self.geometry.segment_bytes()
+    }
+
+    /// Where the log begins: nothing before is in it any more.
+    pub fn begin(&self) -> Position {
+        self.geometry.position(self.first_serial, 0)
+    }
+
+    #[inline]
+    fn index(&self, position: Position) -> usize {
+        let serial = self.geometry.serial(position);
+        assert!(serial >= self.first_serial, "the position lies in a segment that is gone");
+        (serial - self.first_serial) as usize
+    }
+
+    #[inline]
+    pub(super) fn tail_memory(&mut self) -> &mut SegmentMemory {
+        let segment = self.segments.back_mut().expect("room was made in a segment");
+        segment.memory.as_mut().expect("the newest segment is always in memory")
+    }
+
+    /// Serial of the segment being filled (of the first one, before it is).
+    pub(super) fn tail_serial(&self) -> u64 {
+        self.first_serial + (self.segments.len() as u64).saturating_sub(1)
+    }
+
+    /// Begins a batch that has room for `padded` bytes, in a new segment where this one has none.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, padded: usize) {
+        assert!(padded <= self.record_bytes_max(), "a record of {padded} bytes fits no segment");
+        let segment_bytes = self.geometry.segment_bytes() as usize;
+        if !self.options.has_files() {
+            self.begin_segment();
+            self.tail = self.base;
+            self.limit = self.base + segment_bytes as u64;
+            return;
+        }
+        let used = round_up((self.tail - self.base) as usize, BLOCK_BYTES);
+        let start = if self.segments.is_empty() || used + BATCH_HEADER_BYTES + padded > segment_bytes {
+            self.begin_segment();
+            BLOCK_BYTES
+        } else {
+            used
+        };
+        self.begin_batch(start);
+    }
+
+    /// Begins a batch at this offset of the newest segment.
+    pub(super) fn begin_batch(&mut self, start: usize) {
+        let segment_bytes = self.geometry.segment_bytes() as usize;
+        self.batch_start = self.base + start as u64;
+        self.tail = self.batch_start + BATCH_HEADER_BYTES as u64;
+        self.limit = self.base + segment_bytes.min(start + BATCH_BYTES_MAX) as u64;
+    }
+
+    /// Adds a segment to the log; the tail goes on there.
+    pub(super) fn begin_segment(&mut self) {
+        let previous_end = Position(round_up(self.tail as usize, BLOCK_BYTES) as u64);
+        if let Some(last) = self.segments.back_mut() {
+            last.end = (previous_end.0 - self.base) as usize;
+        }
+        let memory = self.take_memory();
+        self.segments.push_back(Segment { memory: Some(memory), previous_end, ..Segment::default() });
+        self.live.push_back(0);
+        self.base = self.geometry.position(self.tail_serial(), 0).0;
+    }
+
+    /// Memory for a segment: a spare one, or new.
+    fn take_memory(&mut self) -> SegmentMemory {
+        self.spare_memories.pop().unwrap_or_else(|| {
+            // Like any allocation that fails, this has no answer but the process's end.
+            SegmentMemory::new(self.options.segment_bytes as usize)
+                .expect("the kernel has memory for one more segment")
+        })
+    }
+
+    /// Takes back the memory of a segment that needs none any more.
+    pub(super) fn give_memory_back(&mut self, memory: SegmentMemory) {
+        if self.spare_memories.len() < SPARE_MEMORIES_MAX {
+            self.spare_memories.extend(memory.recycle());
+        }
+    }
+}
+
+/// The longest record that fits a segment of this size, its prefix counted.
+pub fn record_bytes_max(segment_bytes: u32) -> usize {
+    (segment_bytes as usize - BLOCK_BYTES).min(BATCH_BYTES_MAX) - BATCH_HEADER_BYTES
+}
+
+#[inline]
+fn write_record(
+    bytes: &mut [u8],
+    length: usize,
+    kind: u8,
+    fixed_length: usize,
+    with_crc: bool,
+    position: Position,
+    fill: impl FnOnce(&mut [u8]),
+) {
+    let fixed_length = u16::try_from(fixed_length).expect("fixed parts are short");
+    let flags = if with_crc { FLAG_OWN_CRC } else { 0 };
+    let prefix = bytes.first_chunk_mut().expect("room for a prefix was made");
+    Prefix { length: length as u32, kind, flags, fixed_length }.write(prefix);
+    fill(&mut bytes[PREFIX_BYTES..length]);
+    if with_crc {
+        let crc = own_crc(position, &bytes[..length]);
+        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    }
+}

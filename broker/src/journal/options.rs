@@ -1,0 +1,99 @@
+//! How a log is set up, with the bounds that it keeps.
+
+/// The least segment size: small enough for a simulator that cleans all the time.
+pub const SEGMENT_BYTES_MIN: u32 = 64 << 10;
+/// The greatest segment size; offsets in a segment fit 32 bits with room to spare.
+pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
+/// The segment size of new data folders.
+pub const SEGMENT_BYTES_DEFAULT: u32 = 64 << 20;
+/// How much of the log is kept in memory by default; older segments are read from disk.
+pub const HOT_BYTES_MAX_DEFAULT: u64 = 512 << 20;
+/// How much more than its live bytes the log may hold before live messages are copied.
+pub const GROWTH_FACTOR_DEFAULT: u32 = 8;
+/// What the log may hold in any case before live messages are copied.
+pub const GROWTH_BASE_BYTES_DEFAULT: u64 = 1 << 30;
+/// How much is read from disk at once where one cold record is asked for.
+pub const COLD_WINDOW_BYTES_DEFAULT: u32 = 256 << 10;
+/// How much of what was read from disk is kept; the least recently used goes first.
+pub const COLD_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+/// How far appended records may run ahead of the disk; above it the log says that it is backlogged and
+/// the shard takes no more input.
+pub const UNWRITTEN_BYTES_MAX_DEFAULT: u64 = 32 << 20;
+
+/// What an acknowledgement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// There are no files; memory is the log's only place.
+    Memory,
+    /// Replies leave when their records are written to the kernel; a sync follows in bounded time.
+    Async,
+    /// Replies leave when their records are on disk.
+    Fsync,
+}
+
+/// The settings of one shard's log.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Size of a segment: a power of two from [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`], fixed
+    /// when the data folder is made.
+    pub segment_bytes: u32,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// How much of the log stays in memory (the segment being filled always does). Without files
+    /// it means nothing.
+    pub hot_bytes_max: u64,
+    /// The most that all segments may take; `None`: what the disk has.
+    pub log_bytes_max: Option<u64>,
+    /// The log may grow to this multiple of its live bytes …
+    pub growth_factor: u32,
+    /// … and this much on top before live messages are copied.
+    pub growth_base_bytes: u64,
+    /// The data folder's random number, which goes into every checksum.
+    pub nonce: [u8; 16],
+    /// Which shard's log this is.
+    pub shard: u16,
+    /// How much is read from disk at once; a multiple of the block size.
+    pub cold_window_bytes: u32,
+    /// How much of what was read is kept.
+    pub cold_bytes_max: u64,
+    /// How far records may run ahead of the disk before the log is backlogged.
+    pub unwritten_bytes_max: u64,
+}
+
+impl LogOptions {
+    /// The defaults.
+    pub fn new(durability: Durability, nonce: [u8; 16], shard: u16) -> Self {
+        LogOptions {
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            durability,
+            hot_bytes_max: HOT_BYTES_MAX_DEFAULT,
+            log_bytes_max: None,
+            growth_factor: GROWTH_FACTOR_DEFAULT,
+            growth_base_bytes: GROWTH_BASE_BYTES_DEFAULT,
+            nonce,
+            shard,
+            cold_window_bytes: COLD_WINDOW_BYTES_DEFAULT,
+            cold_bytes_max: COLD_BYTES_MAX_DEFAULT,
+            unwritten_bytes_max: UNWRITTEN_BYTES_MAX_DEFAULT,
+        }
+    }
+
+    /// Whether the log has files.
+    pub fn has_files(&self) -> bool {
+        self.durability != Durability::Memory
+    }
+
+    /// Says what is wrong with the settings, if anything is.
+    pub fn check(&self) -> Result<(), String> {
+        let segment = self.segment_bytes;
+        if !segment.is_power_of_two() || !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment) {
+            return Err(format!(
+                "segment size {segment}: must be a power of two from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
+            ));
+        }
+        if self.cold_window_bytes == 0 || self.cold_window_bytes as usize % super::BLOCK_BYTES != 0 {
+            return Err(format!("cold window {}: must be a multiple of 4096", self.cold_window_bytes));
+        }
+        Ok(())
+    }
+}
