@@ -1,0 +1,124 @@
+//! Cleaning: what of an old segment is still needed is written again at the tail.
+//!
+//! This is the one list of what recovery needs (rule 11). A kind that is not carried must be one
+//! whose effect is in what is carried: a message is copied with its whole state, so that no record
+//! about it is needed any more; a queue's record has the mark of its last purge. By the time that a
+//! record is met here, everything before it in the log has been carried or is gone.
+
+use super::manage::Tombstone;
+use super::message::content_bytes;
+use super::records::{
+    COPIED_BYTES, CopiedState, Kind, MARK_BYTES, Mark, MessageHead, QueueState, name_bytes, read_name,
+    write_name,
+};
+use super::slot::{FLAG_COPIED, State};
+use super::{Engine, append};
+use crate::flaws::Flaws;
+use crate::journal::{Log, Position, RawRecord};
+
+impl<F: Flaws> Engine<F> {
+    /// Writes a record of an old segment again at the tail if it is live. Says whether it was.
+    pub fn carry(&mut self, now_ms: u64, position: Position, raw: RawRecord<'_>, log: &mut Log<F>) -> bool {
+        self.now_ms = self.now_ms.max(now_ms);
+        match Kind::from_code(raw.kind) {
+            Some(Kind::Start) => self.carry_start(position, log),
+            Some(Kind::QueueState) => self.carry_queue(position, &raw, log),
+            Some(Kind::QueueDeleted) => self.carry_tombstone(position, &raw, log),
+            Some(Kind::Sent | Kind::Copied) => self.carry_message(position, &raw, log),
+            // Their effects are in what is carried.
+            Some(
+                Kind::Purged
+                | Kind::Delivered
+                | Kind::Hidden
+                | Kind::Deleted
+                | Kind::Expired
+                | Kind::Undelivered
+                | Kind::Damaged,
+            )
+            | None => false,
+        }
+    }
+
+    fn carry_start(&mut self, position: Position, log: &mut Log<F>) -> bool {
+        let is_live = self.start_record.1 > 0 && self.start_record.0 == position;
+        if is_live {
+            self.journal_start(log);
+        }
+        is_live
+    }
+
+    fn carry_queue(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
+        let Ok(state) = QueueState::read(raw) else { return false };
+        let is_live = self.queues.get(state.index).is_some_and(|queue| {
+            !queue.deleted && queue.incarnation == state.incarnation && queue.record.0 == position
+        });
+        if !is_live {
+            return false;
+        }
+        if F::LOSE_QUEUES_IN_CLEANING {
+            let record = std::mem::take(&mut self.queues[state.index].record);
+            log.release(record.0, record.1);
+        } else {
+            self.journal_queue(state.index, log);
+        }
+        true
+    }
+
+    fn carry_tombstone(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
+        let Ok(name) = read_name(raw.variable) else { return false };
+        self.free_names(log);
+        let Some(&tombstone) = self.tombstones.by_name.get(&name) else { return false };
+        if tombstone.record.0 != position {
+            return false;
+        }
+        let Tombstone { incarnation, deleted_at_ms, record: before } = tombstone;
+        let mark = Mark { incarnation, time_ms: deleted_at_ms, through: 0 };
+        let variable_bytes = name_bytes(&name);
+        let record = append(log, self.now_ms, Kind::QueueDeleted, MARK_BYTES, variable_bytes, true, |out| {
+            let (fixed, variable) = out.split_at_mut(MARK_BYTES);
+            mark.write(fixed);
+            write_name(&name, variable);
+        });
+        log.live(record.0, record.1);
+        log.release(before.0, before.1);
+        self.tombstones.by_name.insert(name, Tombstone { record, ..tombstone });
+        true
+    }
+
+    fn carry_message(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
+        let Ok(mut head) = MessageHead::read(raw) else { return false };
+        let Some(slot) = self.slab.get(head.slot) else { return false };
+        if slot.sequence != head.sequence || slot.position != position.0 || slot.length != raw.length {
+            return false;
+        }
+        if self.queues[slot.queue].is_gone(slot.sequence) {
+            // The sweep has not come here yet.
+            self.discard(head.slot, log);
+            return false;
+        }
+        head.available_at_ms = slot.available_at_ms;
+        let was_received = slot.receive_count > 0;
+        let state = CopiedState {
+            damaged: slot.state() == State::Damaged,
+            receive_count: slot.receive_count,
+            first_received_at_ms: if was_received { slot.first_received_at_ms() } else { 0 },
+            delivered_at_ms: if slot.state() == State::Hidden { slot.delivered_at_ms() } else { 0 },
+        };
+        let content = raw.variable;
+        let (copy, length) =
+            append(log, self.now_ms, Kind::Copied, COPIED_BYTES, content.len(), true, |out| {
+                head.write(out);
+                state.write(out);
+                out[COPIED_BYTES..].copy_from_slice(content);
+            });
+        log.live(copy, length);
+        log.release(position, raw.length);
+        let slot = &mut self.slab[head.slot];
+        let before_bytes = content_bytes(slot);
+        slot.position = copy.0;
+        slot.length = length;
+        slot.set_flags(slot.flags() | FLAG_COPIED);
+        debug_assert_eq!(before_bytes, content_bytes(slot), "copying changes no content");
+        true
+    }
+}

@@ -1,0 +1,152 @@
+//! What an engine can be told.
+
+use tenpin_protocol::{Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, SendEntries, Tag};
+
+use super::outputs::DeliveredMessage;
+use crate::shard::driver::ConnectionId;
+
+/// Who asked: where the reply goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The request's correlation id.
+    pub correlation: u32,
+}
+
+/// A queue's name as a client gives it; an empty account or region is the default one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawName<'a> {
+    /// Twelve digits, or empty.
+    pub account: &'a str,
+    /// A region, or empty.
+    pub region: &'a str,
+    /// The name itself.
+    pub name: &'a str,
+}
+
+/// What to do. Each command but the last four is answered by exactly one reply, a receive perhaps later.
+#[derive(Debug, Clone, Copy)]
+pub enum Command<'a> {
+    /// Turns a name into a queue's number.
+    OpenQueue {
+        /// The name.
+        name: RawName<'a>,
+    },
+    /// Makes a queue, or opens the one that is there.
+    CreateQueue {
+        /// The name.
+        name: RawName<'a>,
+        /// Attributes that are to be other than the defaults.
+        attributes: Entries<'a, Attribute<'a>>,
+        /// Tags; not served yet.
+        tags: Entries<'a, Tag<'a>>,
+    },
+    /// Deletes a queue with its messages.
+    DeleteQueue {
+        /// The queue's number.
+        queue: u64,
+    },
+    /// Lists queues of an account and a region in the order of their names.
+    ListQueues {
+        /// Account, region and the prefix as the name.
+        prefix: RawName<'a>,
+        /// Where the page before said to go on.
+        next: Option<&'a [u8]>,
+        /// How many at most, 1 to 1,000; 0: as many, and no next page.
+        count_max: u32,
+    },
+    /// Gives attributes of a queue.
+    GetAttributes {
+        /// The queue's number.
+        queue: u64,
+        /// Which ones.
+        names: Entries<'a, AttributeName>,
+    },
+    /// Changes attributes of a queue: all, or none where one is refused.
+    SetAttributes {
+        /// The queue's number.
+        queue: u64,
+        /// The new values.
+        attributes: Entries<'a, Attribute<'a>>,
+    },
+    /// Deletes all messages of a queue.
+    Purge {
+        /// The queue's number.
+        queue: u64,
+    },
+    /// Stores 1 to 10 messages, each with a result of its own.
+    Send {
+        /// The queue's number.
+        queue: u64,
+        /// The messages.
+        entries: SendEntries<'a>,
+    },
+    /// Takes messages.
+    Receive {
+        /// The queue's number.
+        queue: u64,
+        /// How many at most, 1 to 10.
+        count_max: u32,
+        /// How long to wait for the first; `None`: as the queue says.
+        wait_ms: Option<u32>,
+        /// How long to hide them; `None`: as the queue says.
+        visibility_seconds: Option<u32>,
+        /// How many bytes of entries the reply may have; one message always fits (rule 36).
+        reply_bytes_max: u32,
+    },
+    /// Deletes 1 to 10 messages by their handles.
+    Delete {
+        /// The queue's number.
+        queue: u64,
+        /// The handles.
+        handles: Handles<'a>,
+    },
+    /// Changes for how long 1 to 10 messages stay hidden.
+    ChangeVisibility {
+        /// The queue's number.
+        queue: u64,
+        /// The handles and the seconds.
+        entries: Entries<'a, ChangeVisibilityEntry<'a>>,
+    },
+    /// Looks at messages without taking them: first the visible ones in their order, then the others
+    /// in no order. A page may be short, or empty, and still say where to go on.
+    Peek {
+        /// The queue's number.
+        queue: u64,
+        /// How many at most, 1 to 10.
+        count_max: u32,
+        /// Only those in the state with this number; 0: all.
+        state: u8,
+        /// Where the page before said to go on.
+        next: Option<&'a [u8]>,
+        /// As for a receive.
+        reply_bytes_max: u32,
+    },
+    /// Gives counters of a queue, or of the shard.
+    Stats {
+        /// The queue's number; `None`: the shard.
+        queue: Option<u64>,
+    },
+    /// Forgets the long polls of a connection that is gone; nothing is answered.
+    CancelWaits {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Answers every long poll with nothing, to stop.
+    CancelAllWaits,
+    /// These deliveries were never written to their connection: the messages are visible again and
+    /// the receive does not count (rule 4). Nothing is answered.
+    Undelivered {
+        /// The deliveries, of any queues.
+        messages: &'a [DeliveredMessage],
+    },
+    /// This message's record could not be read back whole: it is set aside (rule 15). Nothing is
+    /// answered.
+    Damaged {
+        /// Its slot.
+        slot: u32,
+        /// Its sequence.
+        sequence: u64,
+    },
+}

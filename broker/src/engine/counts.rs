@@ -1,0 +1,112 @@
+//! Counters of a queue and of the shard.
+
+use tenpin_protocol::StatisticCode;
+
+use super::Engine;
+use super::outputs::{Refusal, ReplyBody};
+use super::queue::{Queue, Totals};
+use crate::flaws::Flaws;
+
+/// How many messages stand where. Exact once all timers that are due have run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// A receive could take them now.
+    pub visible: u64,
+    /// Received, and hidden.
+    pub in_flight: u64,
+    /// Their delay is not over.
+    pub delayed: u64,
+    /// Set aside.
+    pub damaged: u64,
+}
+
+impl<F: Flaws> Engine<F> {
+    /// Counts of the queue with this number.
+    pub fn counts(&self, queue: u64) -> Option<Counts> {
+        self.queues.find(queue).map(|index| counts_of(&self.queues[index]))
+    }
+
+    /// Messages that are stored, also those that are gone and whose slots are not swept yet: what
+    /// the log keeps a reserve for (rule 16).
+    pub fn stored_messages(&self) -> u64 {
+        self.slab.occupied()
+    }
+
+    /// Queues that there are.
+    pub fn queue_count(&self) -> usize {
+        self.queues.count()
+    }
+
+    /// The number of the last start.
+    pub fn start_number(&self) -> u32 {
+        self.identity.start_number()
+    }
+
+    pub(super) fn stats(&self, queue: Option<u64>) -> Result<ReplyBody, Refusal> {
+        let mut sum = Sum::default();
+        match queue {
+            Some(number) => sum.add(&self.queues[self.find_queue(number)?]),
+            None => {
+                (0..self.queues.table_length())
+                    .filter_map(|index| self.queues.get(index))
+                    .filter(|queue| !queue.deleted)
+                    .for_each(|queue| sum.add(queue));
+            }
+        }
+        let Sum { counts, totals, stored_bytes, waiting } = sum;
+        let mut values = vec![
+            (StatisticCode::Visible, counts.visible),
+            (StatisticCode::InFlight, counts.in_flight),
+            (StatisticCode::Delayed, counts.delayed),
+            (StatisticCode::Damaged, counts.damaged),
+            (StatisticCode::StoredBytes, stored_bytes),
+            (StatisticCode::Waiting, waiting),
+            (StatisticCode::Sent, totals.sent),
+            (StatisticCode::Received, totals.received),
+            (StatisticCode::Deleted, totals.deleted),
+            (StatisticCode::Expired, totals.expired),
+            (StatisticCode::Purged, totals.purged),
+            (StatisticCode::EmptyReceives, totals.empty_receives),
+        ];
+        if queue.is_none() {
+            values.push((StatisticCode::Queues, self.queues.count() as u64));
+        }
+        Ok(ReplyBody::Stats(values.into()))
+    }
+}
+
+/// What some queues have in all.
+#[derive(Debug, Default)]
+struct Sum {
+    counts: Counts,
+    totals: Totals,
+    stored_bytes: u64,
+    waiting: u64,
+}
+
+impl Sum {
+    fn add(&mut self, queue: &Queue) {
+        let counts = counts_of(queue);
+        self.counts.visible += counts.visible;
+        self.counts.in_flight += counts.in_flight;
+        self.counts.delayed += counts.delayed;
+        self.counts.damaged += counts.damaged;
+        self.totals.sent += queue.totals.sent;
+        self.totals.received += queue.totals.received;
+        self.totals.deleted += queue.totals.deleted;
+        self.totals.expired += queue.totals.expired;
+        self.totals.purged += queue.totals.purged;
+        self.totals.empty_receives += queue.totals.empty_receives;
+        self.stored_bytes += queue.stored_bytes;
+        self.waiting += u64::from(queue.waiting);
+    }
+}
+
+fn counts_of(queue: &Queue) -> Counts {
+    Counts {
+        visible: queue.visible,
+        in_flight: queue.in_flight,
+        delayed: queue.delayed,
+        damaged: queue.damaged,
+    }
+}

@@ -1,0 +1,82 @@
+//! One number for the whole state, to compare a shard with what its log says (rule 18).
+//!
+//! What is physical is left out: places in the log, slots, which timers have run. A message counts
+//! by what can be told from it at this time, so that one whose visibility deadline has passed is the
+//! same whether or not its timer has run.
+
+use super::Engine;
+use super::message::content_bytes;
+use super::slot::{Slot, State};
+use crate::flaws::Flaws;
+
+/// Mixes words into one, in their order.
+#[derive(Debug, Clone, Copy)]
+struct Mix(u64);
+
+impl Mix {
+    fn new(kind: u64) -> Self {
+        Self(kind.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn word(self, word: u64) -> Self {
+        let mixed = (self.0 ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        Self((mixed ^ (mixed >> 32)).wrapping_mul(0xc4ce_b9fe_1a85_ec53).rotate_left(23))
+    }
+
+    fn bytes(self, bytes: &[u8]) -> Self {
+        bytes.iter().fold(self.word(bytes.len() as u64), |mix, &byte| mix.word(byte.into()))
+    }
+}
+
+impl<F: Flaws> Engine<F> {
+    /// The digest of the state at engine time.
+    pub fn digest(&self) -> u64 {
+        let identity = Mix::new(1)
+            .word(self.identity.start_number().into())
+            .word(self.identity.incarnation_next())
+            .bytes(&self.identity.epoch());
+        let queues = (0..self.queues.table_length()).map(|index| self.queue_digest(index));
+        let messages = (0..self.slab.used()).map(|index| self.message_digest(&self.slab[index]));
+        let names = self.tombstones.order.iter().filter(|(free_at_ms, _)| *free_at_ms > self.now_ms);
+        let names =
+            names.map(|(free_at_ms, name)| Mix::new(4).word(*free_at_ms).bytes(name.arn().as_bytes()).0);
+        // A sum, since the order of slots is physical.
+        queues.chain(messages).chain(names).fold(identity.0, u64::wrapping_add)
+    }
+
+    fn queue_digest(&self, index: u32) -> u64 {
+        let Some(queue) = self.queues.get(index).filter(|queue| !queue.deleted) else { return 0 };
+        let mix = Mix::new(2)
+            .word(index.into())
+            .word(queue.incarnation)
+            .bytes(queue.name.arn().as_bytes())
+            .word(queue.created_at_ms)
+            .word(queue.modified_at_ms)
+            .word(queue.purged_at_ms)
+            .word(queue.purged_through)
+            .word(queue.expired_through_ms);
+        queue.attributes.numbers().iter().fold(mix, |mix, &number| mix.word(number.into())).0
+    }
+
+    fn message_digest(&self, slot: &Slot) -> u64 {
+        if slot.state() == State::Free {
+            return 0;
+        }
+        let queue = &self.queues[slot.queue];
+        if queue.is_gone(slot.sequence) || self.expiry_ms(queue, slot) <= self.now_ms {
+            return 0;
+        }
+        let in_flight = slot.state() == State::Hidden && slot.available_at_ms > self.now_ms;
+        Mix::new(3)
+            .word(queue.incarnation)
+            .word(slot.sequence)
+            .word(slot.sent_at_ms())
+            .word(slot.available_at_ms)
+            .word(slot.receive_count.into())
+            .word(if slot.receive_count > 0 { slot.first_received_at_ms() } else { 0 })
+            .word(if in_flight { slot.delivered_at_ms() } else { 0 })
+            .word(u64::from(slot.state() == State::Damaged))
+            .word(content_bytes(slot).into())
+            .0
+    }
+}

@@ -1,0 +1,220 @@
+//! Looking at messages without taking them.
+//!
+//! Visible messages are shown in the order in which they would be received. The others are in no
+//! list, so that they are looked for in the slots, a bounded number of them a call; a page may
+//! therefore be empty and still say where to go on.
+
+use tenpin_protocol::{ErrorCode, MessageState};
+
+use super::message::content_bytes;
+use super::outputs::{Delivery, Outputs, Refusal, ReplyBody};
+use super::queue::Turn;
+use super::slot::{NONE, Slot, State};
+use super::{BATCH_ENTRIES_MAX, DELIVERY_OVERHEAD_BYTES, Engine, Ticket, out_of_range};
+use crate::flaws::Flaws;
+use crate::journal::{Log, Position};
+
+/// Slots or list entries that one peek passes over; where that is not enough, the page is short.
+const PASSED_MAX: u32 = 4_096;
+
+/// A peek as it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub count_max: u32,
+    pub state: u8,
+    pub next: Option<&'a [u8]>,
+    pub reply_bytes_max: u32,
+}
+
+/// Where a page begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cursor {
+    /// Visible messages behind this turn; the slot, where the last one shown stood in the list.
+    Visible(Turn, u32),
+    /// Other messages, from this slot on.
+    Others(u32),
+}
+
+impl Cursor {
+    const START: Self = Self::Visible((0, 0), NONE);
+
+    fn encode(self) -> Box<[u8]> {
+        let (phase, turn, slot) = match self {
+            Self::Visible(turn, slot) => (0, turn, slot),
+            Self::Others(slot) => (1, (0, 0), slot),
+        };
+        let mut bytes = vec![phase];
+        bytes.extend_from_slice(&turn.0.to_le_bytes());
+        bytes.extend_from_slice(&turn.1.to_le_bytes());
+        bytes.extend_from_slice(&slot.to_le_bytes());
+        bytes.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&phase, rest) = bytes.split_first()?;
+        let (time, rest) = rest.split_first_chunk()?;
+        let (sequence, rest) = rest.split_first_chunk()?;
+        let slot = u32::from_le_bytes(rest.try_into().ok()?);
+        match phase {
+            0 => Some(Self::Visible((u64::from_le_bytes(*time), u64::from_le_bytes(*sequence)), slot)),
+            1 => Some(Self::Others(slot)),
+            _ => None,
+        }
+    }
+}
+
+/// A page as it fills.
+struct Page<'a> {
+    deliveries: &'a mut Vec<Delivery>,
+    start: usize,
+    count_max: usize,
+    bytes_left: u64,
+    wanted: Option<MessageState>,
+    depends_on: Position,
+}
+
+impl Page<'_> {
+    /// Shows a message. `false`: it does not fit any more.
+    fn show(&mut self, index: u32, slot: &Slot, state: MessageState) -> bool {
+        if self.wanted.is_some_and(|wanted| wanted != state) {
+            return true;
+        }
+        let count = self.deliveries.len() - self.start;
+        let bytes = u64::from(content_bytes(slot) + DELIVERY_OVERHEAD_BYTES);
+        if count == self.count_max || (count > 0 && bytes > self.bytes_left) {
+            return false;
+        }
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.depends_on = self.depends_on.max(super::end_of(slot.position, slot.length));
+        let has_end = matches!(state, MessageState::InFlight | MessageState::Delayed);
+        self.deliveries.push(Delivery {
+            position: Position(slot.position),
+            length: slot.length,
+            slot: index,
+            sequence: slot.sequence,
+            sent_at_ms: slot.sent_at_ms(),
+            first_received_at_ms: if slot.receive_count > 0 { slot.first_received_at_ms() } else { 0 },
+            receive_count: slot.receive_count,
+            state,
+            until_ms: if has_end { slot.available_at_ms } else { 0 },
+            handle: [0; 32],
+        });
+        true
+    }
+}
+
+impl<F: Flaws> Engine<F> {
+    pub(super) fn peek(
+        &mut self,
+        ticket: Ticket,
+        number: u64,
+        asked: Asked<'_>,
+        log: &Log<F>,
+        out: &mut Outputs,
+    ) {
+        let (queue, cursor) = match self.check_peek(number, asked) {
+            Ok(checked) => checked,
+            Err(refusal) => return out.reply(ticket, log.end(), ReplyBody::Refused(refusal)),
+        };
+        let start = out.deliveries.len();
+        let mut page = Page {
+            deliveries: &mut out.deliveries,
+            start,
+            count_max: asked.count_max as usize,
+            bytes_left: asked.reply_bytes_max.into(),
+            wanted: MessageState::from_number(asked.state),
+            depends_on: Position::default(),
+        };
+        let next = match cursor {
+            Cursor::Visible(turn, slot) => self
+                .peek_visible(queue, turn, slot, &mut page)
+                .or_else(|| self.peek_others(queue, 0, &mut page)),
+            Cursor::Others(slot) => self.peek_others(queue, slot, &mut page),
+        };
+        let depends_on = page.depends_on;
+        let body =
+            ReplyBody::Peeked(start as u32..out.deliveries.len() as u32, next.map(|cursor| cursor.encode()));
+        out.reply(ticket, depends_on, body);
+    }
+
+    fn check_peek(&self, number: u64, asked: Asked<'_>) -> Result<(u32, Cursor), Refusal> {
+        let queue = self.find_queue(number)?;
+        if !(1..=BATCH_ENTRIES_MAX as u32).contains(&asked.count_max) {
+            return Err(out_of_range(asked.count_max, "MaxNumberOfMessages", 1, BATCH_ENTRIES_MAX as u64));
+        }
+        if asked.state != 0 && MessageState::from_number(asked.state).is_none() {
+            return Err(Refusal::new(ErrorCode::InvalidParameterValue, "No message is in this state."));
+        }
+        let cursor = match asked.next {
+            None => Some(Cursor::START),
+            Some(bytes) => Cursor::decode(bytes),
+        };
+        cursor
+            .map(|cursor| (queue, cursor))
+            .ok_or(Refusal::new(ErrorCode::InvalidParameterValue, "Invalid or expired next token."))
+    }
+
+    /// Shows visible messages behind a turn. Gives back where to go on, if the page is full.
+    fn peek_visible(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
+        if page.wanted.is_some_and(|wanted| wanted != MessageState::Visible) {
+            return None;
+        }
+        let queue = &self.queues[queue_index];
+        let mut fresh = match self.slab.get(hint) {
+            // The last one shown may still stand where it stood.
+            Some(slot) if slot.sequence == after.1 && slot.state() == State::Fresh => slot.list_next,
+            _ => queue.fresh_head,
+        };
+        let mut returned = queue.returned.range((after.0, after.1.saturating_add(1))..).peekable();
+        let mut last = Cursor::Visible(after, hint);
+        for _ in 0..PASSED_MAX {
+            let fresh_turn =
+                (fresh != NONE).then(|| (self.slab[fresh].sent_at_ms(), self.slab[fresh].sequence));
+            let (turn, index) = match (fresh_turn, returned.peek()) {
+                (None, None) => return None,
+                (Some(turn), None) => (turn, fresh),
+                (Some(turn), Some(&(&other, _))) if turn < other => (turn, fresh),
+                (_, Some(&(&turn, &index))) => (turn, index),
+            };
+            let slot = &self.slab[index];
+            if turn > after && !self.is_expired(queue, slot) && !page.show(index, slot, MessageState::Visible)
+            {
+                return Some(last);
+            }
+            last = Cursor::Visible(turn.max(after), index);
+            if slot.state() == State::Fresh {
+                fresh = slot.list_next;
+            } else {
+                returned.next();
+            }
+        }
+        Some(last)
+    }
+
+    /// Shows messages that are hidden, delayed or damaged, from a slot on.
+    fn peek_others(&self, queue_index: u32, from: u32, page: &mut Page<'_>) -> Option<Cursor> {
+        let queue = &self.queues[queue_index];
+        let is_wanted = |state, count| count > 0 && page.wanted.is_none_or(|wanted| wanted == state);
+        let any = is_wanted(MessageState::InFlight, queue.in_flight)
+            || is_wanted(MessageState::Delayed, queue.delayed)
+            || is_wanted(MessageState::Damaged, queue.damaged);
+        if !any {
+            return None;
+        }
+        let until = from.saturating_add(PASSED_MAX).min(self.slab.used());
+        for index in from..until {
+            let slot = &self.slab[index];
+            let state = match slot.state() {
+                State::Hidden => MessageState::InFlight,
+                State::Delayed => MessageState::Delayed,
+                State::Damaged => MessageState::Damaged,
+                _ => continue,
+            };
+            let is_here = slot.queue == queue_index && !queue.is_gone(slot.sequence);
+            if is_here && !self.is_expired(queue, slot) && !page.show(index, slot, state) {
+                return Some(Cursor::Others(index));
+            }
+        }
+        (until < self.slab.used()).then_some(Cursor::Others(until))
+    }
+}

@@ -1,0 +1,263 @@
+//! A queue as the engine holds it, and the table of all.
+//!
+//! Messages that were never delivered stand in a list through their slots, which is in the order of
+//! their sequences and so of their times. The few that became visible later stand in an ordered map.
+//! The next message to give out is the smaller of the two heads (rule 18). What is hidden or delayed
+//! is in neither; the wheel has it.
+
+use std::collections::BTreeMap;
+
+use super::records::QueueState;
+use super::slot::NONE;
+use super::wheel::{Links, TimerLinks};
+use crate::catalog::{Attributes, QueueName};
+use crate::journal::Position;
+
+/// When a message became visible, and its sequence: the order in which messages are given out.
+pub(super) type Turn = (u64, u64);
+
+/// What has happened on a queue since the broker started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Totals {
+    pub sent: u64,
+    pub received: u64,
+    pub deleted: u64,
+    pub expired: u64,
+    pub purged: u64,
+    pub empty_receives: u64,
+}
+
+/// One queue.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub incarnation: u64,
+    /// Nobody can name it any more; the entry stays until no slot refers to it.
+    pub deleted: bool,
+    /// Whether it stands on the list of those whose waits can be served.
+    pub ready: bool,
+    pub attributes: Attributes,
+    pub retention_ms: u64,
+    /// Messages up to this sequence are gone.
+    pub purged_through: u64,
+    /// Messages sent at or before this are gone.
+    pub expired_through_ms: u64,
+    pub fresh_head: u32,
+    pub fresh_tail: u32,
+    pub returned: BTreeMap<Turn, u32>,
+    pub visible: u64,
+    pub in_flight: u64,
+    pub delayed: u64,
+    pub damaged: u64,
+    pub stored_bytes: u64,
+    /// Slots that refer to the queue, also of messages that are gone and not swept yet.
+    pub slots: u64,
+    pub first_wait: u32,
+    pub last_wait: u32,
+    pub waiting: u32,
+    pub timer: TimerLinks,
+    pub name: QueueName,
+    pub created_at_ms: u64,
+    pub modified_at_ms: u64,
+    pub purged_at_ms: u64,
+    /// Its newest QueueState record.
+    pub record: (Position, u32),
+    pub totals: Totals,
+}
+
+impl Queue {
+    pub fn new(state: QueueState) -> Self {
+        Self {
+            incarnation: state.incarnation,
+            deleted: false,
+            ready: false,
+            attributes: state.attributes,
+            retention_ms: state.attributes.retention_ms(),
+            purged_through: state.purged_through,
+            expired_through_ms: state.expired_through_ms,
+            fresh_head: NONE,
+            fresh_tail: NONE,
+            returned: BTreeMap::new(),
+            visible: 0,
+            in_flight: 0,
+            delayed: 0,
+            damaged: 0,
+            stored_bytes: 0,
+            slots: 0,
+            first_wait: NONE,
+            last_wait: NONE,
+            waiting: 0,
+            timer: TimerLinks::IDLE,
+            name: state.name,
+            created_at_ms: state.created_at_ms,
+            modified_at_ms: state.modified_at_ms,
+            purged_at_ms: state.purged_at_ms,
+            record: (Position::default(), 0),
+            totals: Totals::default(),
+        }
+    }
+
+    /// What a record of it says.
+    pub fn state(&self, index: u32) -> QueueState {
+        QueueState {
+            index,
+            incarnation: self.incarnation,
+            name: self.name.clone(),
+            attributes: self.attributes,
+            created_at_ms: self.created_at_ms,
+            modified_at_ms: self.modified_at_ms,
+            purged_at_ms: self.purged_at_ms,
+            purged_through: self.purged_through,
+            expired_through_ms: self.expired_through_ms,
+        }
+    }
+
+    /// Whether a message of it with this sequence was purged, or the queue deleted.
+    #[inline]
+    pub fn is_gone(&self, sequence: u64) -> bool {
+        sequence <= self.purged_through || self.deleted
+    }
+
+    /// The number that hot frames carry: where in the table, and which incarnation.
+    pub fn number(&self, index: u32) -> u64 {
+        u64::from(index) | (self.incarnation << 32)
+    }
+
+    /// All messages are gone at once: counts and lists begin anew. What was in the map is given
+    /// back, to be dropped in slices.
+    pub fn forget_messages(&mut self) -> BTreeMap<Turn, u32> {
+        self.totals.purged += self.visible + self.in_flight + self.delayed + self.damaged;
+        self.fresh_head = NONE;
+        self.fresh_tail = NONE;
+        (self.visible, self.in_flight, self.delayed, self.damaged) = (0, 0, 0, 0);
+        self.stored_bytes = 0;
+        std::mem::take(&mut self.returned)
+    }
+}
+
+/// All queues of a shard. An entry is a box, so that growing the table moves pointers only.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    entries: Vec<Option<Box<Queue>>>,
+    free: Vec<u32>,
+    by_name: BTreeMap<QueueName, u32>,
+}
+
+impl Queues {
+    /// Where the queue with this number is, if it still is.
+    #[inline]
+    pub fn find(&self, number: u64) -> Option<u32> {
+        let index = number as u32;
+        let queue = self.entries.get(index as usize)?.as_deref()?;
+        (queue.number(index) == number && !queue.deleted).then_some(index)
+    }
+
+    /// The queue with this name.
+    pub fn named(&self, name: &QueueName) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Names at or behind `from` in their order, with their queues.
+    pub fn names_from<'a>(&'a self, from: &QueueName) -> impl Iterator<Item = (&'a QueueName, u32)> {
+        self.by_name.range(from.clone()..).map(|(name, &index)| (name, index))
+    }
+
+    /// How many there are that can be named.
+    pub fn count(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Length of the table; every queue's index is below.
+    pub fn table_length(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// The queue at this place, also one that is deleted and still has slots.
+    pub fn get(&self, index: u32) -> Option<&Queue> {
+        self.entries.get(index as usize)?.as_deref()
+    }
+
+    /// A place for a new queue.
+    pub fn take_index(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 queues")
+        })
+    }
+
+    /// Puts a queue into its place, under its name.
+    pub fn insert(&mut self, index: u32, queue: Queue) {
+        self.by_name.insert(queue.name.clone(), index);
+        self.entries[index as usize] = Some(Box::new(queue));
+    }
+
+    /// Recovery puts a queue where its record says. `false`: the place is taken, or absurd.
+    pub fn insert_at(&mut self, index: u32, queue: Queue) -> bool {
+        if index > QUEUES_MAX {
+            return false;
+        }
+        let index = index as usize;
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
+        }
+        if self.entries[index].is_some() || self.by_name.contains_key(&queue.name) {
+            return false;
+        }
+        self.insert(index as u32, queue);
+        true
+    }
+
+    /// Makes the list of free places at the end of recovery; the lowest is taken first.
+    pub fn link_free(&mut self) {
+        self.free = (0..self.table_length()).rev().filter(|&index| self.get(index).is_none()).collect();
+    }
+
+    /// The name leads nowhere any more.
+    pub fn forget_name(&mut self, index: u32) {
+        let name = self[index].name.clone();
+        self.by_name.remove(&name);
+    }
+
+    /// No slot refers to a deleted queue any more: its place is free.
+    pub fn retire(&mut self, index: u32) {
+        self.entries[index as usize] = None;
+        self.free.push(index);
+    }
+}
+
+/// Queues of one shard; creating one more is refused with OverLimit. A million entries of the table
+/// take some hundred megabytes.
+pub(super) const QUEUES_MAX: u32 = 1 << 20;
+
+impl std::ops::Index<u32> for Queues {
+    type Output = Queue;
+
+    #[inline]
+    fn index(&self, index: u32) -> &Queue {
+        self.entries[index as usize]
+            .as_deref()
+            .expect("indices come from slots and lists of queues that exist")
+    }
+}
+
+impl std::ops::IndexMut<u32> for Queues {
+    #[inline]
+    fn index_mut(&mut self, index: u32) -> &mut Queue {
+        self.entries[index as usize]
+            .as_deref_mut()
+            .expect("indices come from slots and lists of queues that exist")
+    }
+}
+
+impl Links for Queues {
+    fn links(&self, node: u32) -> TimerLinks {
+        self[node].timer
+    }
+
+    fn set_next(&mut self, node: u32, next: u32) {
+        self[node].timer.next = next;
+    }
+
+    fn set_previous(&mut self, node: u32, previous: u32) {
+        self[node].timer.previous = previous;
+    }
+}

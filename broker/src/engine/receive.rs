@@ -1,0 +1,270 @@
+//! Handing out messages, at once or from a long poll.
+
+use tenpin_protocol::{ErrorCode, MessageState};
+
+use super::handle::Handle;
+use super::message::{content_bytes, unlink_fresh};
+use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
+use super::records::{Kind, Listed};
+use super::slot::{NONE, State};
+use super::{BATCH_ENTRIES_MAX, Engine, Ticket, end_of, out_of_range};
+use crate::flaws::Flaws;
+use crate::journal::{Log, Position, Room};
+
+/// What a message takes in a reply beside its content, at most; the limit of a reply is kept with it.
+pub const DELIVERY_OVERHEAD_BYTES: u32 = 128;
+
+/// Expired messages that one receive clears away at a queue's head. Where there are more, it finds
+/// nothing; the timers that are due take the rest away in slices (rule 31).
+const CLEARED_MAX: usize = 256;
+
+/// The longest wait of a long poll.
+const WAIT_MS_MAX: u32 = 20_000;
+/// The longest visibility timeout.
+pub(super) const VISIBILITY_SECONDS_MAX: u32 = 43_200;
+
+/// A receive as it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub count_max: u32,
+    pub wait_ms: Option<u32>,
+    pub visibility_seconds: Option<u32>,
+    pub reply_bytes_max: u32,
+}
+
+/// A receive with everything decided.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Receive {
+    pub count_max: u32,
+    pub visibility_ms: u64,
+    pub reply_bytes_max: u32,
+}
+
+/// Why nothing was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nothing {
+    /// There is nothing visible.
+    Empty,
+    /// As many messages are in flight as may be.
+    OverLimit,
+    /// The log has no room for what a receive leads to (rule 16).
+    NoRoom,
+}
+
+impl<F: Flaws> Engine<F> {
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        ticket: Ticket,
+        number: u64,
+        asked: Asked,
+        log: &mut Log<F>,
+        out: &mut Outputs,
+    ) {
+        let (queue, receive, wait_ms) = match self.check_receive(number, asked) {
+            Ok(checked) => checked,
+            Err(refusal) => return out.reply(ticket, log.end(), ReplyBody::Refused(refusal)),
+        };
+        let nothing = match self.hand_out(queue, ticket, receive, false, log, out) {
+            Ok(()) => return,
+            Err(nothing) => nothing,
+        };
+        if wait_ms > 0 && nothing != Nothing::NoRoom {
+            if self.waits.count() < self.options.waits_max {
+                let deadline_ms = self.now_ms + wait_ms;
+                return self.waits.add(ticket, queue, receive, deadline_ms, &mut self.queues);
+            }
+            let text = "More receives wait than the shard has room for.";
+            let refusal = Refusal::new(ErrorCode::RequestThrottled, text);
+            return out.reply(ticket, Position::default(), ReplyBody::Refused(refusal));
+        }
+        let body = match nothing {
+            Nothing::Empty => {
+                self.queues[queue].totals.empty_receives += 1;
+                let end = out.deliveries.len() as u32;
+                ReplyBody::Received(end..end)
+            }
+            Nothing::OverLimit => ReplyBody::Refused(Refusal::new(
+                ErrorCode::OverLimit,
+                "The maximum number of in flight messages is reached.",
+            )),
+            Nothing::NoRoom => ReplyBody::Refused(Refusal::new(
+                ErrorCode::StorageFull,
+                "There is no room to record more deliveries; delete messages first.",
+            )),
+        };
+        out.reply(ticket, Position::default(), body);
+    }
+
+    #[inline]
+    fn check_receive(&self, number: u64, asked: Asked) -> Result<(u32, Receive, u64), Refusal> {
+        let index = self.find_queue(number)?;
+        let attributes = &self.queues[index].attributes;
+        let Asked { count_max, wait_ms, visibility_seconds, reply_bytes_max } = asked;
+        if !(1..=BATCH_ENTRIES_MAX as u32).contains(&count_max) {
+            return Err(out_of_range(count_max, "MaxNumberOfMessages", 1, BATCH_ENTRIES_MAX as u64));
+        }
+        let wait_ms = match wait_ms {
+            None => attributes.receive_wait_ms(),
+            Some(wait_ms) if wait_ms <= WAIT_MS_MAX => wait_ms.into(),
+            Some(wait_ms) => {
+                return Err(out_of_range(wait_ms.div_ceil(1_000), "WaitTimeSeconds", 0, 20));
+            }
+        };
+        let visibility_ms = match visibility_seconds {
+            None => attributes.visibility_timeout_ms(),
+            Some(seconds) if seconds <= VISIBILITY_SECONDS_MAX => u64::from(seconds) * 1_000,
+            Some(seconds) => {
+                return Err(out_of_range(seconds, "VisibilityTimeout", 0, VISIBILITY_SECONDS_MAX.into()));
+            }
+        };
+        Ok((index, Receive { count_max, visibility_ms, reply_bytes_max }, wait_ms))
+    }
+
+    /// Hands out what is visible, in order, up to the receive's limits, and answers.
+    #[inline]
+    pub(super) fn hand_out(
+        &mut self,
+        queue_index: u32,
+        ticket: Ticket,
+        receive: Receive,
+        ends_wait: bool,
+        log: &mut Log<F>,
+        out: &mut Outputs,
+    ) -> Result<(), Nothing> {
+        let queue = &self.queues[queue_index];
+        let free = self.options.in_flight_max.saturating_sub(queue.in_flight);
+        if free == 0 {
+            return Err(Nothing::OverLimit);
+        }
+        if queue.visible == 0 {
+            return Err(Nothing::Empty);
+        }
+        if log.room() == Room::NoReceives {
+            return Err(Nothing::NoRoom);
+        }
+        let count_max = (receive.count_max as usize).min(usize::try_from(free).unwrap_or(usize::MAX));
+        let start = out.deliveries.len();
+        let depends_on = self.take_visible(queue_index, receive, count_max, log, out);
+        let incarnation = self.queues[queue_index].incarnation;
+        self.flush_expired(incarnation, log);
+        let taken = &mut out.deliveries[start..];
+        if taken.is_empty() {
+            return Err(Nothing::Empty);
+        }
+        for delivery in taken.iter_mut() {
+            delivery.handle = Handle {
+                shard: self.options.shard,
+                slot: delivery.slot,
+                sequence: delivery.sequence,
+                incarnation,
+                delivery: delivery.receive_count,
+            }
+            .encode(&self.options.check_key);
+        }
+        let deadline_ms = self.now_ms + receive.visibility_ms;
+        let mut listed = std::mem::take(&mut self.listed);
+        listed.clear();
+        listed.extend(taken.iter().map(|delivery| Listed {
+            slot: delivery.slot,
+            receive_count: delivery.receive_count,
+            sequence: delivery.sequence,
+            deadline_ms: 0,
+        }));
+        self.queues[queue_index].totals.received += listed.len() as u64;
+        self.journal_list(Kind::Delivered, incarnation, deadline_ms, &listed, log);
+        if receive.visibility_ms == 0 {
+            listed.iter().for_each(|message| self.make_returned(message.slot));
+        } else {
+            listed.iter().for_each(|message| self.start_timer(message.slot));
+        }
+        self.listed = listed;
+        // A delivery that hides nothing is as good later as now.
+        let stale_after_ms = if receive.visibility_ms == 0 { u64::MAX } else { deadline_ms };
+        let body = ReplyBody::Received(start as u32..out.deliveries.len() as u32);
+        out.replies.push(Reply { ticket, depends_on, stale_after_ms, ends_wait, body });
+        Ok(())
+    }
+
+    /// Takes visible messages from the queue's heads; they are hidden then, without timers yet.
+    /// Says up to where the log must be committed for their records.
+    #[inline]
+    fn take_visible(
+        &mut self,
+        queue_index: u32,
+        receive: Receive,
+        count_max: usize,
+        log: &mut Log<F>,
+        out: &mut Outputs,
+    ) -> Position {
+        let deadline_ms = self.now_ms + receive.visibility_ms;
+        let (mut depends_on, mut count, mut bytes) = (Position::default(), 0, 0_u64);
+        while count < count_max {
+            let Some(index) = self.first_visible(queue_index) else { break };
+            let queue = &self.queues[queue_index];
+            let slot = &self.slab[index];
+            if self.is_expired(queue, slot) {
+                if self.expired.len() == CLEARED_MAX {
+                    break;
+                }
+                self.expire(index, log);
+                continue;
+            }
+            bytes += u64::from(content_bytes(slot) + DELIVERY_OVERHEAD_BYTES);
+            if count > 0 && bytes > u64::from(receive.reply_bytes_max) {
+                break;
+            }
+            let queue = &mut self.queues[queue_index];
+            if slot.state() == State::Fresh {
+                unlink_fresh(&mut self.slab, queue, index);
+            } else {
+                queue.returned.pop_first();
+                self.slot_wheel.cancel(&mut self.slab, index);
+            }
+            queue.visible -= 1;
+            queue.in_flight += 1;
+            let slot = &mut self.slab[index];
+            slot.set_state(State::Hidden);
+            slot.available_at_ms = deadline_ms;
+            slot.receive_count = slot.receive_count.saturating_add(1);
+            let after_sent = slot.after_sent(self.now_ms);
+            if slot.receive_count == 1 {
+                slot.first_received_after_ms = after_sent;
+            }
+            slot.list_previous = after_sent;
+            depends_on = depends_on.max(end_of(slot.position, slot.length));
+            out.deliveries.push(Delivery {
+                position: Position(slot.position),
+                length: slot.length,
+                slot: index,
+                sequence: slot.sequence,
+                sent_at_ms: slot.sent_at_ms(),
+                first_received_at_ms: slot.first_received_at_ms(),
+                receive_count: slot.receive_count,
+                state: MessageState::InFlight,
+                until_ms: deadline_ms,
+                handle: [0; 32],
+            });
+            count += 1;
+        }
+        depends_on
+    }
+
+    /// The visible message that is next: by the time it became visible, then by sequence (rule 18).
+    #[inline]
+    fn first_visible(&self, queue_index: u32) -> Option<u32> {
+        let queue = &self.queues[queue_index];
+        let fresh = queue.fresh_head;
+        if queue.returned.is_empty() {
+            return (fresh != NONE).then_some(fresh);
+        }
+        let (&turn, &index) = queue.returned.first_key_value()?;
+        if fresh != NONE {
+            let slot = &self.slab[fresh];
+            if (slot.sent_at_ms(), slot.sequence) < turn {
+                return Some(fresh);
+            }
+        }
+        Some(index)
+    }
+}

@@ -1,0 +1,502 @@
+//! What the engine writes into the log: every kind of record, its layout, and how it is read back.
+//!
+//! Records say what happened, with absolute times, never what was asked for: reading them back
+//! computes no time and takes no decision. Numbers are little-endian. A newer minor version may make
+//! a fixed part longer; what is behind the fields known here is skipped. Bytes that the checksums
+//! vouch for and that still make no sense are [`Damage`], never a panic.
+
+use crate::catalog::{Attributes, NameDefaults, QueueName};
+use crate::journal::{Damage, RawRecord};
+
+/// What a record says. Codes from 32 on are kept for what standard queues on one shard do not need:
+/// 32 MovingOut, 33 MovedIn, 34 MovedOut, 35 Moved, 36 Deduplication, 37 Attempt, 38 Producer,
+/// 39 Task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A start of the broker: its number and epoch, and the next incarnation. The newest is live.
+    Start = 1,
+    /// A queue's whole state but its messages. The newest of a queue is live.
+    QueueState = 2,
+    /// A queue and its messages are gone. Live while its name is not free.
+    QueueDeleted = 3,
+    /// All messages of a queue up to a sequence are gone.
+    Purged = 4,
+    /// A message, as it was sent. Live while the message is stored and was not copied.
+    Sent = 5,
+    /// A message with its whole state, copied by cleaning. Live while it is the newest copy.
+    Copied = 6,
+    /// Messages were handed out.
+    Delivered = 7,
+    /// Visibility deadlines were changed.
+    Hidden = 8,
+    /// Messages were deleted.
+    Deleted = 9,
+    /// Messages expired.
+    Expired = 10,
+    /// Deliveries never left: the messages are visible again and the receive does not count.
+    Undelivered = 11,
+    /// Messages were set aside because their records are damaged.
+    Damaged = 12,
+}
+
+impl Kind {
+    /// The kind with this code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Start,
+            2 => Self::QueueState,
+            3 => Self::QueueDeleted,
+            4 => Self::Purged,
+            5 => Self::Sent,
+            6 => Self::Copied,
+            7 => Self::Delivered,
+            8 => Self::Hidden,
+            9 => Self::Deleted,
+            10 => Self::Expired,
+            11 => Self::Undelivered,
+            12 => Self::Damaged,
+            _ => return None,
+        })
+    }
+}
+
+/// Bytes that the log puts before every record's fixed part.
+const PREFIX_BYTES: usize = crate::journal::PREFIX_BYTES;
+
+/// In a message's content flags: a block of rare fields, beginning with its own length as a `u16`,
+/// stands before the body. Version 1 writes none. It has room for priority `u8`, own expiry `u64`,
+/// producer `u64`, producer's sequence `u64`, first shard `u16`, the dead-letter source's incarnation
+/// `u64` and the receives since arrival `u32`.
+pub const CONTENT_RARE: u16 = 1;
+
+/// Length of [`Kind::Start`]'s fixed part.
+pub(super) const START_BYTES: usize = 40;
+/// Length of [`Kind::QueueDeleted`]'s and [`Kind::Purged`]'s fixed part.
+pub(super) const MARK_BYTES: usize = 24;
+/// Length of [`Kind::Sent`]'s fixed part.
+pub(super) const SENT_BYTES: usize = 64;
+/// Length of [`Kind::Copied`]'s fixed part, which begins like that of Sent.
+pub(super) const COPIED_BYTES: usize = 88;
+/// Length of [`Kind::QueueState`]'s fixed part.
+pub(super) const QUEUE_STATE_BYTES: usize = 96;
+/// Length of the fixed part of records that list messages.
+pub(super) const LIST_BYTES: usize = 32;
+/// Length of one message in such a list.
+pub(super) const LISTED_BYTES: usize = 24;
+
+/// Bytes of a message's record that are not its content.
+#[inline]
+pub(super) fn message_overhead_bytes(copied: bool) -> u32 {
+    (PREFIX_BYTES + if copied { COPIED_BYTES } else { SENT_BYTES }) as u32
+}
+
+/// Writes numbers one behind the other.
+struct Writer<'a>(&'a mut [u8]);
+
+impl Writer<'_> {
+    #[inline]
+    fn bytes(&mut self, bytes: &[u8]) {
+        let (now, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
+        now.copy_from_slice(bytes);
+        self.0 = rest;
+    }
+
+    #[inline]
+    fn u16(&mut self, number: u16) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    #[inline]
+    fn u32(&mut self, number: u32) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    #[inline]
+    fn u64(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+}
+
+/// Reads numbers one behind the other; an end too soon is damage.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    #[inline]
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Damage> {
+        let (now, rest) = self.0.split_at_checked(length).ok_or(Damage::new("a record ends too soon"))?;
+        self.0 = rest;
+        Ok(now)
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
+        let (now, rest) = self.0.split_first_chunk().ok_or(Damage::new("a record ends too soon"))?;
+        self.0 = rest;
+        Ok(*now)
+    }
+
+    #[inline]
+    fn u16(&mut self) -> Result<u16, Damage> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    #[inline]
+    fn u32(&mut self) -> Result<u32, Damage> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    #[inline]
+    fn u64(&mut self) -> Result<u64, Damage> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn text(&mut self, length: u16) -> Result<&'a str, Damage> {
+        std::str::from_utf8(self.bytes(length.into())?).map_err(|_| Damage::new("a name is not UTF-8"))
+    }
+}
+
+/// [`Kind::Start`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Start {
+    pub start_number: u32,
+    pub epoch: [u8; 16],
+    pub incarnation_next: u64,
+    pub time_ms: u64,
+}
+
+impl Start {
+    pub fn write(&self, out: &mut [u8]) {
+        let mut writer = Writer(out);
+        writer.u32(self.start_number);
+        writer.u32(0);
+        writer.u64(self.time_ms);
+        writer.bytes(&self.epoch);
+        writer.u64(self.incarnation_next);
+    }
+
+    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
+        let mut reader = Reader(raw.fixed);
+        let start_number = reader.u32()?;
+        reader.u32()?;
+        let time_ms = reader.u64()?;
+        let epoch = reader.array()?;
+        Ok(Self { start_number, epoch, incarnation_next: reader.u64()?, time_ms })
+    }
+}
+
+/// [`Kind::Purged`]: `through` is the last sequence that is gone.
+/// [`Kind::QueueDeleted`]: the variable part has the name, `through` is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub incarnation: u64,
+    pub time_ms: u64,
+    pub through: u64,
+}
+
+impl Mark {
+    pub fn write(&self, out: &mut [u8]) {
+        let mut writer = Writer(out);
+        writer.u64(self.incarnation);
+        writer.u64(self.time_ms);
+        writer.u64(self.through);
+    }
+
+    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
+        let mut reader = Reader(raw.fixed);
+        Ok(Self { incarnation: reader.u64()?, time_ms: reader.u64()?, through: reader.u64()? })
+    }
+}
+
+/// A name as the variable part of a record has it: three lengths, three texts.
+pub(super) fn name_bytes(name: &QueueName) -> usize {
+    6 + name.account().len() + name.region().len() + name.name().len()
+}
+
+/// Writes a name.
+pub(super) fn write_name(name: &QueueName, out: &mut [u8]) {
+    let mut writer = Writer(out);
+    let texts = [name.account(), name.region(), name.name()];
+    for text in texts {
+        writer.u16(text.len() as u16);
+    }
+    for text in texts {
+        writer.bytes(text.as_bytes());
+    }
+}
+
+/// Reads a name from the start of a variable part.
+pub(super) fn read_name(variable: &[u8]) -> Result<QueueName, Damage> {
+    let mut reader = Reader(variable);
+    let lengths = [reader.u16()?, reader.u16()?, reader.u16()?];
+    let [account, region, name] =
+        [reader.text(lengths[0])?, reader.text(lengths[1])?, reader.text(lengths[2])?];
+    QueueName::parse(account, region, name, &NameDefaults::default())
+        .map_err(|error| Damage::new(format!("a queue's name in a record: {error}")))
+}
+
+/// [`Kind::QueueState`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct QueueState {
+    /// Index in the table, which queue numbers carry.
+    pub index: u32,
+    pub incarnation: u64,
+    pub name: QueueName,
+    pub attributes: Attributes,
+    pub created_at_ms: u64,
+    pub modified_at_ms: u64,
+    /// 0 if it was never purged.
+    pub purged_at_ms: u64,
+    pub purged_through: u64,
+    /// Messages sent at or before this had expired when the retention period was changed.
+    pub expired_through_ms: u64,
+}
+
+impl QueueState {
+    pub fn write(&self, out: &mut [u8]) {
+        let (fixed, variable) = out.split_at_mut(QUEUE_STATE_BYTES);
+        let mut writer = Writer(fixed);
+        writer.u64(self.incarnation);
+        writer.u32(self.index);
+        writer.u32(0);
+        writer.u64(self.created_at_ms);
+        writer.u64(self.modified_at_ms);
+        writer.u64(self.purged_at_ms);
+        writer.u64(self.purged_through);
+        writer.u64(self.expired_through_ms);
+        for number in self.attributes.numbers() {
+            writer.u32(number);
+        }
+        writer.0.fill(0);
+        write_name(&self.name, variable);
+    }
+
+    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
+        let mut reader = Reader(raw.fixed);
+        let incarnation = reader.u64()?;
+        let index = reader.u32()?;
+        reader.u32()?;
+        let created_at_ms = reader.u64()?;
+        let modified_at_ms = reader.u64()?;
+        let purged_at_ms = reader.u64()?;
+        let purged_through = reader.u64()?;
+        let expired_through_ms = reader.u64()?;
+        let mut numbers = [0; 5];
+        for number in &mut numbers {
+            *number = reader.u32()?;
+        }
+        Ok(Self {
+            index,
+            incarnation,
+            name: read_name(raw.variable)?,
+            attributes: Attributes::from_record(numbers)
+                .ok_or(Damage::new("a queue's attribute is out of range"))?,
+            created_at_ms,
+            modified_at_ms,
+            purged_at_ms,
+            purged_through,
+            expired_through_ms,
+        })
+    }
+}
+
+/// What [`Kind::Sent`] and [`Kind::Copied`] have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MessageHead {
+    pub slot: u32,
+    pub content_flags: u16,
+    pub sequence: u64,
+    pub incarnation: u64,
+    pub sent_at_ms: u64,
+    pub available_at_ms: u64,
+    pub id: [u8; 16],
+    pub body_bytes: u32,
+}
+
+impl MessageHead {
+    #[inline]
+    pub fn write(&self, out: &mut [u8]) {
+        let mut writer = Writer(&mut out[..SENT_BYTES]);
+        writer.u32(self.slot);
+        writer.u16(self.content_flags);
+        writer.u16(0);
+        writer.u64(self.sequence);
+        writer.u64(self.incarnation);
+        writer.u64(self.sent_at_ms);
+        writer.u64(self.available_at_ms);
+        writer.bytes(&self.id);
+        writer.u32(self.body_bytes);
+        writer.u32(0);
+    }
+
+    #[inline]
+    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
+        let mut reader = Reader(raw.fixed);
+        let slot = reader.u32()?;
+        let content_flags = reader.u16()?;
+        reader.u16()?;
+        Ok(Self {
+            slot,
+            content_flags,
+            sequence: reader.u64()?,
+            incarnation: reader.u64()?,
+            sent_at_ms: reader.u64()?,
+            available_at_ms: reader.u64()?,
+            id: reader.array()?,
+            body_bytes: reader.u32()?,
+        })
+    }
+}
+
+/// What [`Kind::Copied`] says beyond [`MessageHead`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct CopiedState {
+    pub damaged: bool,
+    pub receive_count: u32,
+    pub first_received_at_ms: u64,
+    pub delivered_at_ms: u64,
+}
+
+impl CopiedState {
+    pub fn write(&self, out: &mut [u8]) {
+        let mut writer = Writer(&mut out[SENT_BYTES..COPIED_BYTES]);
+        writer.u32(u32::from(self.damaged));
+        writer.u32(self.receive_count);
+        writer.u64(self.first_received_at_ms);
+        writer.u64(self.delivered_at_ms);
+    }
+
+    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
+        let state = raw.fixed.get(SENT_BYTES..).ok_or(Damage::new("a record ends too soon"))?;
+        let mut reader = Reader(state);
+        let damaged = reader.u32()? != 0;
+        let receive_count = reader.u32()?;
+        Ok(Self {
+            damaged,
+            receive_count,
+            first_received_at_ms: reader.u64()?,
+            delivered_at_ms: reader.u64()?,
+        })
+    }
+}
+
+/// A message as a Sent or Copied record has it, for whoever gives it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredMessage<'a> {
+    /// Its slot.
+    pub slot: u32,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its id.
+    pub id: [u8; 16],
+    /// When it was sent.
+    pub sent_at_ms: u64,
+    /// Bytes of the body, which is the first part of `content`.
+    pub body_bytes: u32,
+    /// The body and the fields behind it, as they came over the wire.
+    pub content: &'a [u8],
+}
+
+impl<'a> StoredMessage<'a> {
+    /// Reads a message's record.
+    #[inline]
+    pub fn parse(raw: &RawRecord<'a>) -> Result<Self, Damage> {
+        if raw.kind != Kind::Sent as u8 && raw.kind != Kind::Copied as u8 {
+            return Err(Damage::new("a record that is no message's"));
+        }
+        let head = MessageHead::read(raw)?;
+        let content = content_of(&head, raw.variable)?;
+        if head.body_bytes as usize > content.len() {
+            return Err(Damage::new("a body is longer than its record"));
+        }
+        Ok(Self {
+            slot: head.slot,
+            sequence: head.sequence,
+            id: head.id,
+            sent_at_ms: head.sent_at_ms,
+            body_bytes: head.body_bytes,
+            content,
+        })
+    }
+}
+
+/// What stands behind the block of rare fields, if there is one.
+#[inline]
+fn content_of<'a>(head: &MessageHead, variable: &'a [u8]) -> Result<&'a [u8], Damage> {
+    if head.content_flags & CONTENT_RARE == 0 {
+        return Ok(variable);
+    }
+    let mut reader = Reader(variable);
+    let length = reader.u16()?;
+    reader.bytes(length.into())?;
+    Ok(reader.0)
+}
+
+/// The fixed part of records that list messages. What `deadline_ms` is depends on the kind:
+/// for Delivered the visibility deadline of all, for others nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListHead {
+    pub incarnation: u64,
+    pub time_ms: u64,
+    pub deadline_ms: u64,
+}
+
+/// One message of such a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub slot: u32,
+    /// Delivered: how often it has been received now. Undelivered: which delivery.
+    pub receive_count: u32,
+    pub sequence: u64,
+    /// Hidden: until when.
+    pub deadline_ms: u64,
+}
+
+impl ListHead {
+    /// Writes head and list.
+    #[inline]
+    pub fn write(&self, listed: &[Listed], out: &mut [u8]) {
+        let mut writer = Writer(out);
+        writer.u64(self.incarnation);
+        writer.u64(self.time_ms);
+        writer.u64(self.deadline_ms);
+        writer.u32(listed.len() as u32);
+        writer.u32(0);
+        for message in listed {
+            writer.u32(message.slot);
+            writer.u32(message.receive_count);
+            writer.u64(message.sequence);
+            writer.u64(message.deadline_ms);
+        }
+    }
+
+    /// Reads the head; the messages are read by [`Listed::each`].
+    #[inline]
+    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
+        let mut reader = Reader(raw.fixed);
+        let head = Self { incarnation: reader.u64()?, time_ms: reader.u64()?, deadline_ms: reader.u64()? };
+        let count = reader.u32()? as usize;
+        if raw.variable.len() != count * LISTED_BYTES {
+            return Err(Damage::new("a list of messages has another length than it says"));
+        }
+        Ok(head)
+    }
+}
+
+impl Listed {
+    /// The messages of a list whose head has been read.
+    #[inline]
+    pub fn each<'a>(raw: &RawRecord<'a>) -> impl Iterator<Item = Self> + use<'a> {
+        raw.variable.chunks_exact(LISTED_BYTES).map(|bytes| {
+            let (mut half, mut word) = ([0; 4], [0; 8]);
+            half.copy_from_slice(&bytes[..4]);
+            let slot = u32::from_le_bytes(half);
+            half.copy_from_slice(&bytes[4..8]);
+            let receive_count = u32::from_le_bytes(half);
+            word.copy_from_slice(&bytes[8..16]);
+            let sequence = u64::from_le_bytes(word);
+            word.copy_from_slice(&bytes[16..24]);
+            Self { slot, receive_count, sequence, deadline_ms: u64::from_le_bytes(word) }
+        })
+    }
+}

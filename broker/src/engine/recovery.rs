@@ -1,0 +1,311 @@
+//! From records back to the state: the log is read from its oldest segment on, then everything is
+//! linked at once.
+//!
+//! While records are read, only slots and a table of incarnations are filled; lists, maps, timers and
+//! counts come at the end, by sequence and time, never by a record's place (rule 12). A queue's
+//! record may have been carried behind those of its messages, so that an incarnation may be unknown
+//! until the end; what no queue claims then is gone with its queue.
+
+use std::collections::BTreeMap;
+
+use super::Engine;
+use super::manage::{MINUTE_MS, Tombstone};
+use super::message::{content_bytes, link_fresh};
+use super::queue::Queue;
+use super::records::{
+    CONTENT_RARE, CopiedState, Kind, ListHead, Listed, Mark, MessageHead, QueueState, Start, StoredMessage,
+    read_name,
+};
+use super::slot::{FLAG_COPIED, FLAG_RARE, NONE, Slot, State};
+use crate::catalog::QueueName;
+use crate::flaws::Flaws;
+use crate::journal::{Damage, Log, Position, RawRecord};
+
+/// What recovery knows until it ends.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    queues: Vec<RecoveredQueue>,
+    by_incarnation: BTreeMap<u64, u32>,
+    /// The incarnation that was asked for last, and its place: most records are of the same queue.
+    last: Option<(u64, u32)>,
+    time_ms: u64,
+}
+
+/// A queue as far as its records have been seen.
+#[derive(Debug, Default)]
+struct RecoveredQueue {
+    incarnation: u64,
+    state: Option<(QueueState, (Position, u32))>,
+    deleted: Option<(QueueName, u64, (Position, u32))>,
+    purged_at_ms: u64,
+    purged_through: u64,
+}
+
+impl Recovery {
+    #[inline]
+    fn queue(&mut self, incarnation: u64) -> u32 {
+        if let Some((last, place)) = self.last
+            && last == incarnation
+        {
+            return place;
+        }
+        let next = self.queues.len() as u32;
+        let place = *self.by_incarnation.entry(incarnation).or_insert(next);
+        if place == next {
+            self.queues.push(RecoveredQueue { incarnation, ..RecoveredQueue::default() });
+        }
+        self.last = Some((incarnation, place));
+        place
+    }
+}
+
+impl<F: Flaws> Engine<F> {
+    /// Takes one record of the log, in the log's order. Kinds that this version does not know are
+    /// damage: a newer broker wrote them, and they mean something.
+    pub fn replay(&mut self, position: Position, raw: RawRecord<'_>) -> Result<(), Damage> {
+        let mut recovery = self.recovery.take().expect("records are replayed before recovery is finished");
+        let result = self.replay_into(&mut recovery, position, &raw);
+        self.recovery = Some(recovery);
+        result
+    }
+
+    fn replay_into(
+        &mut self,
+        recovery: &mut Recovery,
+        position: Position,
+        raw: &RawRecord<'_>,
+    ) -> Result<(), Damage> {
+        let Some(kind) = Kind::from_code(raw.kind) else {
+            return Err(Damage::new(format!("a record of the unknown kind {}", raw.kind)));
+        };
+        match kind {
+            Kind::Sent | Kind::Copied => return self.replay_message(recovery, position, kind, raw),
+            Kind::Delivered
+            | Kind::Hidden
+            | Kind::Deleted
+            | Kind::Expired
+            | Kind::Undelivered
+            | Kind::Damaged => return self.replay_list(recovery, kind, raw),
+            Kind::Start => {
+                let start = Start::read(raw)?;
+                self.identity.replay_start(start.start_number, start.epoch, start.incarnation_next);
+                self.start_record = (position, raw.length);
+                recovery.time_ms = recovery.time_ms.max(start.time_ms);
+            }
+            Kind::QueueState => {
+                let state = QueueState::read(raw)?;
+                self.identity.replay_incarnation(state.incarnation);
+                recovery.time_ms = recovery.time_ms.max(state.modified_at_ms);
+                let place = recovery.queue(state.incarnation);
+                recovery.queues[place as usize].state = Some((state, (position, raw.length)));
+            }
+            Kind::QueueDeleted => {
+                let mark = Mark::read(raw)?;
+                self.identity.replay_incarnation(mark.incarnation);
+                recovery.time_ms = recovery.time_ms.max(mark.time_ms);
+                let place = recovery.queue(mark.incarnation);
+                let name = read_name(raw.variable)?;
+                recovery.queues[place as usize].deleted = Some((name, mark.time_ms, (position, raw.length)));
+            }
+            Kind::Purged => {
+                let mark = Mark::read(raw)?;
+                recovery.time_ms = recovery.time_ms.max(mark.time_ms);
+                let place = recovery.queue(mark.incarnation);
+                let queue = &mut recovery.queues[place as usize];
+                queue.purged_at_ms = queue.purged_at_ms.max(mark.time_ms);
+                queue.purged_through = queue.purged_through.max(mark.through);
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_message(
+        &mut self,
+        recovery: &mut Recovery,
+        position: Position,
+        kind: Kind,
+        raw: &RawRecord<'_>,
+    ) -> Result<(), Damage> {
+        let head = MessageHead::read(raw)?;
+        StoredMessage::parse(raw)?;
+        if head.sequence == 0 || !self.slab.take_at(head.slot) {
+            return Err(Damage::new("a message without a sequence or with an impossible slot"));
+        }
+        recovery.time_ms = recovery.time_ms.max(head.sent_at_ms);
+        let mut flags = if kind == Kind::Copied { FLAG_COPIED } else { 0 };
+        if head.content_flags & CONTENT_RARE != 0 {
+            flags |= FLAG_RARE;
+        }
+        let slot = &mut self.slab[head.slot];
+        if slot.sequence != head.sequence {
+            // Whoever had the slot before is gone, by a purge or with its queue.
+            *slot = Slot::FREE;
+            slot.sequence = head.sequence;
+            slot.queue = recovery.queue(head.incarnation);
+            slot.available_at_ms = head.available_at_ms;
+            slot.set_sent(head.sent_at_ms, State::Replayed, flags);
+            if kind == Kind::Copied {
+                let copied = CopiedState::read(raw)?;
+                slot.receive_count = copied.receive_count;
+                slot.first_received_after_ms = slot.after_sent(copied.first_received_at_ms);
+                slot.list_previous = slot.after_sent(copied.delivered_at_ms);
+                if copied.damaged {
+                    slot.set_state(State::Damaged);
+                }
+            }
+        }
+        slot.set_flags(flags);
+        slot.position = position.0;
+        slot.length = raw.length;
+        Ok(())
+    }
+
+    fn replay_list(
+        &mut self,
+        recovery: &mut Recovery,
+        kind: Kind,
+        raw: &RawRecord<'_>,
+    ) -> Result<(), Damage> {
+        let head = ListHead::read(raw)?;
+        recovery.time_ms = recovery.time_ms.max(head.time_ms);
+        for listed in Listed::each(raw) {
+            if self.slab.get(listed.slot).is_some_and(|slot| slot.sequence == listed.sequence) {
+                self.replay_listed(kind, head, listed);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn replay_listed(&mut self, kind: Kind, head: ListHead, listed: Listed) {
+        let slot = &mut self.slab[listed.slot];
+        match kind {
+            Kind::Delivered => {
+                slot.receive_count = listed.receive_count;
+                slot.available_at_ms = head.deadline_ms;
+                slot.list_previous = slot.after_sent(head.time_ms);
+                if listed.receive_count == 1 {
+                    slot.first_received_after_ms = slot.list_previous;
+                }
+            }
+            Kind::Hidden => slot.available_at_ms = listed.deadline_ms,
+            Kind::Undelivered => {
+                slot.receive_count = slot.receive_count.saturating_sub(1);
+                slot.available_at_ms = slot.available_at_ms.min(head.time_ms);
+            }
+            Kind::Damaged => slot.set_state(State::Damaged),
+            Kind::Deleted | Kind::Expired => self.slab.clear_at(listed.slot),
+            _ => unreachable!("only records that list messages are read as such"),
+        }
+    }
+
+    /// Links what the records said, starts timers, and tells the log what of it is live. Damage: the
+    /// records contradict each other.
+    pub fn finish_recovery(&mut self, now_ms: u64, log: &mut Log<F>) -> Result<(), Damage> {
+        let recovery = self.recovery.take().expect("recovery is finished once");
+        self.now_ms = now_ms.max(recovery.time_ms);
+        self.slot_wheel.begin_at(self.now_ms);
+        self.queue_wheel.begin_at(self.now_ms);
+        self.waits.begin_at(self.now_ms);
+        if self.start_record.1 > 0 {
+            log.live(self.start_record.0, self.start_record.1);
+        }
+        let indices = self.recover_queues(recovery.queues, log)?;
+        let mut fresh = Vec::new();
+        for slot in 0..self.slab.used() {
+            self.recover_slot(slot, &indices, &mut fresh, log);
+        }
+        // Nearly sorted already, which this sort makes use of.
+        fresh.sort_by_key(|&(key, _)| key);
+        for (_, slot) in fresh {
+            let queue = self.slab[slot].queue;
+            link_fresh(&mut self.slab, &mut self.queues[queue], slot);
+        }
+        for index in 0..self.queues.table_length() {
+            if self.queues.get(index).is_some() {
+                self.start_queue_timer(index);
+            }
+        }
+        self.slab.link_free();
+        self.queues.link_free();
+        Ok(())
+    }
+
+    /// Makes the queues that still are. Says for each recovered one where it stands, or that it is gone.
+    fn recover_queues(
+        &mut self,
+        recovered: Vec<RecoveredQueue>,
+        log: &mut Log<F>,
+    ) -> Result<Vec<u32>, Damage> {
+        let mut indices = Vec::with_capacity(recovered.len());
+        let mut tombstones = Vec::new();
+        for recovered in recovered {
+            let mut place = NONE;
+            if let Some((name, deleted_at_ms, record)) = recovered.deleted {
+                if self.options.minute_rules && self.now_ms < deleted_at_ms + MINUTE_MS {
+                    log.live(record.0, record.1);
+                    let incarnation = recovered.incarnation;
+                    tombstones.push((name, Tombstone { incarnation, deleted_at_ms, record }));
+                }
+            } else if let Some((mut state, record)) = recovered.state {
+                state.purged_at_ms = state.purged_at_ms.max(recovered.purged_at_ms);
+                state.purged_through = state.purged_through.max(recovered.purged_through);
+                place = state.index;
+                let mut queue = Queue::new(state);
+                queue.record = record;
+                if !self.queues.insert_at(place, queue) {
+                    return Err(Damage::new("two queues have the same number or name"));
+                }
+                log.live(record.0, record.1);
+            }
+            indices.push(place);
+        }
+        tombstones.sort_by_key(|(_, tombstone)| (tombstone.deleted_at_ms, tombstone.incarnation));
+        for (name, tombstone) in tombstones {
+            self.bury(&name, tombstone);
+        }
+        Ok(indices)
+    }
+
+    fn recover_slot(&mut self, index: u32, queues: &[u32], fresh: &mut Vec<(u64, u32)>, log: &mut Log<F>) {
+        let now_ms = self.now_ms;
+        let slot = &mut self.slab[index];
+        if slot.state() == State::Free {
+            return;
+        }
+        let queue_index = queues[slot.queue as usize];
+        if queue_index == NONE || self.queues[queue_index].is_gone(slot.sequence) {
+            return self.slab.clear_at(index);
+        }
+        slot.queue = queue_index;
+        log.live(Position(slot.position), slot.length);
+        let queue = &mut self.queues[queue_index];
+        queue.slots += 1;
+        queue.stored_bytes += u64::from(content_bytes(slot));
+        if slot.state() == State::Damaged {
+            queue.damaged += 1;
+        } else if slot.available_at_ms > now_ms {
+            let was_received = slot.receive_count > 0;
+            slot.set_state(if was_received { State::Hidden } else { State::Delayed });
+            if was_received {
+                queue.in_flight += 1;
+                if F::DROP_TIMERS_AFTER_RESTART {
+                    return;
+                }
+            } else {
+                queue.delayed += 1;
+            }
+        } else {
+            queue.visible += 1;
+            if slot.receive_count == 0 && slot.available_at_ms == slot.sent_at_ms() {
+                slot.set_state(State::Fresh);
+                let key = if F::LINK_COPIES_IN_LOG_ORDER { slot.position } else { slot.sequence };
+                fresh.push((key, index));
+                return;
+            }
+            slot.set_state(State::Returned);
+            queue.returned.insert((slot.available_at_ms, slot.sequence), index);
+        }
+        self.start_timer(index);
+    }
+}

@@ -1,0 +1,80 @@
+//! What the shard finds out about deliveries afterwards: that they never left, or that the message
+//! is damaged.
+
+use super::Engine;
+use super::outputs::DeliveredMessage;
+use super::records::{Kind, Listed};
+use super::slot::State;
+use crate::flaws::Flaws;
+use crate::journal::Log;
+
+impl<F: Flaws> Engine<F> {
+    /// Takes deliveries back that never were written (rule 4). A message that was delivered again
+    /// since, or is gone, is left as it is.
+    pub(super) fn undelivered(&mut self, messages: &[DeliveredMessage], log: &mut Log<F>) {
+        let mut listed = std::mem::take(&mut self.listed);
+        let mut queue = None;
+        listed.clear();
+        for &message in messages {
+            let Some(index) = self.find_message(message.slot, message.sequence) else { continue };
+            let slot = &self.slab[index];
+            let is_latest = slot.receive_count == message.receive_count && message.receive_count > 0;
+            if !is_latest || !matches!(slot.state(), State::Hidden | State::Returned) {
+                continue;
+            }
+            let slot_queue = Some(slot.queue);
+            if queue != slot_queue {
+                self.flush_undelivered(queue, &mut listed, log);
+                queue = slot_queue;
+            }
+            listed.push(Listed {
+                slot: index,
+                receive_count: message.receive_count,
+                sequence: message.sequence,
+                deadline_ms: 0,
+            });
+            self.take_back(index);
+        }
+        self.flush_undelivered(queue, &mut listed, log);
+        self.listed = listed;
+    }
+
+    fn take_back(&mut self, index: u32) {
+        let now_ms = self.now_ms;
+        let slot = &mut self.slab[index];
+        slot.receive_count -= 1;
+        if slot.state() == State::Hidden {
+            // What was due before is visible since then.
+            slot.available_at_ms = slot.available_at_ms.min(now_ms);
+            self.slot_wheel.cancel(&mut self.slab, index);
+            self.make_returned(index);
+        }
+    }
+
+    fn flush_undelivered(&mut self, queue: Option<u32>, listed: &mut Vec<Listed>, log: &mut Log<F>) {
+        if let Some(queue) = queue {
+            let incarnation = self.queues[queue].incarnation;
+            self.queues[queue].totals.received -= listed.len() as u64;
+            self.journal_list(Kind::Undelivered, incarnation, 0, listed, log);
+            listed.clear();
+        }
+    }
+
+    /// Sets a message aside whose record is damaged (rule 15).
+    pub(super) fn set_aside(&mut self, index: u32, sequence: u64, log: &mut Log<F>) {
+        let Some(index) = self.find_message(index, sequence) else { return };
+        if self.slab[index].state() == State::Damaged {
+            return;
+        }
+        self.uncount(index);
+        self.slot_wheel.cancel(&mut self.slab, index);
+        let slot = &mut self.slab[index];
+        slot.set_state(State::Damaged);
+        let queue = &mut self.queues[slot.queue];
+        queue.damaged += 1;
+        let incarnation = queue.incarnation;
+        self.start_timer(index);
+        let listed = Listed { slot: index, receive_count: 0, sequence, deadline_ms: 0 };
+        self.journal_list(Kind::Damaged, incarnation, 0, &[listed], log);
+    }
+}

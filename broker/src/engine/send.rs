@@ -1,0 +1,203 @@
+//! Storing messages.
+
+use tenpin_protocol::{ErrorCode, SendEntries, SendEntry};
+
+use super::attributes::check_attributes;
+use super::message::link_fresh;
+use super::outputs::{Outputs, Refusal, ReplyBody};
+use super::records::{Kind, MessageHead, SENT_BYTES};
+use super::slot::State;
+use super::wheel::Wheel;
+use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
+use crate::flaws::Flaws;
+use crate::journal::{Log, Room};
+
+/// Bytes of a batch's messages; a longer batch is refused whole.
+const BATCH_BYTES_MAX: u64 = 1 << 20;
+/// The longest delay of a message.
+const DELAY_SECONDS_MAX: u32 = 900;
+
+impl<F: Flaws> Engine<F> {
+    #[inline]
+    pub(super) fn send(
+        &mut self,
+        ticket: Ticket,
+        number: u64,
+        entries: SendEntries<'_>,
+        log: &mut Log<F>,
+        out: &mut Outputs,
+    ) {
+        let start = out.sent.len() as u32;
+        let body = match self.send_batch(number, entries, log, out) {
+            Ok(()) => ReplyBody::Sent(start..out.sent.len() as u32),
+            Err(refusal) => ReplyBody::Refused(refusal),
+        };
+        out.reply(ticket, log.end(), body);
+    }
+
+    #[inline]
+    fn send_batch(
+        &mut self,
+        number: u64,
+        entries: SendEntries<'_>,
+        log: &mut Log<F>,
+        out: &mut Outputs,
+    ) -> Result<(), Refusal> {
+        let queue = self.find_queue(number)?;
+        check_batch(entries.len())?;
+        let mut bytes = 0;
+        for entry in entries {
+            bytes += entry.message_bytes() as u64;
+        }
+        if bytes > BATCH_BYTES_MAX {
+            return Err(batch_too_long(bytes));
+        }
+        if log.room() != Room::All {
+            return Err(ErrorCode::StorageFull.into());
+        }
+        self.reserve_sequences(log);
+        for entry in entries {
+            let outcome = self.send_one(queue, &entry, log);
+            out.sent.push(outcome);
+        }
+        if self.queues[queue].waiting > 0 && self.queues[queue].visible > 0 {
+            self.mark_ready(queue);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send_one(
+        &mut self,
+        queue_index: u32,
+        entry: &SendEntry<'_>,
+        log: &mut Log<F>,
+    ) -> Result<[u8; 16], Refusal> {
+        let queue = &self.queues[queue_index];
+        check_entry(entry, queue.attributes.message_bytes_max())?;
+        let delay_ms = match entry.delay_seconds {
+            None => queue.attributes.delay_ms(),
+            Some(seconds) => u64::from(seconds) * 1_000,
+        };
+        let incarnation = queue.incarnation;
+        let Some(slot) = self.slab.take() else { return Err(ErrorCode::StorageFull.into()) };
+        let sequence = self.identity.next_sequence();
+        let head = MessageHead {
+            slot,
+            content_flags: 0,
+            sequence,
+            incarnation,
+            sent_at_ms: self.now_ms,
+            available_at_ms: self.now_ms + delay_ms,
+            id: self.identity.message_id(sequence),
+            body_bytes: entry.body.len() as u32,
+        };
+        let (position, length) =
+            append(log, self.now_ms, Kind::Sent, SENT_BYTES, entry.content.len(), true, |out| {
+                head.write(out);
+                out[SENT_BYTES..].copy_from_slice(entry.content);
+            });
+        log.live(position, length);
+        let queue = &mut self.queues[queue_index];
+        queue.slots += 1;
+        queue.totals.sent += 1;
+        queue.stored_bytes += entry.content.len() as u64;
+        let stored = &mut self.slab[slot];
+        stored.sequence = sequence;
+        stored.position = position.0;
+        stored.length = length;
+        stored.queue = queue_index;
+        stored.available_at_ms = head.available_at_ms;
+        stored.receive_count = 0;
+        if delay_ms == 0 {
+            stored.set_sent(self.now_ms, State::Fresh, 0);
+            queue.visible += 1;
+            link_fresh(&mut self.slab, queue, slot);
+            if !Wheel::is_started(&self.queues, queue_index) {
+                self.start_queue_timer(queue_index);
+            }
+        } else {
+            stored.set_sent(self.now_ms, State::Delayed, 0);
+            queue.delayed += 1;
+            self.start_timer(slot);
+        }
+        Ok(head.id)
+    }
+}
+
+/// Checks a batch's number of entries.
+#[inline]
+pub(super) fn check_batch(entries: usize) -> Result<(), Refusal> {
+    if (1..=BATCH_ENTRIES_MAX).contains(&entries) {
+        return Ok(());
+    }
+    if entries == 0 {
+        return Err(ErrorCode::EmptyBatchRequest.into());
+    }
+    let text =
+        format!("Maximum number of entries per request are {BATCH_ENTRIES_MAX}. You have sent {entries}.");
+    Err(Refusal::new(ErrorCode::TooManyEntriesInBatchRequest, text))
+}
+
+#[cold]
+fn batch_too_long(bytes: u64) -> Refusal {
+    Refusal::new(
+        ErrorCode::BatchRequestTooLong,
+        format!("Batch requests cannot be longer than {BATCH_BYTES_MAX} bytes. You have sent {bytes} bytes."),
+    )
+}
+
+#[inline]
+fn check_entry(entry: &SendEntry<'_>, message_bytes_max: u32) -> Result<(), Refusal> {
+    if entry.body.is_empty() {
+        return Err(Refusal::new(
+            ErrorCode::MissingRequiredParameter,
+            "The request must contain the parameter MessageBody.",
+        ));
+    }
+    if let Some(seconds) = entry.delay_seconds
+        && seconds > DELAY_SECONDS_MAX
+    {
+        return Err(super::out_of_range(seconds, "DelaySeconds", 0, DELAY_SECONDS_MAX.into()));
+    }
+    if entry.message_bytes() > message_bytes_max as usize {
+        let text = format!(
+            "One or more parameters are invalid. Reason: Message must be shorter than {message_bytes_max} bytes."
+        );
+        return Err(Refusal::new(ErrorCode::InvalidParameterValue, text));
+    }
+    if let Some(field) = unserved_field(entry) {
+        return Err(Refusal::new(ErrorCode::UnsupportedOperation, format!("{field} is not supported.")));
+    }
+    if entry.content.len() > entry.body.len() {
+        check_attributes(entry.attributes())?;
+    }
+    Ok(())
+}
+
+/// The first thing that an entry asks for and that is not served.
+#[inline]
+fn unserved_field(entry: &SendEntry<'_>) -> Option<&'static str> {
+    if entry.priority.is_some() {
+        return Some("Priority");
+    }
+    if entry.own_expiry_ms.is_some() {
+        return Some("A message's own expiry");
+    }
+    if entry.producer.is_some() {
+        return Some("A producer's sequence");
+    }
+    if entry.only_if_previous_accepted {
+        return Some("\"Only if my previous one was accepted\"");
+    }
+    if entry.content.len() == entry.body.len() {
+        return None;
+    }
+    if entry.group().is_some() {
+        return Some("MessageGroupId");
+    }
+    if entry.deduplication_id().is_some() {
+        return Some("MessageDeduplicationId");
+    }
+    None
+}

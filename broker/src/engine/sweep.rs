@@ -1,0 +1,89 @@
+//! Work over all slots, a slice at a time: freeing what a purge or a deletion made invalid, and
+//! giving timers their new time after retention was shortened (rule 31).
+
+use std::collections::BTreeMap;
+
+use super::Engine;
+use super::queue::Turn;
+use super::slot::State;
+use crate::flaws::Flaws;
+use crate::journal::Log;
+
+/// Slots looked at for one step: most need nothing.
+const SLOTS_A_STEP: u32 = 8;
+/// Entries of a purged queue's map dropped for one step.
+const ENTRIES_A_STEP: u32 = 8;
+
+/// Where the sweep stands: a cursor that goes round, and how many slots it still has to visit.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    cursor: u32,
+    remaining: u32,
+}
+
+impl Sweep {
+    /// Every slot there is now must be visited once more.
+    pub fn request(&mut self, slots: u32) {
+        self.remaining = slots;
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.remaining == 0
+    }
+}
+
+impl<F: Flaws> Engine<F> {
+    /// Visits some slots. Says how many of the steps are left.
+    pub(super) fn sweep_slots(&mut self, mut steps: u32, log: &mut Log<F>) -> u32 {
+        while steps > 0 && !self.sweep.is_idle() {
+            steps -= 1;
+            for _ in 0..SLOTS_A_STEP.min(self.sweep.remaining) {
+                if self.sweep.cursor >= self.slab.used() {
+                    self.sweep.cursor = 0;
+                }
+                let index = self.sweep.cursor;
+                self.sweep.cursor += 1;
+                self.sweep.remaining -= 1;
+                self.sweep_slot(index, log);
+            }
+        }
+        steps
+    }
+
+    fn sweep_slot(&mut self, index: u32, log: &mut Log<F>) {
+        let slot = &self.slab[index];
+        if slot.state() == State::Free {
+            return;
+        }
+        if self.queues[slot.queue].is_gone(slot.sequence) {
+            return self.discard(index, log);
+        }
+        if slot.state() != State::Fresh {
+            self.slot_wheel.cancel(&mut self.slab, index);
+            self.start_timer(index);
+        }
+    }
+
+    /// Takes a map whose entries mean nothing any more.
+    pub(super) fn discard_map(&mut self, map: BTreeMap<Turn, u32>) {
+        if !map.is_empty() {
+            self.discarded.push(map);
+        }
+    }
+
+    /// Drops entries of such maps. Says how many of the steps are left.
+    pub(super) fn drop_maps(&mut self, mut steps: u32) -> u32 {
+        while steps > 0
+            && let Some(map) = self.discarded.last_mut()
+        {
+            steps -= 1;
+            for _ in 0..ENTRIES_A_STEP {
+                map.pop_first();
+            }
+            if map.is_empty() {
+                self.discarded.pop();
+            }
+        }
+        steps
+    }
+}

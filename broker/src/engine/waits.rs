@@ -1,0 +1,326 @@
+//! Long polls: receives that wait for a message.
+//!
+//! A queue's waits stand in a list in the order in which they came and are served in it, whenever
+//! the queue has something to give. A connection's waits stand in a second list, so that they are
+//! forgotten with it. A third place is the wheel, for the time at which a wait ends with nothing. A
+//! wait that is over by its deadline gets nothing, whether or not its timer has run (rule 10).
+
+use super::outputs::{Outputs, Reply, ReplyBody};
+use super::queue::Queues;
+use super::receive::{Nothing, Receive};
+use super::slot::NONE;
+use super::wheel::{Links, Step, TimerLinks, Wheel};
+use super::{Engine, Ticket};
+use crate::flaws::Flaws;
+use crate::journal::{Log, Position};
+use crate::shard::driver::ConnectionId;
+
+/// Waits in a chunk; the table grows by chunks (rule 32).
+const CHUNK_WAITS: usize = 1 << CHUNK_BITS;
+const CHUNK_BITS: u32 = 10;
+
+/// One receive that waits.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    ticket: Ticket,
+    receive: Receive,
+    deadline_ms: u64,
+    queue: u32,
+    /// In the queue's list; `next` also in the list of free places.
+    next: u32,
+    previous: u32,
+    /// In the connection's list.
+    connection_next: u32,
+    connection_previous: u32,
+    timer: TimerLinks,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    chunks: Vec<Vec<Wait>>,
+}
+
+/// All waits of a shard.
+#[derive(Debug)]
+pub(super) struct Waits {
+    table: Table,
+    used: u32,
+    free: u32,
+    count: u32,
+    wheel: Wheel,
+    /// The first wait of each connection, by its place in the driver's table.
+    connections: Vec<u32>,
+}
+
+impl Waits {
+    pub fn new() -> Self {
+        Self {
+            table: Table::default(),
+            used: 0,
+            free: NONE,
+            count: 0,
+            wheel: Wheel::new(),
+            connections: Vec::new(),
+        }
+    }
+
+    /// How many wait.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// As [`Wheel::begin_at`].
+    pub fn begin_at(&mut self, now_ms: u64) {
+        self.wheel.begin_at(now_ms);
+    }
+
+    /// When the next wait may end.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.wheel.next_deadline_ms()
+    }
+
+    /// Registers a wait behind those of its queue.
+    pub fn add(
+        &mut self,
+        ticket: Ticket,
+        queue: u32,
+        receive: Receive,
+        deadline_ms: u64,
+        queues: &mut Queues,
+    ) {
+        let place = ticket.connection.index as usize;
+        if self.connections.len() <= place {
+            self.connections.resize(place + 1, NONE);
+        }
+        let (entry, connection_next) = (&mut queues[queue], self.connections[place]);
+        let wait = Wait {
+            ticket,
+            receive,
+            deadline_ms,
+            queue,
+            next: NONE,
+            previous: entry.last_wait,
+            connection_next,
+            connection_previous: NONE,
+            timer: TimerLinks::IDLE,
+        };
+        let index = self.place(wait);
+        if entry.last_wait == NONE {
+            entry.first_wait = index;
+        } else {
+            self.table[entry.last_wait].next = index;
+        }
+        entry.last_wait = index;
+        entry.waiting += 1;
+        if connection_next != NONE {
+            self.table[connection_next].connection_previous = index;
+        }
+        self.connections[place] = index;
+        self.wheel.start(&mut self.table, index, deadline_ms);
+        self.count += 1;
+    }
+
+    fn place(&mut self, wait: Wait) -> u32 {
+        if self.free != NONE {
+            let index = self.free;
+            self.free = self.table[index].next;
+            self.table[index] = wait;
+            return index;
+        }
+        let index = self.used;
+        if index as usize & (CHUNK_WAITS - 1) == 0 {
+            self.table.chunks.push(Vec::with_capacity(CHUNK_WAITS));
+        }
+        self.table.chunks[index as usize >> CHUNK_BITS].push(wait);
+        self.used += 1;
+        index
+    }
+
+    /// Takes a wait out of everything.
+    fn remove(&mut self, index: u32, queues: &mut Queues) -> Wait {
+        self.wheel.cancel(&mut self.table, index);
+        let wait = self.table[index];
+        let queue = &mut queues[wait.queue];
+        match wait.previous {
+            NONE => queue.first_wait = wait.next,
+            previous => self.table[previous].next = wait.next,
+        }
+        match wait.next {
+            NONE => queue.last_wait = wait.previous,
+            next => self.table[next].previous = wait.previous,
+        }
+        queue.waiting -= 1;
+        match wait.connection_previous {
+            NONE => self.connections[wait.ticket.connection.index as usize] = wait.connection_next,
+            previous => self.table[previous].connection_next = wait.connection_next,
+        }
+        if wait.connection_next != NONE {
+            self.table[wait.connection_next].connection_previous = wait.connection_previous;
+        }
+        self.table[index].next = self.free;
+        self.free = index;
+        self.count -= 1;
+        wait
+    }
+
+    /// Forgets the waits of a connection that is gone.
+    pub fn cancel(&mut self, connection: ConnectionId, queues: &mut Queues) {
+        let mut index = self.connections.get(connection.index as usize).copied().unwrap_or(NONE);
+        while index != NONE {
+            let next = self.table[index].connection_next;
+            if self.table[index].ticket.connection == connection {
+                self.remove(index, queues);
+            }
+            index = next;
+        }
+    }
+
+    /// A wait that is over at this time, taken out, in the order of their deadlines.
+    fn pop_over(&mut self, now_ms: u64, queues: &mut Queues) -> Option<(Option<Wait>, u32)> {
+        match self.wheel.step(&mut self.table, now_ms) {
+            Step::Due(index) => {
+                let wait = self.remove(index, queues);
+                Some((Some(wait), wait.queue))
+            }
+            Step::Moved(index) => {
+                let wait = self.table[index];
+                self.wheel.start(&mut self.table, index, wait.deadline_ms);
+                Some((None, wait.queue))
+            }
+            Step::Idle => None,
+        }
+    }
+}
+
+impl<F: Flaws> Engine<F> {
+    /// Puts a queue on the list of those whose waits can be served.
+    #[inline]
+    pub(super) fn mark_ready(&mut self, index: u32) {
+        let queue = &mut self.queues[index];
+        if !queue.ready {
+            queue.ready = true;
+            self.ready.push(index);
+        }
+    }
+
+    /// Gives what has become visible to those who wait, in their order.
+    pub(super) fn serve_ready(&mut self, log: &mut Log<F>, out: &mut Outputs) {
+        while let Some(index) = self.ready.pop() {
+            if self.queues.get(index).is_some() {
+                self.queues[index].ready = false;
+                self.serve_waits(index, log, out);
+            }
+        }
+    }
+
+    fn serve_waits(&mut self, index: u32, log: &mut Log<F>, out: &mut Outputs) {
+        loop {
+            let first = self.queues[index].first_wait;
+            if first == NONE {
+                return;
+            }
+            let wait = self.waits.table[first];
+            if wait.deadline_ms <= self.now_ms {
+                self.waits.remove(first, &mut self.queues);
+                self.end_wait(&wait, out);
+                continue;
+            }
+            match self.hand_out(index, wait.ticket, wait.receive, true, log, out) {
+                Ok(()) => {
+                    self.waits.remove(first, &mut self.queues);
+                }
+                Err(Nothing::NoRoom) => {
+                    if !self.blocked.contains(&index) {
+                        self.blocked.push(index);
+                    }
+                    return;
+                }
+                Err(Nothing::Empty | Nothing::OverLimit) => return,
+            }
+        }
+    }
+
+    /// Ends waits whose time is up. Says how many of the steps are left.
+    pub(super) fn end_waits(&mut self, mut steps: u32, out: &mut Outputs) -> u32 {
+        while steps > 0 {
+            let Some((wait, _)) = self.waits.pop_over(self.now_ms, &mut self.queues) else { break };
+            steps -= 1;
+            if let Some(wait) = wait {
+                self.end_wait(&wait, out);
+            }
+        }
+        steps
+    }
+
+    /// Answers all waits with nothing.
+    pub(super) fn end_all_waits(&mut self, out: &mut Outputs) {
+        for index in 0..self.queues.table_length() {
+            while let Some(queue) = self.queues.get(index)
+                && queue.first_wait != NONE
+            {
+                let wait = self.waits.remove(queue.first_wait, &mut self.queues);
+                self.end_wait(&wait, out);
+            }
+        }
+    }
+
+    /// Answers the waits of a queue that is deleted.
+    pub(super) fn refuse_waits(
+        &mut self,
+        index: u32,
+        depends_on: Position,
+        body: ReplyBody,
+        out: &mut Outputs,
+    ) {
+        while self.queues[index].first_wait != NONE {
+            let wait = self.waits.remove(self.queues[index].first_wait, &mut self.queues);
+            out.replies.push(Reply {
+                ticket: wait.ticket,
+                depends_on,
+                stale_after_ms: u64::MAX,
+                ends_wait: true,
+                body: body.clone(),
+            });
+        }
+    }
+
+    fn end_wait(&mut self, wait: &Wait, out: &mut Outputs) {
+        self.queues[wait.queue].totals.empty_receives += 1;
+        let end = out.deliveries.len() as u32;
+        out.replies.push(Reply {
+            ticket: wait.ticket,
+            depends_on: Position::default(),
+            stale_after_ms: u64::MAX,
+            ends_wait: true,
+            body: ReplyBody::Received(end..end),
+        });
+    }
+}
+
+impl std::ops::Index<u32> for Table {
+    type Output = Wait;
+
+    fn index(&self, index: u32) -> &Wait {
+        &self.chunks[index as usize >> CHUNK_BITS][index as usize & (CHUNK_WAITS - 1)]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Table {
+    fn index_mut(&mut self, index: u32) -> &mut Wait {
+        &mut self.chunks[index as usize >> CHUNK_BITS][index as usize & (CHUNK_WAITS - 1)]
+    }
+}
+
+impl Links for Table {
+    fn links(&self, node: u32) -> TimerLinks {
+        self[node].timer
+    }
+
+    fn set_next(&mut self, node: u32, next: u32) {
+        self[node].timer.next = next;
+    }
+
+    fn set_previous(&mut self, node: u32, previous: u32) {
+        self[node].timer.previous = previous;
+    }
+}
