@@ -18,8 +18,6 @@ mod handle;
 mod identity;
 mod manage;
 mod message;
-#[cfg(test)]
-mod model;
 mod outputs;
 mod peek;
 mod queue;
@@ -31,8 +29,6 @@ mod send;
 mod slab;
 mod slot;
 mod sweep;
-#[cfg(test)]
-mod tests;
 mod timers;
 mod visibility;
 mod waits;

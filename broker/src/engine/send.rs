@@ -5,7 +5,7 @@ use tenpin_protocol::{ErrorCode, SendEntries, SendEntry};
 use super::attributes::check_attributes;
 use super::message::link_fresh;
 use super::outputs::{Outputs, Refusal, ReplyBody};
-use super::records::{Kind, MessageHead, SENT_BYTES};
+use super::records::{Kind, MessageHead, SENT_BYTES, message_overhead_bytes};
 use super::slot::State;
 use super::wheel::Wheel;
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
@@ -75,6 +75,13 @@ impl<F: Flaws> Engine<F> {
     ) -> Result<[u8; 16], Refusal> {
         let queue = &self.queues[queue_index];
         check_entry(entry, queue.attributes.message_bytes_max())?;
+        if message_overhead_bytes(true) as usize + entry.content.len() > log.record_bytes_max() {
+            return Err(Refusal::new(
+                ErrorCode::InvalidParameterValue,
+                "One or more parameters are invalid. Reason: The message with its fields is longer than a \
+                 record of the log may be.",
+            ));
+        }
         let delay_ms = match entry.delay_seconds {
             None => queue.attributes.delay_ms(),
             Some(seconds) => u64::from(seconds) * 1_000,

@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn action() -> impl Strategy<Value = Action> {
-        let spans = prop_oneof![0..4_u64, 0..600_u64, 0..100_000_u64, 0..20_000_000_u64, 0..(1 << 40)];
+        let spans = prop_oneof![0..4_u64, 0..600_u64, 0..100_000_u64, 0..20_000_000_u64, 0..(1_u64 << 40)];
         prop_oneof![
             4 => (0..40_u32, spans.clone()).prop_map(|(node, after_ms)| Action::Start { node, after_ms }),
             1 => (0..40_u32).prop_map(|node| Action::Cancel { node }),
