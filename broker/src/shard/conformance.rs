@@ -704,7 +704,7 @@ mod real {
         }
 
         fn sealed(&mut self, bytes: &[u8]) -> SealedRange {
-            SealedRange::copy_of(bytes)
+            SealedRange::copy_of(bytes).expect("memory for a few blocks")
         }
     }
 
