@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -53,21 +52,20 @@ enum Task {
 
 impl DiskWorker {
     /// Starts both threads for a folder; without one, everything that is asked for fails.
-    pub(crate) fn new(folder: Option<PathBuf>, bell: Arc<Bell>) -> io::Result<Self> {
+    pub(crate) fn new(folder: Option<SegmentFolder>, bell: Arc<Bell>) -> io::Result<Self> {
         Self::start(folder, bell, true)
     }
 
     /// Starts only the keeper; writes and syncs fail.
-    pub(crate) fn keeper_only(folder: Option<PathBuf>, bell: Arc<Bell>) -> io::Result<Self> {
+    pub(crate) fn keeper_only(folder: Option<SegmentFolder>, bell: Arc<Bell>) -> io::Result<Self> {
         Self::start(folder, bell, false)
     }
 
-    fn start(folder: Option<PathBuf>, bell: Arc<Bell>, with_writer: bool) -> io::Result<Self> {
+    fn start(folder: Option<SegmentFolder>, bell: Arc<Bell>, with_writer: bool) -> io::Result<Self> {
         let (report, completions) = channel();
         let threads = match folder {
             None => None,
-            Some(path) => {
-                let folder = SegmentFolder::open(&path)?;
+            Some(folder) => {
                 let stop = Arc::new(AtomicBool::new(false));
                 let start = |name: &str| {
                     let reporter = Reporter { report: report.clone(), bell: bell.clone() };

@@ -74,6 +74,12 @@ impl SegmentFolder {
         Ok(Self { path: path.to_owned(), writes_directly: takes_direct_writes(path)? })
     }
 
+    /// The same folder as a file system would have it that knows no direct writes.
+    #[cfg(test)]
+    pub(crate) fn without_direct_writes(self) -> Self {
+        Self { writes_directly: false, ..self }
+    }
+
     /// Whether durable writes are direct: durable when they return. Otherwise each needs a sync.
     pub(crate) fn writes_directly(&self) -> bool {
         self.writes_directly

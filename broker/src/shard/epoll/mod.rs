@@ -95,6 +95,11 @@ impl EpollDriver {
     /// Makes a driver that accepts from `listener` and keeps segment files in `folder` (`None`: there
     /// is no journal, and what is asked of it fails).
     pub fn new(listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
+        let folder = folder.map(|path| SegmentFolder::open(&path)).transpose()?;
+        Self::with_folder(listener, folder)
+    }
+
+    pub(super) fn with_folder(listener: TcpListener, folder: Option<SegmentFolder>) -> io::Result<Self> {
         let poller = Poller::new()?;
         listener.set_nonblocking(true)?;
         poller.watch_input(&listener, LISTENER_TOKEN)?;

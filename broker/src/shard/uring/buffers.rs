@@ -15,7 +15,7 @@ use super::ring::{BUFFER_GROUP, Ring};
 
 /// How many buffers there are, a power of two. When all are taken, receiving ends with ENOBUFS for the
 /// connections that find none, and begins again next turn.
-pub(super) const BUFFER_COUNT: u16 = 256;
+pub(super) const BUFFER_COUNT: u16 = 64;
 
 /// The size of one; one completion brings no more.
 pub(super) const BUFFER_BYTES: usize = 16 << 10;

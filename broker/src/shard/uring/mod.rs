@@ -23,12 +23,15 @@ use std::time::Duration;
 
 use self::buffers::{BUFFER_BYTES, BUFFER_COUNT, Buffers};
 use self::files::Files;
+#[cfg(test)]
+use self::ring::Flavour;
 use self::ring::{Completion, Ring, Token};
 use self::sockets::Sockets;
 use super::disk_worker::DiskWorker;
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
 use super::linger::earlier;
 use super::real_clock::RealClock;
+use super::segment_files::SegmentFolder;
 use super::waker::Waker;
 
 pub use self::probe::{Offer, Refusal, probe};
@@ -59,10 +62,18 @@ impl UringDriver {
     /// Makes a driver that accepts from `listener` and keeps segment files in `folder` (`None`: there
     /// is no journal, and what is asked of it fails).
     pub fn new(listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
+        let folder = folder.map(|path| SegmentFolder::open(&path)).transpose()?;
         Self::with_ring(Ring::new()?, listener, folder)
     }
 
-    fn with_ring(mut ring: Ring, listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
+    /// A driver whose ring does with less of the kernel and which writes through the page cache.
+    #[cfg(test)]
+    pub(super) fn modest(listener: TcpListener, folder: PathBuf) -> io::Result<Self> {
+        let folder = SegmentFolder::open(&folder)?.without_direct_writes();
+        Self::with_ring(Ring::with_flavour(Flavour::Cooperative)?, listener, Some(folder))
+    }
+
+    fn with_ring(mut ring: Ring, listener: TcpListener, folder: Option<SegmentFolder>) -> io::Result<Self> {
         let waker = Waker::new()?;
         let disk = DiskWorker::keeper_only(folder, waker.bell().clone())?;
         let files = Files::new(disk.folder().cloned());
@@ -114,7 +125,10 @@ impl UringDriver {
             Token::JournalWrite => files.written(completion, ring, events),
             Token::JournalSync => files.synced(completion, events),
             Token::JournalRead(index) => files.read_done(index, completion, ring, events),
-            Token::Cancel => {}
+            Token::CancelReceive(id) => sockets.receive_cancelled(id, ring),
+            Token::CancelSend(id) => sockets.send_cancelled(id, ring),
+            Token::CancelAccept => sockets.accept_cancelled(ring),
+            Token::CancelAll => {}
             Token::Bell => {
                 if !completion.more {
                     ring.watch_bell(self.waker.bell().as_fd().as_raw_fd());

@@ -142,8 +142,7 @@ impl Trial<'_> {
             waker.bell().answer();
             waker.take();
         }
-        self.ring.cancel(Token::Bell);
-        self.wait_for(Token::Cancel).map(|_| ())
+        Ok(())
     }
 
     fn receive_and_send(&mut self) -> io::Result<()> {
@@ -163,8 +162,8 @@ impl Trial<'_> {
         // SAFETY: the bytes are static.
         unsafe { self.ring.send(connection, ours.as_raw_fd(), GREETING) };
         self.wait_for(Token::Send(connection))?.outcome()?;
-        self.ring.cancel(Token::Receive(connection));
-        self.wait_for(Token::Cancel).map(|_| ())
+        self.ring.cancel_receive(connection);
+        self.wait_for(Token::CancelReceive(connection))?.outcome().map(|_| ())
     }
 
     fn wait_for(&mut self, token: Token) -> io::Result<Completion> {

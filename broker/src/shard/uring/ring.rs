@@ -23,6 +23,9 @@ const COMPLETION_ENTRIES: u32 = 16 << 10;
 /// at once; writes and reads of files that have begun take as long as the disk.
 const TURNS_TO_END_MAX: usize = 10_000;
 
+/// What the kernel is asked to wait at most; it refuses times that do not fit its clock.
+const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 30);
+
 /// How long each of those turns waits.
 const END_TURN: Duration = Duration::from_millis(10);
 
@@ -59,8 +62,12 @@ pub(super) enum Token {
     JournalSync,
     /// A read by its place in the table of reads.
     JournalRead(u32),
-    /// A cancellation: what it cancels tells the outcome.
-    Cancel,
+    /// The cancellation of an accept, a receive or a send, which themselves tell how they ended.
+    CancelAccept,
+    CancelReceive(ConnectionId),
+    CancelSend(ConnectionId),
+    /// The cancellation of everything.
+    CancelAll,
 }
 
 /// What the kernel says about a request.
@@ -186,11 +193,24 @@ impl Ring {
         unsafe { self.push(entry, token) };
     }
 
-    /// Ends a request early, if it is still under way; its own completion says how it ended.
-    pub(super) fn cancel(&mut self, token: Token) {
-        let entry = opcode::AsyncCancel::new(token.to_bits()).build();
+    pub(super) fn cancel_accept(&mut self) {
+        self.cancel(Token::Accept, Token::CancelAccept);
+    }
+
+    pub(super) fn cancel_receive(&mut self, connection: ConnectionId) {
+        self.cancel(Token::Receive(connection), Token::CancelReceive(connection));
+    }
+
+    pub(super) fn cancel_send(&mut self, connection: ConnectionId) {
+        self.cancel(Token::Send(connection), Token::CancelSend(connection));
+    }
+
+    /// Ends a request early, if it is still under way; its own completion says how it ended. The
+    /// cancellation's completion comes after it, or fails where the kernel had the request in hand.
+    fn cancel(&mut self, request: Token, token: Token) {
+        let entry = opcode::AsyncCancel::new(request.to_bits()).build();
         // SAFETY: the request names no memory.
-        unsafe { self.push(entry, Token::Cancel) };
+        unsafe { self.push(entry, token) };
     }
 
     /// Takes back all requests, however far they are; `take` gets their completions. `false` if some do
@@ -202,7 +222,7 @@ impl Ring {
         let any = CancelBuilder::any().all();
         let entry = opcode::AsyncCancel2::new(any).build();
         // SAFETY: the request names no memory.
-        unsafe { self.push(entry, Token::Cancel) };
+        unsafe { self.push(entry, Token::CancelAll) };
         let mut completions = Vec::new();
         for _ in 0..TURNS_TO_END_MAX {
             if self.turn(Some(END_TURN), &mut completions).is_err() {
@@ -268,7 +288,7 @@ impl Ring {
 
     fn enter(&mut self, wants: usize, timeout: Option<Duration>) -> io::Result<()> {
         let to_submit = self.ring.submission().len() as u32;
-        let timespec = timeout.map(Timespec::from);
+        let timespec = timeout.map(|timeout| Timespec::from(timeout.min(TIMEOUT_MAX)));
         let mut arguments = SubmitArgs::new();
         if let Some(timespec) = &timespec {
             arguments = arguments.timespec(timespec);
@@ -330,7 +350,10 @@ impl Token {
             Self::JournalWrite => 4 << KIND_SHIFT,
             Self::JournalSync => 5 << KIND_SHIFT,
             Self::JournalRead(index) => 6 << KIND_SHIFT | u64::from(index),
-            Self::Cancel => 7 << KIND_SHIFT,
+            Self::CancelAll => 7 << KIND_SHIFT,
+            Self::CancelAccept => 8 << KIND_SHIFT,
+            Self::CancelReceive(id) => of(9, id),
+            Self::CancelSend(id) => of(10, id),
         }
     }
 
@@ -346,7 +369,10 @@ impl Token {
             4 => Self::JournalWrite,
             5 => Self::JournalSync,
             6 => Self::JournalRead(bits as u32),
-            7 => Self::Cancel,
+            7 => Self::CancelAll,
+            8 => Self::CancelAccept,
+            9 => Self::CancelReceive(id),
+            10 => Self::CancelSend(id),
             _ => unreachable!("the kernel gives back the bits that it was given"),
         }
     }
@@ -370,7 +396,10 @@ mod tests {
             Token::JournalWrite,
             Token::JournalSync,
             Token::JournalRead(u32::MAX),
-            Token::Cancel,
+            Token::CancelAll,
+            Token::CancelAccept,
+            Token::CancelReceive(other),
+            Token::CancelSend(id),
         ] {
             assert_eq!(Token::from_bits(token.to_bits()), token);
         }

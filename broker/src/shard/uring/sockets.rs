@@ -11,7 +11,7 @@ use super::super::driver::{ConnectionId, Event, EventSink};
 use super::super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue};
 use super::super::table::ConnectionTable;
 use super::buffers::Buffers;
-use super::ring::{Completion, Ring, Token};
+use super::ring::{Completion, Ring};
 
 /// The listening socket and all connections. Owned by the driver.
 pub(super) struct Sockets {
@@ -118,7 +118,7 @@ impl Sockets {
         if self.is_accept_armed {
             // The socket is closed when the accept has come back; until then its number must not name
             // another one.
-            ring.cancel(Token::Accept);
+            ring.cancel_accept();
         } else {
             self.listener = None;
         }
@@ -297,7 +297,7 @@ impl Sockets {
             self.arm_receive(id, ring);
         } else if connection.receive == Receive::Armed {
             connection.receive = Receive::Cancelled;
-            ring.cancel(Token::Receive(id));
+            ring.cancel_receive(id);
         }
     }
 
@@ -341,18 +341,40 @@ impl Sockets {
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.stage == Stage::Closing {
-            return;
+            return self.finish_if_idle(id, events);
         }
         connection.stage = Stage::Closing;
         connection.error = error;
         if connection.receive == Receive::Armed {
             connection.receive = Receive::Cancelled;
-            ring.cancel(Token::Receive(id));
+            ring.cancel_receive(id);
         }
         if connection.sending.is_some() {
-            ring.cancel(Token::Send(id));
+            ring.cancel_send(id);
         }
         self.finish_if_idle(id, events);
+    }
+
+    /// A cancellation has come back. The kernel does not find a request that it has in hand at that very
+    /// moment (one that is about to be tried again, for one); what has not come back is cancelled again.
+    pub(super) fn receive_cancelled(&mut self, id: ConnectionId, ring: &mut Ring) {
+        if self.connections.get_mut(id).is_some_and(|connection| connection.receive == Receive::Cancelled) {
+            ring.cancel_receive(id);
+        }
+    }
+
+    /// As [`Sockets::receive_cancelled`].
+    pub(super) fn send_cancelled(&mut self, id: ConnectionId, ring: &mut Ring) {
+        if self.connections.get_mut(id).is_some_and(|connection| connection.sending.is_some()) {
+            ring.cancel_send(id);
+        }
+    }
+
+    /// As [`Sockets::receive_cancelled`].
+    pub(super) fn accept_cancelled(&mut self, ring: &mut Ring) {
+        if self.is_accept_armed {
+            ring.cancel_accept();
+        }
     }
 
     fn finish_if_idle(&mut self, id: ConnectionId, events: &mut VecDeque<Event<'static>>) {
