@@ -1,5 +1,12 @@
 //! Tenpin's broker as a library; README.md beside it is the tour.
 
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod exit;
 pub mod flaws;
+pub mod folder;
 pub mod journal;
+pub mod server;
 pub mod shard;

@@ -1,6 +1,8 @@
 //! What an engine can be told.
 
-use tenpin_protocol::{Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, SendEntries, Tag};
+use tenpin_protocol::{
+    Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, Operation, SendEntries, Tag,
+};
 
 use super::outputs::DeliveredMessage;
 use crate::shard::driver::ConnectionId;
@@ -12,6 +14,8 @@ pub struct Ticket {
     pub connection: ConnectionId,
     /// The request's correlation id.
     pub correlation: u32,
+    /// What was asked: the reply's frame repeats it.
+    pub operation: Operation,
 }
 
 /// A queue's name as a client gives it; an empty account or region is the default one.
@@ -133,8 +137,12 @@ pub enum Command<'a> {
         /// The connection.
         connection: ConnectionId,
     },
-    /// Answers every long poll with nothing, to stop.
-    CancelAllWaits,
+    /// Answers the long polls of a connection that says goodbye, or of all (`None`) to stop, with
+    /// nothing.
+    AnswerWaits {
+        /// Whose.
+        connection: Option<ConnectionId>,
+    },
     /// These deliveries were never written to their connection: the messages are visible again and
     /// the receive does not count (rule 4). Nothing is answered.
     Undelivered {

@@ -231,7 +231,7 @@ impl<F: Flaws> Engine<F> {
                 return self.peek(ticket, queue, asked, log, out);
             }
             Command::CancelWaits { connection } => return self.waits.cancel(connection, &mut self.queues),
-            Command::CancelAllWaits => return self.end_all_waits(out),
+            Command::AnswerWaits { connection } => return self.answer_waits(connection, out),
             Command::Undelivered { messages } => return self.undelivered(messages, log),
             Command::Damaged { slot, sequence } => return self.set_aside(slot, sequence, log),
             Command::Send { .. }
@@ -257,6 +257,12 @@ impl<F: Flaws> Engine<F> {
             }
         }
         self.retention_lag_ms = retention_lag_ms;
+    }
+
+    /// Where a message's record is now, if the message is still there: cleaning moves records.
+    pub fn locate(&self, message: DeliveredMessage) -> Option<(Position, u32)> {
+        let slot = &self.slab[self.find_message(message.slot, message.sequence)?];
+        Some((Position(slot.position), slot.length))
     }
 
     /// The queue with this number, or why not.

@@ -165,14 +165,21 @@ impl Waits {
 
     /// Forgets the waits of a connection that is gone.
     pub fn cancel(&mut self, connection: ConnectionId, queues: &mut Queues) {
+        self.take_all_of(connection, queues);
+    }
+
+    /// Takes out the waits of a connection.
+    fn take_all_of(&mut self, connection: ConnectionId, queues: &mut Queues) -> Vec<Wait> {
+        let mut taken = Vec::new();
         let mut index = self.connections.get(connection.index as usize).copied().unwrap_or(NONE);
         while index != NONE {
             let next = self.table[index].connection_next;
             if self.table[index].ticket.connection == connection {
-                self.remove(index, queues);
+                taken.push(self.remove(index, queues));
             }
             index = next;
         }
+        taken
     }
 
     /// A wait that is over at this time, taken out, in the order of their deadlines.
@@ -252,8 +259,14 @@ impl<F: Flaws> Engine<F> {
         steps
     }
 
-    /// Answers all waits with nothing.
-    pub(super) fn end_all_waits(&mut self, out: &mut Outputs) {
+    /// Answers the waits of a connection, or of all, with nothing.
+    pub(super) fn answer_waits(&mut self, connection: Option<ConnectionId>, out: &mut Outputs) {
+        if let Some(connection) = connection {
+            for wait in self.waits.take_all_of(connection, &mut self.queues) {
+                self.end_wait(&wait, out);
+            }
+            return;
+        }
         for index in 0..self.queues.table_length() {
             while let Some(queue) = self.queues.get(index)
                 && queue.first_wait != NONE

@@ -83,7 +83,10 @@ impl<'a> RawRecord<'a> {
 pub fn verify(position: Position, bytes: &[u8], length: u32) -> Result<RawRecord<'_>, Damage> {
     let record = RawRecord::parse(bytes)?;
     if record.length != length {
-        return Err(Damage::new(format!("a record of {} bytes where one of {length} was written", record.length)));
+        return Err(Damage::new(format!(
+            "a record of {} bytes where one of {length} was written",
+            record.length
+        )));
     }
     if !record.has_own_crc() {
         return Err(Damage::new("a record without a checksum of its own"));

@@ -1,14 +1,317 @@
-//! One core's event loop; the drivers so far.
+//! One core's event loop: connections, the engine, the log, and the driver that connects them to
+//! the kernel.
+//!
+//! A turn: the driver waits and hands over what happened; frames become commands, the engine
+//! applies them and says what to answer; timers and slices of longer work get their bounded part;
+//! the log starts one write for all that has gathered, unless one is under way; replies whose
+//! ground is durable leave (rule 1). Nothing in here blocks, and everything but the driver runs the
+//! same in the simulator.
 
 mod accepting;
+mod cold;
 #[cfg(test)]
 mod conformance;
+mod connection;
 mod disk_worker;
+mod drain;
 pub mod driver;
 pub mod epoll;
+mod input;
+mod limits;
 mod linger;
+mod open;
+mod rare_replies;
 mod real_clock;
+mod replies;
+mod requests;
 pub(crate) mod segment_files;
 mod table;
+mod upkeep;
 pub mod uring;
 pub mod waker;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::engine::{Engine, Outputs};
+use crate::flaws::Flaws;
+use crate::journal::Log;
+
+pub use open::{Opened, open};
+pub use real_clock::real_clocks;
+
+use connection::{Connection, Connections};
+use driver::{Clocks, ConnectionId, Driver, Event, EventSink};
+
+/// What a shard can be told.
+#[derive(Debug, Clone)]
+pub struct ShardOptions {
+    /// How long a new connection may take for its hello.
+    pub handshake_timeout_ms: u64,
+    /// How long a connection may be silent.
+    pub keep_alive_timeout_ms: u64,
+    /// The largest frame that a client may agree on.
+    pub frame_bytes_max: u32,
+}
+
+impl Default for ShardOptions {
+    fn default() -> Self {
+        Self { handshake_timeout_ms: 10_000, keep_alive_timeout_ms: 120_000, frame_bytes_max: 4 << 20 }
+    }
+}
+
+/// Why a shard cannot go on.
+#[derive(Debug)]
+pub enum ShardError {
+    /// A write or sync of the log failed: what is on disk is not known any more (rule 3).
+    Journal(io::Error),
+    /// The driver failed.
+    Driver(io::Error),
+}
+
+impl std::fmt::Display for ShardError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Journal(error) => write!(
+                formatter,
+                "the log could not be written: {error}; stopping, a restart recovers what is on disk"
+            ),
+            Self::Driver(error) => write!(formatter, "the shard's sockets failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ShardError {}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The shard goes on.
+    Running,
+    /// It was asked to stop and has: clients told, log durable.
+    Stopped,
+}
+
+/// One shard: owns its driver, engine and log, and runs on one thread.
+pub struct Shard<D: Driver, F: Flaws> {
+    driver: D,
+    core: Core<F>,
+}
+
+impl<D: Driver, F: Flaws> Shard<D, F> {
+    /// A shard that serves from its next turn on. `stop` is looked at whenever the driver is woken.
+    pub fn new(driver: D, opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
+        Self { driver, core: Core::new(opened, options, stop) }
+    }
+
+    /// Runs turns until the shard is asked to stop.
+    pub fn run(&mut self) -> Result<(), ShardError> {
+        while self.turn()? == Turn::Running {}
+        Ok(())
+    }
+
+    /// Waits for something to happen, does what follows from it, and starts what it leads to.
+    pub fn turn(&mut self) -> Result<Turn, ShardError> {
+        let timeout = self.core.timeout();
+        self.driver.poll(timeout, &mut self.core).map_err(ShardError::Driver)?;
+        if let Some(error) = self.core.journal_failure.take() {
+            return Err(ShardError::Journal(error));
+        }
+        self.core.work();
+        self.core.feed_journal(&mut self.driver);
+        self.core.release_held();
+        self.core.flush(&mut self.driver);
+        Ok(if self.core.has_stopped() { Turn::Stopped } else { Turn::Running })
+    }
+
+    /// The driver, for the simulator.
+    pub fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// The engine, to compare and to count.
+    pub fn engine(&self) -> &Engine<F> {
+        &self.core.engine
+    }
+
+    /// The log, to compare and to count.
+    pub fn log(&self) -> &Log<F> {
+        &self.core.log
+    }
+
+    /// Engine time as of the last turn.
+    pub fn now_ms(&self) -> u64 {
+        self.core.clock.now_ms()
+    }
+}
+
+/// Everything of a shard but its driver, so that the driver can hand events to it while it is polled.
+struct Core<F: Flaws> {
+    options: ShardOptions,
+    clock: Clock,
+    engine: Engine<F>,
+    log: Log<F>,
+    outputs: Outputs,
+    connections: Connections,
+    /// Connections with something to send, and connections to close once they are flushed.
+    dirty: Vec<ConnectionId>,
+    closing: Vec<(ConnectionId, bool)>,
+    /// Connections whose reading is to be stopped or resumed.
+    reading: Vec<(ConnectionId, bool)>,
+    /// Connections whose input waits.
+    stalled: VecDeque<ConnectionId>,
+    /// Replies in connections' held queues, in the order in which they may leave.
+    held: VecDeque<replies::Held>,
+    /// Replies that wait for bodies to be read from disk.
+    parked: Vec<cold::Parked>,
+    /// Whether one of them may have what it needs.
+    cold_reads_came: bool,
+    /// Bytes of partial frames, and of unsent replies, on all connections.
+    partial_bytes: usize,
+    unsent_bytes: usize,
+    /// Whether the engine has more to do now.
+    engine_has_more: bool,
+    upkeep: upkeep::Upkeep,
+    silence_checked_ms: u64,
+    stop: Arc<AtomicBool>,
+    drain: Option<drain::Drain>,
+    journal_failure: Option<io::Error>,
+}
+
+impl<F: Flaws> Core<F> {
+    fn new(opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            options,
+            clock: opened.clock,
+            engine: opened.engine,
+            log: opened.log,
+            outputs: Outputs::default(),
+            connections: Connections::default(),
+            dirty: Vec::new(),
+            closing: Vec::new(),
+            reading: Vec::new(),
+            stalled: VecDeque::new(),
+            held: VecDeque::new(),
+            parked: Vec::new(),
+            cold_reads_came: false,
+            partial_bytes: 0,
+            unsent_bytes: 0,
+            engine_has_more: true,
+            upkeep: upkeep::Upkeep::default(),
+            silence_checked_ms: 0,
+            stop,
+            drain: None,
+            journal_failure: None,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// How long the driver may wait.
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.engine_has_more || self.upkeep.has_more || self.cold_reads_came {
+            return Some(Duration::ZERO);
+        }
+        let now_ms = self.now_ms();
+        let mut next_ms = self.engine.next_deadline_ms().unwrap_or(u64::MAX);
+        next_ms = next_ms.min(self.upkeep.next_deadline_ms());
+        if self.connections.len() > 0 {
+            next_ms = next_ms.min(self.silence_checked_ms + self.silence_check_interval_ms());
+        }
+        if let Some(drain) = &self.drain {
+            next_ms = next_ms.min(drain.ends_ms);
+        }
+        if next_ms == u64::MAX {
+            return None;
+        }
+        Some(Duration::from_millis(next_ms.saturating_sub(now_ms)))
+    }
+
+    /// What follows from time and events: timers, waiting input, cold replies, the oldest segment.
+    fn work(&mut self) {
+        let now_ms = self.now_ms();
+        self.engine.set_retention_lag_ms(self.clock.retention_lag_ms());
+        self.engine_has_more =
+            self.engine.advance(now_ms, &mut self.log, &mut self.outputs, limits::ENGINE_STEPS_A_TURN);
+        self.write_replies();
+        self.serve_parked();
+        self.take_stalled_input();
+        self.clean();
+        self.close_silent();
+        self.drain_on();
+    }
+
+    /// Gives the driver what is to be sent, read no more, or closed.
+    fn flush<D: Driver>(&mut self, driver: &mut D) {
+        for id in self.dirty.drain(..) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.dirty = false;
+            if let Some(buffer) = connection.take_out() {
+                driver.send(id, buffer);
+            }
+            connection.count_unsent(&mut self.unsent_bytes);
+        }
+        for (id, reading) in self.reading.drain(..) {
+            driver.set_reading(id, reading);
+        }
+        if self.drain.as_mut().is_some_and(drain::Drain::begins) {
+            driver.stop_accepting();
+        }
+        self.closing.retain(|&(id, at_once)| match self.connections.get_mut(id) {
+            None => false,
+            Some(connection) if at_once || connection.is_flushed() => {
+                driver.close(id, !at_once);
+                false
+            }
+            Some(_) => true,
+        });
+    }
+
+    fn mark_dirty(dirty: &mut Vec<ConnectionId>, connection: &mut Connection) {
+        if !connection.dirty {
+            connection.dirty = true;
+            dirty.push(connection.id);
+        }
+    }
+}
+
+impl<F: Flaws> EventSink for Core<F> {
+    fn turn_begins(&mut self, clocks: Clocks) {
+        self.clock.tick(clocks);
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Data { connection, bytes } => self.take_data(connection, bytes),
+            Event::Sent { connection, buffer, written } => self.sent(connection, buffer, written),
+            Event::Accepted { connection } => self.accepted(connection),
+            Event::Closed { connection, .. } => self.closed(connection),
+            Event::JournalWritten(Ok(())) => self.log.written(),
+            Event::JournalSynced(Ok(())) => self.log.synced(),
+            Event::JournalWritten(Err(error)) | Event::JournalSynced(Err(error)) => {
+                self.journal_failure = Some(error);
+            }
+            Event::JournalReadDone { read, result } => {
+                self.log.read_done(read, result);
+                self.cold_reads_came = true;
+            }
+            Event::SegmentPrepared { file, result } => self.log.segment_prepared(file, result),
+            Event::SegmentRemoved { file, result } => self.log.removed(file, result),
+            Event::Woken => self.look_at_stop(),
+        }
+    }
+}
+
+impl<F: Flaws> Core<F> {
+    fn look_at_stop(&mut self) {
+        if self.stop.load(Ordering::Acquire) {
+            self.begin_drain();
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Engine time (rule 9): milliseconds since the Unix epoch that never run backwards.
+//!
+//! It starts at the last journaled time or later, follows the monotonic clock, and is slewed to
+//! wall time: where it is ahead of the wall it runs slower by [`SLEW_PER_MS`] until the wall has
+//! caught up; where it is behind it jumps forward, for visibility and delays must follow real time.
+//!
+//! A wall clock that is far away from engine time cannot be believed: five days ahead, it would
+//! expire whole queues. A jump over [`TRUSTED_JUMP_MS`] therefore holds retention back, and only
+//! retention: it is judged as if the jump had not happened, until an operator confirms the time,
+//! the wall comes back, or [`RETENTION_GRACE_MS`] have passed.
+
+use crate::shard::driver::Clocks;
+
+/// How far wall time may be from engine time, at start or later, and still be believed at once.
+pub const TRUSTED_JUMP_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How long retention is held back after a jump that was not believed, when nobody confirms it.
+pub const RETENTION_GRACE_MS: u64 = 60 * 60 * 1000;
+
+/// Engine time that is ahead of the wall advances by this many thousandths less than real time.
+pub const SLEW_PER_MS: u64 = 5;
+
+/// Turns what the clocks say into engine time. Owned by the shard.
+#[derive(Debug)]
+pub struct Clock {
+    now_ms: u64,
+    /// Monotonic time at which `now_ms` was right, and the fraction of a millisecond beyond it.
+    at_ns: u64,
+    slewed_us: u64,
+    retention_lag_ms: u64,
+    grace_ends_ms: u64,
+}
+
+impl Clock {
+    /// Begins at the wall's time, or at the last journaled time where that is later. A new folder
+    /// has no last time (`None`) and believes the wall.
+    pub fn start(last_journaled_ms: Option<u64>, clocks: Clocks) -> Self {
+        let last_ms = last_journaled_ms.unwrap_or(clocks.wall_ms);
+        let mut clock = Self {
+            now_ms: last_ms,
+            at_ns: clocks.monotonic_ns,
+            slewed_us: 0,
+            retention_lag_ms: 0,
+            grace_ends_ms: 0,
+        };
+        clock.follow_wall(clocks.wall_ms);
+        clock
+    }
+
+    /// Engine time now; called once a turn.
+    pub fn tick(&mut self, clocks: Clocks) -> u64 {
+        let elapsed_ms = clocks.monotonic_ns.saturating_sub(self.at_ns) / 1_000_000;
+        if elapsed_ms == 0 {
+            return self.now_ms;
+        }
+        self.at_ns += elapsed_ms * 1_000_000;
+        self.now_ms += if self.now_ms > clocks.wall_ms { self.slowed(elapsed_ms) } else { elapsed_ms };
+        self.follow_wall(clocks.wall_ms);
+        if self.retention_lag_ms > 0 && self.now_ms >= self.grace_ends_ms {
+            self.confirm();
+        }
+        self.now_ms
+    }
+
+    /// The time of the last tick.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// By how much retention lags behind engine time while a jump of the wall is not believed.
+    pub fn retention_lag_ms(&self) -> u64 {
+        self.retention_lag_ms
+    }
+
+    /// Believes the wall clock: retention is judged by engine time again.
+    pub fn confirm(&mut self) {
+        self.retention_lag_ms = 0;
+    }
+
+    fn slowed(&mut self, elapsed_ms: u64) -> u64 {
+        self.slewed_us += elapsed_ms * (1000 - SLEW_PER_MS);
+        let whole_ms = self.slewed_us / 1000;
+        self.slewed_us %= 1000;
+        whole_ms
+    }
+
+    fn follow_wall(&mut self, wall_ms: u64) {
+        let ahead_ms = wall_ms.saturating_sub(self.now_ms);
+        if ahead_ms > TRUSTED_JUMP_MS {
+            self.retention_lag_ms += ahead_ms;
+            self.grace_ends_ms = wall_ms + RETENTION_GRACE_MS;
+        } else if self.retention_lag_ms > 0 && wall_ms + TRUSTED_JUMP_MS < self.now_ms {
+            // The wall came back: engine time stays where it is, and so does the lag, which now
+            // says how far engine time itself is ahead of what is believed.
+            self.retention_lag_ms = self.retention_lag_ms.min(self.now_ms - wall_ms);
+            self.grace_ends_ms = u64::MAX;
+        }
+        self.now_ms = self.now_ms.max(wall_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    fn at(monotonic_ms: u64, wall_ms: u64) -> Clocks {
+        Clocks { monotonic_ns: monotonic_ms * 1_000_000, wall_ms }
+    }
+
+    #[test]
+    fn never_runs_backwards_when_the_wall_does() {
+        let mut clock = Clock::start(None, at(0, 1_000_000));
+        assert_eq!(clock.tick(at(10, 1_000_010)), 1_000_010);
+        assert_eq!(clock.tick(at(1010, 500_000)), 1_000_010 + 995);
+    }
+
+    #[test]
+    fn starts_at_the_last_journaled_time_when_the_wall_is_behind() {
+        let clock = Clock::start(Some(5_000_000), at(0, 4_000_000));
+        assert_eq!(clock.now_ms(), 5_000_000);
+    }
+
+    #[test]
+    fn a_far_jump_holds_retention_back_until_the_grace_ends() {
+        let mut clock = Clock::start(Some(DAY_MS), at(0, 6 * DAY_MS));
+        assert_eq!(clock.now_ms(), 6 * DAY_MS);
+        assert_eq!(clock.retention_lag_ms(), 5 * DAY_MS);
+        clock.tick(at(RETENTION_GRACE_MS - 1, 6 * DAY_MS + RETENTION_GRACE_MS - 1));
+        assert_eq!(clock.retention_lag_ms(), 5 * DAY_MS);
+        clock.tick(at(RETENTION_GRACE_MS, 6 * DAY_MS + RETENTION_GRACE_MS));
+        assert_eq!(clock.retention_lag_ms(), 0);
+    }
+
+    #[test]
+    fn a_wall_that_comes_back_keeps_retention_at_what_is_believed() {
+        let mut clock = Clock::start(Some(DAY_MS), at(0, DAY_MS));
+        clock.tick(at(1, 6 * DAY_MS));
+        assert_eq!(clock.retention_lag_ms(), 5 * DAY_MS - 1);
+        clock.tick(at(2, DAY_MS + 2));
+        assert!(clock.now_ms() >= 6 * DAY_MS);
+        assert!(clock.now_ms() - clock.retention_lag_ms() <= DAY_MS + 2);
+        clock.tick(at(RETENTION_GRACE_MS * 2, DAY_MS + RETENTION_GRACE_MS * 2));
+        assert!(clock.retention_lag_ms() > 0, "no grace ends while engine time is ahead of the wall");
+    }
+
+    #[test]
+    fn a_jump_within_the_bound_is_believed() {
+        let mut clock = Clock::start(Some(DAY_MS), at(0, DAY_MS + DAY_MS / 2));
+        assert_eq!(clock.retention_lag_ms(), 0);
+        assert_eq!(clock.tick(at(5, DAY_MS + DAY_MS / 2 + 5)), DAY_MS + DAY_MS / 2 + 5);
+    }
+}

@@ -1,0 +1,212 @@
+//! One typed configuration: defaults, over them the file, over that the flags.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use crate::exit::{ExitReason, Failure};
+
+/// When a request is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilitySetting {
+    /// When it is on disk: a power cut loses nothing that was acknowledged.
+    Fsync,
+    /// When the kernel has it, synced every 100 ms: a power cut loses at most that, a crash of the broker nothing.
+    Async,
+    /// At once, in memory only: nothing outlives the process.
+    Memory,
+}
+
+/// How the broker talks to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoSetting {
+    /// io_uring where it is offered, else epoll.
+    Auto,
+    /// io_uring, or refuse to start.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the data folder is.
+    pub data_dir: PathBuf,
+    /// Address of the binary protocol; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The driver.
+    pub io: IoSetting,
+    /// When a request is acknowledged.
+    pub durability: DurabilitySetting,
+    /// How long a new connection may take for its hello.
+    pub handshake_timeout_ms: u64,
+    /// How long a connection may be silent.
+    pub keep_alive_timeout_ms: u64,
+    /// Size of the log's segments in a folder that is new.
+    pub segment_bytes: u32,
+    /// How much of the log stays in memory; with `durability = "memory"`, how large it may be.
+    pub hot_bytes_max: u64,
+    /// How large the log may become on disk; the disk is the bound where this is not set.
+    pub log_bytes_max: Option<u64>,
+    /// How many times its live bytes the log may grow to before it is cleaned.
+    pub log_growth_factor: u32,
+    /// Whether a purge may follow another, and a queue its deleted namesake, only after 60 seconds.
+    pub minute_rules: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("tenpin-data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7010)),
+            io: IoSetting::Auto,
+            durability: DurabilitySetting::Fsync,
+            handshake_timeout_ms: 10_000,
+            keep_alive_timeout_ms: 120_000,
+            segment_bytes: 64 << 20,
+            hot_bytes_max: 512 << 20,
+            log_bytes_max: None,
+            log_growth_factor: 8,
+            minute_rules: true,
+        }
+    }
+}
+
+/// What a configuration file or the flags set; what is left out stays as it was.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    /// See [`Config::data_dir`].
+    pub data_dir: Option<PathBuf>,
+    /// See [`Config::listen`].
+    pub listen: Option<SocketAddr>,
+    /// See [`Config::io`].
+    pub io: Option<IoSetting>,
+    /// See [`Config::durability`].
+    pub durability: Option<DurabilitySetting>,
+    /// See [`Config::handshake_timeout_ms`].
+    pub handshake_timeout_ms: Option<u64>,
+    /// See [`Config::keep_alive_timeout_ms`].
+    pub keep_alive_timeout_ms: Option<u64>,
+    /// See [`Config::segment_bytes`].
+    pub segment_bytes: Option<u32>,
+    /// See [`Config::hot_bytes_max`].
+    pub hot_bytes_max: Option<u64>,
+    /// See [`Config::log_bytes_max`].
+    pub log_bytes_max: Option<u64>,
+    /// See [`Config::log_growth_factor`].
+    pub log_growth_factor: Option<u32>,
+    /// See [`Config::minute_rules`].
+    pub minute_rules: Option<bool>,
+}
+
+impl Config {
+    /// The defaults, with the file's settings over them and the flags' over those.
+    pub fn load(file: Option<&Path>, flags: Changes) -> Result<Self, Failure> {
+        let mut config = Self::default();
+        if let Some(path) = file {
+            config.change(read_file(path)?);
+        }
+        config.change(flags);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn change(&mut self, changes: Changes) {
+        fn set<T>(place: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *place = value;
+            }
+        }
+        set(&mut self.data_dir, changes.data_dir);
+        set(&mut self.listen, changes.listen);
+        set(&mut self.io, changes.io);
+        set(&mut self.durability, changes.durability);
+        set(&mut self.handshake_timeout_ms, changes.handshake_timeout_ms);
+        set(&mut self.keep_alive_timeout_ms, changes.keep_alive_timeout_ms);
+        set(&mut self.segment_bytes, changes.segment_bytes);
+        set(&mut self.hot_bytes_max, changes.hot_bytes_max);
+        set(&mut self.log_growth_factor, changes.log_growth_factor);
+        set(&mut self.minute_rules, changes.minute_rules);
+        self.log_bytes_max = changes.log_bytes_max.or(self.log_bytes_max);
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let segment_bytes = u64::from(self.segment_bytes);
+        let log_segments = |bytes: u64| bytes / segment_bytes.max(1);
+        let problem =
+            if !self.segment_bytes.is_power_of_two() || !(4 << 20..=1 << 30).contains(&self.segment_bytes) {
+                format!("segment_bytes is {segment_bytes}: it must be a power of two from 4 MiB to 1 GiB")
+            } else if log_segments(self.hot_bytes_max) < 4 {
+                format!("hot_bytes_max is {}: it must hold at least four segments", self.hot_bytes_max)
+            } else if self.log_bytes_max.is_some_and(|bytes| log_segments(bytes) < 6) {
+                "log_bytes_max must hold at least six segments: two are kept for cleaning".to_owned()
+            } else if self.log_growth_factor < 2 {
+                "log_growth_factor must be at least 2".to_owned()
+            } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {
+                "handshake_timeout_ms must be over 0 and keep_alive_timeout_ms at least 1000".to_owned()
+            } else {
+                return Ok(());
+            };
+        Err(Failure::new(ExitReason::Configuration, problem))
+    }
+}
+
+fn read_file(path: &Path) -> Result<Changes, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = format!("the configuration file {} cannot be read: {error}", path.display());
+        Failure::new(ExitReason::Configuration, text)
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let text =
+            format!("the configuration file {} is wrong: {}", path.display(), error.to_string().trim_end());
+        Failure::new(ExitReason::Configuration, text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_with(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("writable");
+        file
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = file_with("durability = \"async\"\nlisten = \"127.0.0.1:1\"\n");
+        let flags = Changes { listen: Some(([127, 0, 0, 1], 2).into()), ..Changes::default() };
+        let config = Config::load(Some(file.path()), flags).expect("valid");
+        assert_eq!(config.durability, DurabilitySetting::Async);
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.io, IoSetting::Auto);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let file = file_with("listen = \"127.0.0.1:1\"\ndurabilty = \"fsync\"\n");
+        let failure = Config::load(Some(file.path()), Changes::default()).expect_err("a typing error");
+        assert_eq!(failure.reason, ExitReason::Configuration);
+        assert!(failure.text.contains("line 2") && failure.text.contains("durabilty"), "{}", failure.text);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        for text in [
+            "segment_bytes = 5000000",
+            "hot_bytes_max = 1",
+            "log_growth_factor = 1",
+            "handshake_timeout_ms = 0",
+        ] {
+            let file = file_with(text);
+            assert!(Config::load(Some(file.path()), Changes::default()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The data folder: who it is, and that one broker has it at a time.
+//!
+//! `folder.toml` is written once, when the folder is made, and never changed: format version, number
+//! of shards (rule 19), segment size, the nonce that goes into every checksum (rule 14) and the key
+//! of receipt handles (rule 5). `lock` is locked while a broker runs. Each shard's segments lie in
+//! `shard-N/`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{ExitReason, Failure};
+
+/// The format that this version reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+const IDENTITY_FILE: &str = "folder.toml";
+
+/// What a folder is, as kept in `folder.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// [`FORMAT_VERSION`] of the broker that made it.
+    pub format_version: u32,
+    /// How many shards its logs are split into.
+    pub shards: u16,
+    /// Size of each segment of the logs.
+    pub segment_bytes: u32,
+    /// Goes into every checksum of the logs, so that no other folder's bytes are taken for ours.
+    #[serde(with = "hex")]
+    pub nonce: [u8; 16],
+    /// Key of the check value in receipt handles.
+    #[serde(with = "hex")]
+    pub check_key: [u8; 16],
+}
+
+impl Identity {
+    /// A new folder's identity.
+    pub fn random(segment_bytes: u32) -> Result<Self, Failure> {
+        Ok(Self {
+            format_version: FORMAT_VERSION,
+            shards: 1,
+            segment_bytes,
+            nonce: random_bytes()?,
+            check_key: random_bytes()?,
+        })
+    }
+
+    /// The key as the two words that the handle's hash takes.
+    pub fn check_key_words(&self) -> [u64; 2] {
+        let (low, high) = self.check_key.split_at(8);
+        [
+            u64::from_le_bytes(low.try_into().expect("split at 8 of 16")),
+            u64::from_le_bytes(high.try_into().expect("split at 8 of 16")),
+        ]
+    }
+}
+
+/// An opened data folder, locked until it is dropped.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    identity: Identity,
+    /// Holds the lock; the kernel lets go of it however the process ends.
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens the folder at `path`, or makes one there with segments of `segment_bytes`.
+    pub fn open(path: &Path, segment_bytes: u32) -> Result<Self, Failure> {
+        fs::create_dir_all(path).map_err(|error| unusable(path, "cannot be made", &error))?;
+        let lock = take_lock(path)?;
+        let identity = match read_identity(path)? {
+            Some(identity) => identity,
+            None => make_identity(path, segment_bytes)?,
+        };
+        check_identity(path, &identity)?;
+        let folder = Self { path: path.to_owned(), identity, _lock: lock };
+        let shard = folder.shard_path(0);
+        fs::create_dir_all(&shard).map_err(|error| unusable(&shard, "cannot be made", &error))?;
+        sync_folder(path).map_err(|error| unusable(path, "cannot be synced", &error))?;
+        Ok(folder)
+    }
+
+    /// Opens a folder for the tools: it has to be there already.
+    pub fn open_existing(path: &Path) -> Result<Self, Failure> {
+        if !path.join(IDENTITY_FILE).exists() {
+            let text = format!("{} is not a Tenpin data folder: it has no {IDENTITY_FILE}", path.display());
+            return Err(Failure::new(ExitReason::FolderUnusable, text));
+        }
+        Self::open(path, 0)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where a shard's segments lie.
+    pub fn shard_path(&self, shard: u16) -> PathBuf {
+        self.path.join(format!("shard-{shard}"))
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, Failure> {
+    let lock_path = path.join("lock");
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(|error| unusable(&lock_path, "cannot be opened", &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Only to name the process; a lock file without a number is as good.
+            let _ = lock.read_to_string(&mut holder);
+            let text = format!(
+                "{} is in use by another broker (process {}); stop it, or choose another --data-dir",
+                path.display(),
+                holder.trim()
+            );
+            return Err(Failure::new(ExitReason::FolderLocked, text));
+        }
+        Err(fs::TryLockError::Error(error)) => return Err(unusable(&lock_path, "cannot be locked", &error)),
+    }
+    lock.set_len(0)
+        .and_then(|()| writeln!(lock, "{}", std::process::id()))
+        .map_err(|error| unusable(&lock_path, "cannot be written", &error))?;
+    Ok(lock)
+}
+
+fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
+    let file = path.join(IDENTITY_FILE);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unusable(&file, "cannot be read", &error)),
+    };
+    toml::from_str(&text).map(Some).map_err(|error| {
+        let text = format!("{} is damaged: {error}restore it from a backup of the folder", file.display());
+        Failure::new(ExitReason::FolderUnusable, text)
+    })
+}
+
+fn make_identity(path: &Path, segment_bytes: u32) -> Result<Identity, Failure> {
+    if path.join("shard-0").exists() {
+        let text = format!(
+            "{} has logs but no {IDENTITY_FILE}; without it they cannot be read: restore it from a backup",
+            path.display()
+        );
+        return Err(Failure::new(ExitReason::FolderUnusable, text));
+    }
+    let identity = Identity::random(segment_bytes)?;
+    let text = format!(
+        "# Made by Tenpin with this folder. Never change or lose it: the logs cannot be read without it,\n\
+         # and check_key is a secret.\n{}",
+        toml::to_string(&identity).expect("a struct of numbers and strings is always valid TOML")
+    );
+    write_durably(path, IDENTITY_FILE, text.as_bytes())
+        .map_err(|error| unusable(&path.join(IDENTITY_FILE), "cannot be written", &error))?;
+    Ok(identity)
+}
+
+fn check_identity(path: &Path, identity: &Identity) -> Result<(), Failure> {
+    let problem = if identity.format_version != FORMAT_VERSION {
+        format!("has format version {}, this broker reads {FORMAT_VERSION}", identity.format_version)
+    } else if identity.shards != 1 {
+        format!("has {} shards, this version serves 1", identity.shards)
+    } else if !identity.segment_bytes.is_power_of_two() {
+        format!("names a segment size of {} bytes, which is no power of two", identity.segment_bytes)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(ExitReason::FolderUnusable, format!("{} {problem}", path.display())))
+}
+
+/// Writes under another name, syncs, renames, syncs the folder: the file is there whole or not at all.
+fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = folder.join(format!("{name}.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    sync_folder(folder)
+}
+
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    let directory = File::open(folder)?;
+    directory.sync_all()
+}
+
+fn unusable(path: &Path, what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(ExitReason::FolderUnusable, format!("{} {what}: {error}", path.display()))
+}
+
+/// Random bytes from the kernel.
+pub fn random_bytes() -> Result<[u8; 16], Failure> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).map_err(|error| {
+        Failure::new(ExitReason::Unexpected, format!("/dev/urandom cannot be read: {error}"))
+    })?;
+    Ok(bytes)
+}
+
+/// 16 bytes as 32 hexadecimal digits.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 16], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{:032x}", u128::from_be_bytes(*bytes)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.len() != 32 {
+            return Err(D::Error::custom("expected 32 hexadecimal digits"));
+        }
+        u128::from_str_radix(&text, 16).map(u128::to_be_bytes).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_its_identity_and_admits_one_broker() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let first = Folder::open(place.path(), 1 << 20).expect("a new folder");
+        let identity = first.identity().clone();
+        let refused = Folder::open(place.path(), 1 << 20).expect_err("it is locked");
+        assert_eq!(refused.reason, ExitReason::FolderLocked);
+        assert!(refused.text.contains(&std::process::id().to_string()), "{}", refused.text);
+        drop(first);
+        let again = Folder::open(place.path(), 1 << 21).expect("it is free again");
+        assert_eq!(*again.identity(), identity, "an existing folder keeps its settings");
+    }
+
+    #[test]
+    fn logs_without_their_identity_are_refused_not_replaced() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        drop(Folder::open(place.path(), 1 << 20).expect("a new folder"));
+        fs::remove_file(place.path().join(IDENTITY_FILE)).expect("it was there");
+        let refused = Folder::open(place.path(), 1 << 20).expect_err("the logs are there still");
+        assert_eq!(refused.reason, ExitReason::FolderUnusable);
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        drop(Folder::open(place.path(), 1 << 20).expect("a new folder"));
+        let file = place.path().join(IDENTITY_FILE);
+        let text =
+            fs::read_to_string(&file).expect("readable").replace("format_version = 1", "format_version = 2");
+        fs::write(&file, text).expect("writable");
+        let refused = Folder::open(place.path(), 1 << 20).expect_err("version 2 is not ours");
+        assert!(refused.text.contains("format version 2"), "{}", refused.text);
+    }
+}

@@ -1,0 +1,81 @@
+//! The command line of the broker, thin: it reads flags, and leaves the work to the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tenpin_broker::config::{Changes, Config, DurabilitySetting, IoSetting};
+use tenpin_broker::exit::{ExitReason, Failure};
+use tenpin_broker::server;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A message broker with the semantics of Amazon SQS: durable, fast, one binary.
+///
+/// Without a command it serves with its defaults: the binary protocol on 127.0.0.1:7010, data in
+/// ./tenpin-data, every acknowledged message on disk.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the broker.
+    #[command(after_help = EXIT_CODES)]
+    Serve(ServeFlags),
+}
+
+#[derive(Args, Default)]
+struct ServeFlags {
+    /// Folder of the data; made if it is not there [default: tenpin-data].
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Address of the binary protocol; port 0 takes a free one [default: 127.0.0.1:7010].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<std::net::SocketAddr>,
+    /// How to talk to the kernel [default: auto].
+    #[arg(long, value_enum)]
+    io: Option<IoSetting>,
+    /// When a request is acknowledged [default: fsync].
+    #[arg(long, value_enum)]
+    durability: Option<DurabilitySetting>,
+    /// A configuration file (TOML); flags win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 stopped as asked, 1 unexpected, 2 usage, 3 configuration, 4 cannot listen, \
+5 folder in use, 6 folder unusable, 7 log damaged, 8 log could not be written, 9 io_uring refused.";
+
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let result = match command_line.command.unwrap_or(Command::Serve(ServeFlags::default())) {
+        Command::Serve(flags) => serve(flags),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tenpin: {failure}");
+            failure.reason.into()
+        }
+    }
+}
+
+fn serve(flags: ServeFlags) -> Result<(), Failure> {
+    let changes = Changes {
+        data_dir: flags.data_dir,
+        listen: flags.listen,
+        io: flags.io,
+        durability: flags.durability,
+        ..Changes::default()
+    };
+    let config = Config::load(flags.config.as_deref(), changes)?;
+    server::serve(&config).map_err(|failure| match failure.reason {
+        ExitReason::RingRefused => Failure::new(failure.reason, format!("{failure}; or use --io auto")),
+        _ => failure,
+    })
+}

@@ -1,0 +1,297 @@
+//! One connection: what came in and is not yet a whole frame, what goes out and is not yet sent,
+//! and which deliveries are in it.
+
+use std::collections::VecDeque;
+
+use super::driver::ConnectionId;
+use super::limits;
+use crate::engine::DeliveredMessage;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its hello has not come yet.
+    Greeting,
+    /// Its requests are served.
+    Serving,
+    /// Nothing more is taken from it; it closes once what it is owed is sent.
+    Closing,
+}
+
+/// The shard's state of a connection. Owned by the shard.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) stage: Stage,
+    /// The largest frame agreed on at hello.
+    pub(super) frame_bytes_max: usize,
+    /// Bytes that are not yet a frame, or that wait while the connection is stalled.
+    pub(super) input: Vec<u8>,
+    /// Input waits: for the connection to read its replies, or for the log.
+    pub(super) stalled: bool,
+    /// When bytes last came, in engine time.
+    pub(super) heard_ms: u64,
+    /// Long polls that wait.
+    pub(super) long_polls: u32,
+    /// Whether it stands on the list of those with something to send.
+    pub(super) dirty: bool,
+    /// Replies that may leave.
+    pub(super) out: Vec<u8>,
+    /// Replies that wait until what they rely on is durable.
+    held: ByteQueue,
+    /// The messages in held replies, in their order.
+    held_messages: VecDeque<DeliveredMessage>,
+    /// Bytes that the driver has.
+    sending_bytes: usize,
+    sending: bool,
+    spare: Vec<u8>,
+    /// What of it the shard's sum of unsent bytes includes.
+    counted_bytes: usize,
+    /// Offset in the stream of what the kernel has taken.
+    taken: u64,
+    /// Replies with deliveries that the kernel has not taken whole: where each ends in the stream,
+    /// and how many of `unwritten_messages` are in it.
+    unwritten: VecDeque<(u64, u32)>,
+    unwritten_messages: VecDeque<DeliveredMessage>,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, now_ms: u64, frame_bytes_max: usize) -> Self {
+        Self {
+            id,
+            stage: Stage::Greeting,
+            frame_bytes_max,
+            input: Vec::new(),
+            stalled: false,
+            heard_ms: now_ms,
+            long_polls: 0,
+            dirty: false,
+            out: Vec::new(),
+            held: ByteQueue::default(),
+            held_messages: VecDeque::new(),
+            sending_bytes: 0,
+            sending: false,
+            spare: Vec::new(),
+            counted_bytes: 0,
+            taken: 0,
+            unwritten: VecDeque::new(),
+            unwritten_messages: VecDeque::new(),
+        }
+    }
+
+    /// Bytes of replies that the kernel has not taken.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.out.len() + self.held.len() + self.sending_bytes
+    }
+
+    /// Brings the shard's sum of unsent bytes up to date with this connection.
+    pub(super) fn count_unsent(&mut self, all_bytes: &mut usize) {
+        let bytes = self.unsent_bytes();
+        *all_bytes = *all_bytes + bytes - self.counted_bytes;
+        self.counted_bytes = bytes;
+    }
+
+    /// The connection is gone: the sum counts nothing of it any more.
+    pub(super) fn uncount(&mut self, all_bytes: &mut usize) {
+        *all_bytes -= self.counted_bytes;
+        self.counted_bytes = 0;
+    }
+
+    /// Whether everything it was owed is sent.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.unsent_bytes() == 0
+    }
+
+    /// Notes that the reply which ends at the end of `out` hands out these messages.
+    pub(super) fn note_deliveries(&mut self, messages: impl Iterator<Item = DeliveredMessage>) {
+        let before = self.unwritten_messages.len();
+        self.unwritten_messages.extend(messages);
+        let count = (self.unwritten_messages.len() - before) as u32;
+        if count > 0 {
+            self.unwritten.push_back((self.out_end(), count));
+        }
+    }
+
+    /// Where replies that must wait are written; the caller says afterwards what they hand out.
+    pub(super) fn held_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.held.bytes
+    }
+
+    /// Notes messages that the last held reply hands out.
+    pub(super) fn note_held_deliveries(&mut self, messages: impl Iterator<Item = DeliveredMessage>) {
+        self.held_messages.extend(messages);
+    }
+
+    /// Moves the first held reply to what may leave.
+    pub(super) fn release_held(&mut self, length: usize, deliveries: usize) {
+        self.held.pop_into(length, &mut self.out);
+        if deliveries > 0 {
+            self.unwritten_messages.extend(self.held_messages.drain(..deliveries));
+            self.unwritten.push_back((self.out_end(), deliveries as u32));
+        }
+    }
+
+    /// Drops the first held reply, which must not leave any more.
+    pub(super) fn drop_held(&mut self, length: usize, deliveries: usize) {
+        self.held.skip(length);
+        self.held_messages.drain(..deliveries);
+    }
+
+    /// What to give to the driver now, if anything and if it has nothing of ours.
+    pub(super) fn take_out(&mut self) -> Option<Vec<u8>> {
+        if self.sending || self.out.is_empty() {
+            return None;
+        }
+        self.sending = true;
+        self.sending_bytes = self.out.len();
+        Some(std::mem::replace(&mut self.out, std::mem::take(&mut self.spare)))
+    }
+
+    /// The driver gives a buffer back.
+    pub(super) fn sent(&mut self, mut buffer: Vec<u8>, written: usize) {
+        self.sending = false;
+        self.sending_bytes = 0;
+        self.taken += written as u64;
+        while let Some(&(end, count)) = self.unwritten.front()
+            && end <= self.taken
+        {
+            self.unwritten.pop_front();
+            self.unwritten_messages.drain(..count as usize);
+        }
+        if buffer.capacity() <= limits::KEPT_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.spare = buffer;
+        }
+    }
+
+    /// The messages of replies that never were written whole, when the connection is gone (rule 4).
+    pub(super) fn undelivered(&mut self) -> impl Iterator<Item = DeliveredMessage> {
+        self.unwritten_messages.drain(..).chain(self.held_messages.drain(..))
+    }
+
+    fn out_end(&self) -> u64 {
+        self.taken + (self.sending_bytes + self.out.len()) as u64
+    }
+}
+
+/// Bytes that are written at the end and taken from the front.
+#[derive(Debug, Default)]
+struct ByteQueue {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl ByteQueue {
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn pop_into(&mut self, length: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes[self.start..self.start + length]);
+        self.skip(length);
+    }
+
+    fn skip(&mut self, length: usize) {
+        self.start += length;
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.start = 0;
+            if self.bytes.capacity() > limits::KEPT_BUFFER_BYTES_MAX {
+                self.bytes = Vec::new();
+            }
+        } else if self.start >= limits::KEPT_BUFFER_BYTES_MAX && self.start * 2 >= self.bytes.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+    }
+}
+
+/// The shard's connections by their places in the driver's table.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    places: Vec<Option<Box<Connection>>>,
+    count: usize,
+}
+
+impl Connections {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn insert(&mut self, connection: Connection) {
+        let index = connection.id.index as usize;
+        if self.places.len() <= index {
+            self.places.resize_with(index + 1, || None);
+        }
+        let before = self.places[index].replace(Box::new(connection));
+        debug_assert!(before.is_none(), "a driver closes a connection before it uses its place again");
+        self.count += 1;
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.places.get_mut(id.index as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.get_mut(id)?;
+        self.count -= 1;
+        self.places[id.index as usize].take().map(|connection| *connection)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.places.iter_mut().filter_map(|place| place.as_deref_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> Connection {
+        Connection::new(ConnectionId { index: 0, generation: 0 }, 0, 1 << 20)
+    }
+
+    fn message(slot: u32) -> DeliveredMessage {
+        DeliveredMessage { slot, receive_count: 1, sequence: u64::from(slot) + 10 }
+    }
+
+    #[test]
+    fn a_delivery_is_written_only_when_its_whole_reply_is() {
+        let mut connection = connection();
+        connection.out.extend_from_slice(&[0; 100]);
+        connection.note_deliveries([message(1), message(2)].into_iter());
+        connection.out.extend_from_slice(&[0; 50]);
+        connection.note_deliveries([message(3)].into_iter());
+        let buffer = connection.take_out().expect("there is something to send");
+        connection.sent(buffer, 149);
+        assert_eq!(connection.undelivered().collect::<Vec<_>>(), [message(3)]);
+    }
+
+    #[test]
+    fn replies_written_while_a_send_is_under_way_count_from_its_end() {
+        let mut connection = connection();
+        connection.out.extend_from_slice(&[0; 100]);
+        let buffer = connection.take_out().expect("there is something to send");
+        connection.out.extend_from_slice(&[0; 10]);
+        connection.note_deliveries([message(1)].into_iter());
+        assert!(connection.take_out().is_none(), "one send at a time");
+        connection.sent(buffer, 100);
+        assert_eq!(connection.undelivered().collect::<Vec<_>>(), [message(1)]);
+    }
+
+    #[test]
+    fn held_replies_leave_in_order_or_are_dropped() {
+        let mut connection = connection();
+        connection.held_buffer().extend_from_slice(&[1; 10]);
+        connection.note_held_deliveries([message(1)].into_iter());
+        connection.held_buffer().extend_from_slice(&[2; 20]);
+        connection.note_held_deliveries([message(2)].into_iter());
+        connection.drop_held(10, 1);
+        connection.release_held(20, 1);
+        assert_eq!(connection.out, [2; 20]);
+        let buffer = connection.take_out().expect("there is something to send");
+        connection.sent(buffer, 20);
+        assert_eq!(connection.undelivered().count(), 0);
+        assert!(connection.is_flushed());
+    }
+}

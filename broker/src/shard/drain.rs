@@ -1,0 +1,77 @@
+//! Stopping in good order: no new connections, long polls return, clients are told goodbye, what
+//! they are owed is sent, and the log is durable, all within a bounded time.
+
+use tenpin_protocol::{ErrorCode, Operation};
+
+use super::connection::Stage;
+use super::driver::ConnectionId;
+use super::{Core, limits};
+use crate::engine::{Command, Ticket};
+use crate::flaws::Flaws;
+
+/// A stop under way.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// When the broker stops whatever is left.
+    pub(super) ends_ms: u64,
+    told_driver: bool,
+    told_clients: bool,
+    stopped: bool,
+}
+
+impl Drain {
+    /// Whether this is the first look at a drain that has just begun.
+    pub(super) fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.told_driver, true)
+    }
+}
+
+impl<F: Flaws> Core<F> {
+    pub(super) fn begin_drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        let ends_ms = self.now_ms() + limits::DRAIN_MS_MAX;
+        self.drain = Some(Drain { ends_ms, told_driver: false, told_clients: false, stopped: false });
+        let nobody = ConnectionId { index: u32::MAX, generation: u32::MAX };
+        let ticket = Ticket { connection: nobody, correlation: 0, operation: Operation::Goodbye };
+        self.apply(ticket, Command::AnswerWaits { connection: None });
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.stopped)
+    }
+
+    /// Goes on with a stop that has begun.
+    pub(super) fn drain_on(&mut self) {
+        let Some(drain) = &self.drain else { return };
+        let out_of_time = self.now_ms() >= drain.ends_ms;
+        let owed = !self.held.is_empty() || !self.parked.is_empty();
+        if !drain.told_clients && (!owed || out_of_time) {
+            self.say_goodbye();
+        }
+        let durable = self.log.committed() >= self.log.end() && self.log.is_settled();
+        let Some(drain) = &mut self.drain else { return };
+        drain.stopped = (drain.told_clients && self.connections.len() == 0 && durable) || out_of_time;
+    }
+
+    fn say_goodbye(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.told_clients = true;
+        }
+        for connection in self.connections.iter_mut().filter(|connection| connection.stage != Stage::Closing)
+        {
+            let text = "the broker is shutting down; connect again later";
+            tenpin_protocol::ErrorFrame::encode(
+                &mut connection.out,
+                Operation::Goodbye.number(),
+                0,
+                ErrorCode::ShuttingDown,
+                text,
+            );
+            connection.stage = Stage::Closing;
+            Self::mark_dirty(&mut self.dirty, connection);
+            self.closing.push((connection.id, false));
+        }
+    }
+}

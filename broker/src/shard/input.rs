@@ -1,0 +1,245 @@
+//! From bytes to frames: connections come and go, partial frames wait for their rest, and input
+//! waits where the shard cannot take it.
+
+use tenpin_protocol::{
+    ErrorCode, FRAME_BYTES_MAX_BEFORE_HELLO, HEADER_BYTES, Operation, frame_bytes, split_frame,
+};
+
+use super::Core;
+use super::connection::{Connection, Stage};
+use super::driver::ConnectionId;
+use super::limits;
+use crate::engine::{Command, Ticket};
+use crate::flaws::Flaws;
+
+impl<F: Flaws> Core<F> {
+    pub(super) fn accepted(&mut self, id: ConnectionId) {
+        let connection = Connection::new(id, self.now_ms(), FRAME_BYTES_MAX_BEFORE_HELLO);
+        self.connections.insert(connection);
+        if self.drain.is_some() {
+            self.refuse_connection(
+                id,
+                ErrorCode::ShuttingDown,
+                "the broker is shutting down; connect again later",
+            );
+        } else if self.connections.len() > limits::CONNECTIONS_MAX {
+            self.refuse_connection(
+                id,
+                ErrorCode::TooManyConnections,
+                "the broker has as many connections as it takes",
+            );
+        }
+    }
+
+    /// The connection is gone: what it waited for is forgotten, and what it was to be given but never
+    /// was goes back (rule 4).
+    pub(super) fn closed(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.connections.remove(id) else { return };
+        self.partial_bytes -= connection.input.len();
+        connection.uncount(&mut self.unsent_bytes);
+        let mut undelivered: Vec<_> = connection.undelivered().collect();
+        self.drop_parked(id, &mut undelivered);
+        if connection.long_polls > 0 {
+            self.apply(no_ticket(id), Command::CancelWaits { connection: id });
+        }
+        if !undelivered.is_empty() {
+            self.apply(no_ticket(id), Command::Undelivered { messages: &undelivered });
+        }
+    }
+
+    pub(super) fn take_data(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let now_ms = self.now_ms();
+        let may_take_input = self.may_take_input();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.heard_ms = now_ms;
+        if connection.stage == Stage::Closing {
+            return;
+        }
+        if !connection.stalled && !may_take_input {
+            self.stall(id);
+        }
+        self.take_bytes(id, bytes);
+    }
+
+    /// Takes input that waited, as long as it may be taken: one connection after the other, each as
+    /// far as it goes.
+    pub(super) fn take_stalled_input(&mut self) {
+        for _ in 0..self.stalled.len() {
+            if !self.may_take_input() {
+                return;
+            }
+            let Some(id) = self.stalled.pop_front() else { return };
+            let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.stage == Stage::Closing {
+                continue;
+            }
+            if is_over(connection, short) {
+                self.stalled.push_back(id);
+                continue;
+            }
+            connection.stalled = false;
+            let input = std::mem::take(&mut connection.input);
+            self.partial_bytes -= input.len();
+            self.take_bytes(id, &input);
+            if self.connections.get_mut(id).is_some_and(|connection| !connection.stalled) {
+                self.reading.push((id, true));
+            }
+        }
+    }
+
+    /// Whether requests can be taken at all: the log keeps up, and so do reads of cold bodies.
+    pub(super) fn may_take_input(&self) -> bool {
+        !self.log.is_backlogged() && self.parked.len() < limits::PARKED_REPLIES_MAX
+    }
+
+    fn take_bytes(&mut self, id: ConnectionId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            if connection.stage == Stage::Closing {
+                return;
+            }
+            if connection.stalled {
+                return self.keep(id, bytes);
+            }
+            if connection.input.is_empty() {
+                let consumed = self.take_frames(id, bytes);
+                bytes = &bytes[consumed..];
+                if !bytes.is_empty() {
+                    return self.keep(id, bytes);
+                }
+            } else {
+                // A frame that came in parts is put together once; then the rest is taken in place.
+                let frame_bytes_max = connection.frame_bytes_max;
+                let missing = missing_bytes(&connection.input, frame_bytes_max).min(bytes.len());
+                let (part, rest) = bytes.split_at(missing);
+                bytes = rest;
+                self.keep(id, part);
+                self.take_assembled(id);
+            }
+        }
+    }
+
+    fn take_assembled(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut input = std::mem::take(&mut connection.input);
+        self.partial_bytes -= input.len();
+        let consumed = self.take_frames(id, &input);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        input.drain(..consumed);
+        if !input.is_empty() || input.capacity() <= limits::KEPT_BUFFER_BYTES_MAX {
+            self.partial_bytes += input.len();
+            connection.input = input;
+        }
+    }
+
+    /// Serves the whole frames at the front of `bytes` and says how many bytes they were. Stops
+    /// where the connection must not be served any further.
+    fn take_frames(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut consumed = 0;
+        while consumed < bytes.len() {
+            let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
+            let shard_can = self.may_take_input();
+            let Some(connection) = self.connections.get_mut(id) else { return bytes.len() };
+            if connection.stage == Stage::Closing {
+                return bytes.len();
+            }
+            if !shard_can || is_over(connection, short) {
+                self.stall(id);
+                return consumed;
+            }
+            match split_frame(&bytes[consumed..], connection.frame_bytes_max) {
+                Ok(Some((frame, length))) => {
+                    self.take_frame(id, &frame);
+                    consumed += length;
+                }
+                Ok(None) => return consumed,
+                Err(error) => {
+                    self.refuse_connection(id, error.code(), &error.to_string());
+                    return bytes.len();
+                }
+            }
+        }
+        consumed
+    }
+
+    fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if self.partial_bytes + bytes.len() > limits::PARTIAL_BYTES_MAX {
+            let text = "too many frames are coming in parts on all connections; connect again later";
+            return self.refuse_connection(id, ErrorCode::RequestThrottled, text);
+        }
+        self.partial_bytes += bytes.len();
+        connection.input.extend_from_slice(bytes);
+    }
+
+    fn stall(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.stalled
+        {
+            connection.stalled = true;
+            self.stalled.push_back(id);
+            self.reading.push((id, false));
+        }
+    }
+
+    /// Closes connections that did not say hello, or anything, for too long.
+    pub(super) fn close_silent(&mut self) {
+        let now_ms = self.now_ms();
+        if now_ms < self.silence_checked_ms + self.silence_check_interval_ms() {
+            return;
+        }
+        self.silence_checked_ms = now_ms;
+        let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
+        let mut silent = Vec::new();
+        for connection in self.connections.iter_mut() {
+            let silent_ms = now_ms - connection.heard_ms;
+            match connection.stage {
+                Stage::Greeting if silent_ms >= self.options.handshake_timeout_ms => {
+                    silent.push((connection.id, ErrorCode::HandshakeTimeout, "no hello came in time"));
+                }
+                Stage::Serving | Stage::Closing if silent_ms >= self.options.keep_alive_timeout_ms => {
+                    // Input that waits for the shard is no silence of the client's.
+                    if !connection.stalled {
+                        let text = "nothing came for too long; send pings";
+                        silent.push((connection.id, ErrorCode::KeepAliveTimeout, text));
+                    } else if is_over(connection, short) {
+                        silent.push((
+                            connection.id,
+                            ErrorCode::SlowReader,
+                            "replies were not read for too long",
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (id, code, text) in silent {
+            self.refuse_connection(id, code, text);
+        }
+    }
+
+    pub(super) fn silence_check_interval_ms(&self) -> u64 {
+        limits::SILENCE_CHECK_MS.min(self.options.handshake_timeout_ms.div_ceil(2))
+    }
+}
+
+/// The ticket of what nobody asked for and nobody is answered.
+fn no_ticket(connection: ConnectionId) -> Ticket {
+    Ticket { connection, correlation: 0, operation: Operation::Goodbye }
+}
+
+fn is_over(connection: &Connection, short: bool) -> bool {
+    let bound = if short { limits::UNSENT_BYTES_WHEN_SHORT } else { limits::UNSENT_BYTES_MAX };
+    connection.unsent_bytes() > bound
+}
+
+/// How many bytes the frame at the front of `input` still lacks, as far as is known.
+fn missing_bytes(input: &[u8], frame_bytes_max: usize) -> usize {
+    match frame_bytes(input) {
+        // One of an impossible length is refused when it is taken apart, without its rest.
+        Some(whole) if whole > input.len() && whole <= frame_bytes_max => whole - input.len(),
+        Some(_) => 1,
+        None => HEADER_BYTES - input.len().min(HEADER_BYTES - 1),
+    }
+}

@@ -1,0 +1,45 @@
+//! The bounds of a shard, each with what happens there.
+
+/// Connections of a shard; one more is told so and closed.
+pub const CONNECTIONS_MAX: usize = 20_000;
+
+/// Long polls that may wait on one connection (rule 28); one more is refused with RequestThrottled.
+pub const LONG_POLLS_PER_CONNECTION_MAX: u32 = 1_024;
+
+/// Replies that a connection has not taken yet; beyond it, its requests wait until it reads.
+pub const UNSENT_BYTES_MAX: usize = 4 << 20;
+
+/// What a connection may have unsent once all together hold [`ALL_UNSENT_BYTES_MAX`].
+pub const UNSENT_BYTES_WHEN_SHORT: usize = 64 << 10;
+
+/// Replies that all connections together have not taken yet, before each is held shorter.
+pub const ALL_UNSENT_BYTES_MAX: usize = 256 << 20;
+
+/// Replies to long polls come without a new request, so a reader that takes nothing could have any
+/// number of them; beyond this its connection is closed.
+pub const UNSENT_BYTES_CLOSED_AT: usize = 64 << 20;
+
+/// Parts of frames that wait for their rest, on all connections together; a connection that needs
+/// more is closed with RequestThrottled.
+pub const PARTIAL_BYTES_MAX: usize = 512 << 20;
+
+/// A connection's buffers above this are given back once they are empty.
+pub const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Replies that wait for bodies to be read back from disk; beyond it no request is taken.
+pub const PARKED_REPLIES_MAX: usize = 1_024;
+
+/// How often connections are looked through for those that are silent too long.
+pub const SILENCE_CHECK_MS: u64 = 1_000;
+
+/// How long the log must have been idle before its closing mark is written (rule 14).
+pub const IDLE_MARK_AFTER_MS: u64 = 100;
+
+/// How long a stopping broker waits for its clients to take what is theirs.
+pub const DRAIN_MS_MAX: u64 = 5_000;
+
+/// Steps of timers and slices that a turn takes before it looks at the sockets again.
+pub const ENGINE_STEPS_A_TURN: u32 = 2_048;
+
+/// Bytes of the oldest segment that a turn looks through for what is live.
+pub const CLEANING_BYTES_A_TURN: u32 = 256 << 10;

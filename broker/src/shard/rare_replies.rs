@@ -1,0 +1,68 @@
+//! Replies that are not on the hot path: queues, their attributes, counters, refusals.
+
+use tenpin_protocol::{
+    ANY_SHARD, Attribute, AttributeValue, AttributesReply, Done, Entries, ErrorFrame, Operation, QueueName,
+    QueueOpened, QueuesReply, Response, Statistic, StatsReply,
+};
+
+use crate::engine::{AttributeOutput, QueuePage, ReplyBody, Ticket};
+
+/// Writes such a reply. The hot ones are written where they arise, and have nothing to do here.
+pub(super) fn encode_rare(out: &mut Vec<u8>, ticket: Ticket, body: &ReplyBody) {
+    let correlation = ticket.correlation;
+    match body {
+        ReplyBody::QueueOpened { number, incarnation } => {
+            let opened = QueueOpened { queue: *number, incarnation: *incarnation, shard: ANY_SHARD, fifo: 0 };
+            let response = match ticket.operation {
+                Operation::CreateQueue => Response::CreateQueue(opened),
+                _ => Response::Open(opened),
+            };
+            response.encode(correlation, out);
+        }
+        ReplyBody::Done => {
+            let response = match ticket.operation {
+                Operation::DeleteQueue => Response::DeleteQueue(Done {}),
+                Operation::Purge => Response::Purge(Done {}),
+                _ => Response::SetAttributes(Done {}),
+            };
+            response.encode(correlation, out);
+        }
+        ReplyBody::Attributes(attributes) => {
+            let attributes: Vec<_> =
+                attributes.iter().map(|(code, value)| Attribute::new(*code, shown(value))).collect();
+            Response::GetAttributes(AttributesReply { attributes: Entries::of(&attributes) })
+                .encode(correlation, out);
+        }
+        ReplyBody::Queues(page) => encode_queues(out, correlation, page),
+        ReplyBody::Stats(statistics) => {
+            let statistics: Vec<_> =
+                statistics.iter().map(|&(code, value)| Statistic { number: code.number(), value }).collect();
+            Response::Stats(StatsReply { statistics: Entries::of(&statistics) }).encode(correlation, out);
+        }
+        ReplyBody::Refused(refusal) => {
+            ErrorFrame::encode(out, ticket.operation.number(), correlation, refusal.code, &refusal.text);
+        }
+        ReplyBody::Sent(_)
+        | ReplyBody::Received(_)
+        | ReplyBody::Deleted(_)
+        | ReplyBody::Hidden(_)
+        | ReplyBody::Peeked(..) => {}
+    }
+}
+
+fn shown(value: &AttributeOutput) -> AttributeValue<'_> {
+    match value {
+        AttributeOutput::Number(value) => AttributeValue::Number(*value),
+        AttributeOutput::Text(text) => AttributeValue::Text(text),
+    }
+}
+
+fn encode_queues(out: &mut Vec<u8>, correlation: u32, page: &QueuePage) {
+    let queues: Vec<_> = page
+        .names
+        .iter()
+        .map(|queue| QueueName { account: queue.account(), region: queue.region(), name: queue.name() })
+        .collect();
+    let next = page.next.as_deref();
+    Response::ListQueues(QueuesReply { queues: Entries::of(&queues), next }).encode(correlation, out);
+}

@@ -1,0 +1,292 @@
+//! From the engine's outputs to bytes on their way: each reply is encoded into its connection's
+//! buffer, and held there until what it reveals or relies on is durable (rule 1).
+
+use std::ops::Range;
+
+use tenpin_protocol::{
+    ErrorCode, ErrorFrame, MessageState, Operation, OutcomeReplyWriter, PeekReplyWriter, PeekedFixed,
+    ReceiveReplyWriter, ReceivedFixed, Response, SendReplyWriter,
+};
+
+use super::Core;
+use super::cold::Parked;
+use super::connection::Stage;
+use super::driver::ConnectionId;
+use super::limits;
+use super::rare_replies::encode_rare;
+use crate::engine::records::StoredMessage;
+use crate::engine::{Delivery, Outcome, Outputs, Reply, ReplyBody, Ticket};
+use crate::flaws::Flaws;
+use crate::journal::{Log, Position, RawRecord};
+
+/// A reply in its connection's held queue.
+#[derive(Debug)]
+pub(super) struct Held {
+    depends_on: Position,
+    ticket: Ticket,
+    length: u32,
+    deliveries: u32,
+    stale_after_ms: u64,
+}
+
+impl<F: Flaws> Core<F> {
+    /// Encodes what the engine has answered.
+    pub(super) fn write_replies(&mut self) {
+        if self.outputs.replies.is_empty() {
+            return;
+        }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for reply in &outputs.replies {
+            self.write_reply(reply, &outputs);
+        }
+        outputs.clear();
+        self.outputs = outputs;
+    }
+
+    fn write_reply(&mut self, reply: &Reply, outputs: &Outputs) {
+        let Some(connection) = self.connections.get_mut(reply.ticket.connection) else {
+            // The engine forgets the waits of a connection that is gone, and other replies follow
+            // their requests at once; so nothing can be delivered here.
+            debug_assert!(!matches!(&reply.body, ReplyBody::Received(range) if !range.is_empty()));
+            return;
+        };
+        if reply.ends_wait {
+            connection.long_polls -= 1;
+        }
+        let (deliveries, shown) = messages_in(reply, outputs);
+        // One set aside as damaged is only shown, without its content.
+        let is_cold = |delivery: &Delivery| {
+            delivery.state != MessageState::Damaged
+                && self.log.bytes(delivery.position, delivery.length).is_none()
+        };
+        if deliveries.iter().any(is_cold) {
+            return self.park(Parked::new(reply, shown, deliveries));
+        }
+        let handed_out = if shown == Shown::HandedOut { deliveries } else { &[] };
+        let messages = handed_out.iter().map(Delivery::message);
+        if reply.depends_on > self.log.committed() {
+            let buffer = connection.held_buffer();
+            let start = buffer.len();
+            encode(buffer, reply, outputs, &self.log);
+            let length = (buffer.len() - start) as u32;
+            connection.note_held_deliveries(messages);
+            self.hold(reply.ticket, reply.depends_on, length, handed_out.len() as u32, reply.stale_after_ms);
+        } else {
+            encode(&mut connection.out, reply, outputs, &self.log);
+            connection.note_deliveries(messages);
+            self.has_more_to_send(reply.ticket.connection);
+        }
+    }
+
+    /// Notes that a connection's held queue has one more reply at its end.
+    pub(super) fn hold(
+        &mut self,
+        ticket: Ticket,
+        depends_on: Position,
+        length: u32,
+        deliveries: u32,
+        stale_after_ms: u64,
+    ) {
+        // Replies leave in one order for all; one that relies on less than its predecessor waits
+        // for it, which is at most the write that is under way.
+        let depends_on = self.held.back().map_or(depends_on, |last| last.depends_on.max(depends_on));
+        self.held.push_back(Held { depends_on, ticket, length, deliveries, stale_after_ms });
+    }
+
+    /// Lets replies go whose ground is durable now.
+    pub(super) fn release_held(&mut self) {
+        let committed = self.log.committed();
+        let now_ms = self.now_ms();
+        while self.held.front().is_some_and(|held| held.depends_on <= committed) {
+            let Some(held) = self.held.pop_front() else { return };
+            let id = held.ticket.connection;
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if held.deliveries > 0 && now_ms >= held.stale_after_ms && !F::SEND_STALE_DELIVERIES {
+                // Rule 2: the messages may be somebody else's by now.
+                connection.drop_held(held.length as usize, held.deliveries as usize);
+                ReceiveReplyWriter::begin(&mut connection.out, held.ticket.correlation).finish();
+            } else {
+                connection.release_held(held.length as usize, held.deliveries as usize);
+            }
+            self.has_more_to_send(id);
+        }
+    }
+
+    /// Puts a connection on the list of those to flush, or closes it if it takes nothing.
+    pub(super) fn has_more_to_send(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        Self::mark_dirty(&mut self.dirty, connection);
+        if connection.unsent_bytes() > limits::UNSENT_BYTES_CLOSED_AT && connection.stage != Stage::Closing {
+            connection.stage = Stage::Closing;
+            self.closing.push((id, true));
+        }
+    }
+
+    pub(super) fn sent(&mut self, id: ConnectionId, buffer: Vec<u8>, written: usize) {
+        let now_ms = self.now_ms();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.sent(buffer, written);
+        connection.count_unsent(&mut self.unsent_bytes);
+        if connection.stalled {
+            // A reader that reads is not silent, though nothing is read from it meanwhile.
+            connection.heard_ms = now_ms;
+        }
+        if !connection.out.is_empty() {
+            Self::mark_dirty(&mut self.dirty, connection);
+        }
+    }
+
+    /// Tells a connection why it is closed, and closes it once that is sent.
+    pub(super) fn refuse_connection(&mut self, id: ConnectionId, code: ErrorCode, text: &str) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.stage == Stage::Closing {
+            // It was told why already, and did not take it.
+            return self.closing.push((id, true));
+        }
+        connection.stage = Stage::Closing;
+        ErrorFrame::encode(&mut connection.out, 0, 0, code, text);
+        Self::mark_dirty(&mut self.dirty, connection);
+        self.closing.push((id, false));
+    }
+
+    /// Takes nothing more from a connection, and closes it once it has what it is owed.
+    pub(super) fn close_when_flushed(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.stage = Stage::Closing;
+            self.closing.push((id, false));
+        }
+    }
+
+    /// Answers a request with an error of its own.
+    pub(super) fn refuse_request(&mut self, ticket: Ticket, code: ErrorCode, text: &str) {
+        let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
+        let operation = ticket.operation.number();
+        ErrorFrame::encode(&mut connection.out, operation, ticket.correlation, code, text);
+        Self::mark_dirty(&mut self.dirty, connection);
+    }
+
+    /// Answers a request with a reply that relies on nothing in the log.
+    pub(super) fn answer(&mut self, ticket: Ticket, response: &Response<'_>) {
+        let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
+        response.encode(ticket.correlation, &mut connection.out);
+        Self::mark_dirty(&mut self.dirty, connection);
+    }
+}
+
+/// What a reply with messages does with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// They are the receiver's until their visibility timeout.
+    HandedOut,
+    /// They are only looked at; a further look goes on there, if there is more.
+    Peeked(Option<Box<[u8]>>),
+}
+
+fn messages_in<'o>(reply: &Reply, outputs: &'o Outputs) -> (&'o [Delivery], Shown) {
+    match &reply.body {
+        ReplyBody::Received(range) => (part(&outputs.deliveries, range), Shown::HandedOut),
+        ReplyBody::Peeked(range, cursor) => (part(&outputs.deliveries, range), Shown::Peeked(cursor.clone())),
+        _ => (&[], Shown::HandedOut),
+    }
+}
+
+fn part<'o, T>(list: &'o [T], range: &Range<u32>) -> &'o [T] {
+    &list[range.start as usize..range.end as usize]
+}
+
+fn encode<F: Flaws>(out: &mut Vec<u8>, reply: &Reply, outputs: &Outputs, log: &Log<F>) {
+    let correlation = reply.ticket.correlation;
+    match &reply.body {
+        ReplyBody::Received(_) | ReplyBody::Peeked(..) => {
+            let (deliveries, shown) = messages_in(reply, outputs);
+            let records = deliveries.iter().map(|delivery| {
+                // `write_reply` has just seen that all of them are in memory.
+                let record = log.bytes(delivery.position, delivery.length).unwrap_or_default();
+                (delivery, record)
+            });
+            encode_messages(out, correlation, &shown, records);
+        }
+        ReplyBody::Sent(range) => {
+            let mut writer = SendReplyWriter::begin(out, correlation);
+            for outcome in part(&outputs.sent, range) {
+                match outcome {
+                    Ok(id) => writer.accepted(*id, 0),
+                    Err(refusal) => writer.refused(refusal.code, &refusal.text),
+                };
+            }
+            writer.finish();
+        }
+        ReplyBody::Deleted(range) => {
+            encode_outcomes(out, Operation::Delete, correlation, part(&outputs.outcomes, range))
+        }
+        ReplyBody::Hidden(range) => {
+            encode_outcomes(out, Operation::ChangeVisibility, correlation, part(&outputs.outcomes, range));
+        }
+        body => encode_rare(out, reply.ticket, body),
+    }
+}
+
+fn encode_outcomes(out: &mut Vec<u8>, operation: Operation, correlation: u32, outcomes: &[Outcome]) {
+    let mut writer = OutcomeReplyWriter::begin(out, operation, correlation);
+    for outcome in outcomes {
+        match outcome {
+            Ok(()) => writer.succeeded(),
+            Err(refusal) => writer.refused(refusal.code, &refusal.text),
+        };
+    }
+    writer.finish();
+}
+
+/// Writes the reply to a receive or a peek, each message from the bytes of its record.
+pub(super) fn encode_messages<'r>(
+    out: &mut Vec<u8>,
+    correlation: u32,
+    shown: &Shown,
+    messages: impl Iterator<Item = (&'r Delivery, &'r [u8])>,
+) {
+    match shown {
+        Shown::HandedOut => {
+            let mut writer = ReceiveReplyWriter::begin(out, correlation);
+            for (delivery, record) in messages {
+                let Some(stored) = stored_message(record) else { continue };
+                let fixed = received_fixed(delivery, &stored);
+                writer.push(&fixed, &delivery.handle, stored.content, stored.body_bytes as usize);
+            }
+            writer.finish();
+        }
+        Shown::Peeked(next) => {
+            let mut writer = PeekReplyWriter::begin(out, correlation);
+            for (delivery, record) in messages {
+                let damaged = delivery.state == MessageState::Damaged;
+                let stored = stored_message(record).filter(|_| !damaged).unwrap_or(NOTHING_STORED);
+                let fixed = PeekedFixed {
+                    state: delivery.state.number(),
+                    message: received_fixed(delivery, &stored),
+                    until_ms: delivery.until_ms,
+                };
+                writer.push(&fixed, stored.content, stored.body_bytes as usize);
+            }
+            writer.finish(next.as_deref());
+        }
+    }
+}
+
+/// Stands for the record of a message that was set aside because it cannot be read.
+const NOTHING_STORED: StoredMessage<'static> =
+    StoredMessage { slot: 0, sequence: 0, id: [0; 16], sent_at_ms: 0, body_bytes: 0, content: &[] };
+
+/// The message in a record; recovery or the engine has seen that it is one.
+fn stored_message(record: &[u8]) -> Option<StoredMessage<'_>> {
+    let raw = RawRecord::parse(record).ok()?;
+    StoredMessage::parse(&raw).ok()
+}
+
+fn received_fixed(delivery: &Delivery, stored: &StoredMessage<'_>) -> ReceivedFixed {
+    ReceivedFixed {
+        id: stored.id,
+        sequence_number: 0,
+        sent_at_ms: delivery.sent_at_ms,
+        first_received_at_ms: delivery.first_received_at_ms,
+        receive_count: delivery.receive_count,
+    }
+}

@@ -1,0 +1,215 @@
+//! From frames to commands: what each request asks of the engine, and what is answered here.
+
+use tenpin_protocol::{
+    ANY_SHARD, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, ErrorCode, ErrorFrame, FRAME_BYTES_MAX_LEAST, Frame,
+    Hello, HelloReply, NO_QUEUE, Operation, QUEUE_DEFAULT, REVISION, ReceiveRequest, Request, Response,
+    VERSION,
+};
+
+use super::connection::Stage;
+use super::driver::ConnectionId;
+use super::{Core, limits};
+use crate::engine::{Command, RawName, Ticket};
+use crate::flaws::Flaws;
+
+/// What goes around the messages of a receive's reply at most: the frame's header and fixed part.
+const REPLY_FRAME_BYTES: u32 = 64;
+
+impl<F: Flaws> Core<F> {
+    /// Serves one whole frame.
+    pub(super) fn take_frame(&mut self, connection: ConnectionId, frame: &Frame<'_>) {
+        let Some(operation) = Operation::from_number(frame.operation) else {
+            return self.refuse_unknown_operation(connection, frame);
+        };
+        let ticket = Ticket { connection, correlation: frame.correlation, operation };
+        let request = match Request::decode(frame) {
+            Ok(request) => request,
+            Err(error) => {
+                let text = error.to_string();
+                return self.refuse_request(ticket, error.code, &text);
+            }
+        };
+        let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
+        match (connection.stage, &request) {
+            (Stage::Greeting, Request::Hello(hello)) => self.take_hello(ticket, hello),
+            (Stage::Greeting, _) | (Stage::Serving, Request::Hello(_)) => {
+                let code = ErrorCode::HelloRequired;
+                self.refuse_request(ticket, code, code.text());
+                self.close_when_flushed(ticket.connection);
+            }
+            (Stage::Serving, _) if self.drain.is_some() => {
+                let text = "the broker is shutting down; connect again later";
+                self.refuse_request(ticket, ErrorCode::ShuttingDown, text);
+            }
+            (Stage::Serving, _) => self.serve(ticket, &request),
+            (Stage::Closing, _) => {}
+        }
+    }
+
+    fn refuse_unknown_operation(&mut self, connection: ConnectionId, frame: &Frame<'_>) {
+        let Some(connection) = self.connections.get_mut(connection) else { return };
+        let text = format!("operation {} is none that this broker knows", frame.operation);
+        let out = &mut connection.out;
+        ErrorFrame::encode(out, frame.operation, frame.correlation, ErrorCode::UnknownOperation, text);
+        Self::mark_dirty(&mut self.dirty, connection);
+    }
+
+    /// Gives the engine a command and sends on what it answers.
+    pub(super) fn apply(&mut self, ticket: Ticket, command: Command<'_>) {
+        self.engine.apply(self.clock.now_ms(), ticket, command, &mut self.log, &mut self.outputs);
+        self.write_replies();
+    }
+
+    fn take_hello(&mut self, ticket: Ticket, hello: &Hello<'_>) {
+        if !(hello.version_minimum..=hello.version_maximum).contains(&VERSION) {
+            let text = format!(
+                "the broker speaks version {VERSION}, the client {} to {}",
+                hello.version_minimum, hello.version_maximum
+            );
+            self.refuse_request(ticket, ErrorCode::UnsupportedVersion, &text);
+            return self.close_when_flushed(ticket.connection);
+        }
+        if hello.shard != ANY_SHARD && hello.shard != 0 {
+            let text = format!("there is no shard {}: this broker has one, number 0", hello.shard);
+            self.refuse_request(ticket, ErrorCode::InvalidParameterValue, &text);
+            return self.close_when_flushed(ticket.connection);
+        }
+        let most = self.options.frame_bytes_max;
+        let wanted = if hello.frame_bytes_max == 0 { most } else { hello.frame_bytes_max };
+        let frame_bytes_max = wanted.clamp(FRAME_BYTES_MAX_LEAST as u32, most);
+        let keep_alive_ms = u32::try_from(self.options.keep_alive_timeout_ms).unwrap_or(u32::MAX);
+        let reply = HelloReply {
+            version: VERSION,
+            revision: REVISION,
+            frame_bytes_max,
+            batch_entries_max: BATCH_ENTRIES_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX as u32,
+            long_polls_max: limits::LONG_POLLS_PER_CONNECTION_MAX,
+            keep_alive_ms,
+            shard_count: 1,
+            broker: concat!("tenpin ", env!("CARGO_PKG_VERSION")),
+            ..HelloReply::default()
+        };
+        if let Some(connection) = self.connections.get_mut(ticket.connection) {
+            connection.stage = Stage::Serving;
+            connection.frame_bytes_max = frame_bytes_max as usize;
+        }
+        self.answer(ticket, &Response::Hello(reply));
+    }
+
+    fn serve(&mut self, ticket: Ticket, request: &Request<'_>) {
+        match *request {
+            Request::Send(request) => {
+                self.apply(ticket, Command::Send { queue: request.queue, entries: request.entries });
+            }
+            Request::Receive(request) => self.serve_receive(ticket, &request),
+            Request::Delete(request) => {
+                self.apply(ticket, Command::Delete { queue: request.queue, handles: request.handles });
+            }
+            Request::ChangeVisibility(request) => {
+                let command = Command::ChangeVisibility { queue: request.queue, entries: request.entries };
+                self.apply(ticket, command);
+            }
+            Request::Ping(ping) => self.answer(ticket, &Response::Ping(ping)),
+            Request::Goodbye(_) => self.take_goodbye(ticket),
+            _ => self.serve_rare(ticket, request),
+        }
+    }
+
+    /// Requests that are not on the hot path.
+    fn serve_rare(&mut self, ticket: Ticket, request: &Request<'_>) {
+        match *request {
+            Request::Open(request) => {
+                let name = RawName { account: request.account, region: request.region, name: request.name };
+                self.apply(ticket, Command::OpenQueue { name });
+            }
+            Request::CreateQueue(request) => {
+                let name = RawName { account: request.account, region: request.region, name: request.name };
+                let (attributes, tags) = (request.attributes, request.tags);
+                self.apply(ticket, Command::CreateQueue { name, attributes, tags });
+            }
+            Request::DeleteQueue(request) => {
+                self.apply(ticket, Command::DeleteQueue { queue: request.queue })
+            }
+            Request::ListQueues(request) => {
+                let prefix =
+                    RawName { account: request.account, region: request.region, name: request.prefix };
+                let count_max = u32::from(request.max);
+                self.apply(ticket, Command::ListQueues { prefix, next: request.next, count_max });
+            }
+            Request::GetAttributes(request) => {
+                self.apply(ticket, Command::GetAttributes { queue: request.queue, names: request.names });
+            }
+            Request::SetAttributes(request) => {
+                let command = Command::SetAttributes { queue: request.queue, attributes: request.attributes };
+                self.apply(ticket, command);
+            }
+            Request::Purge(request) => self.apply(ticket, Command::Purge { queue: request.queue }),
+            Request::Peek(request) => {
+                let command = Command::Peek {
+                    queue: request.queue,
+                    count_max: u32::from(request.max),
+                    state: request.state,
+                    next: request.next,
+                    reply_bytes_max: self.reply_bytes_max(ticket, request.reply_bytes_max),
+                };
+                self.apply(ticket, command);
+            }
+            Request::Stats(request) => {
+                let queue = (request.queue != NO_QUEUE).then_some(request.queue);
+                self.apply(ticket, Command::Stats { queue });
+            }
+            _ => {
+                let operation = request.operation();
+                let text = format!("{} is not supported by this version of the broker", operation.name());
+                self.refuse_request(ticket, ErrorCode::UnsupportedOperation, &text);
+            }
+        }
+    }
+
+    fn serve_receive(&mut self, ticket: Ticket, request: &ReceiveRequest<'_>) {
+        if request.attempt_id.is_some() {
+            let text = "ReceiveRequestAttemptId applies to FIFO queues only, which are not supported yet";
+            return self.refuse_request(ticket, ErrorCode::UnsupportedOperation, text);
+        }
+        let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
+        if request.wait_ms != 0 && connection.long_polls >= limits::LONG_POLLS_PER_CONNECTION_MAX {
+            let text = format!("{} long polls wait on this connection already", connection.long_polls);
+            return self.refuse_request(ticket, ErrorCode::RequestThrottled, &text);
+        }
+        // What is waited for is answered later. It is counted before, as its end is counted off.
+        connection.long_polls += 1;
+        let command = Command::Receive {
+            queue: request.queue,
+            count_max: u32::from(request.max),
+            wait_ms: given(request.wait_ms),
+            visibility_seconds: given(request.visibility_seconds),
+            reply_bytes_max: self.reply_bytes_max(ticket, request.reply_bytes_max),
+        };
+        self.engine.apply(self.clock.now_ms(), ticket, command, &mut self.log, &mut self.outputs);
+        let answered = self.outputs.replies.iter().any(|reply| reply.ticket == ticket && !reply.ends_wait);
+        if answered && let Some(connection) = self.connections.get_mut(ticket.connection) {
+            connection.long_polls -= 1;
+        }
+        self.write_replies();
+    }
+
+    /// How many bytes of entries a reply may have: what was asked for, within the frame agreed on.
+    fn reply_bytes_max(&mut self, ticket: Ticket, wanted: u32) -> u32 {
+        let frame_bytes_max =
+            self.connections.get_mut(ticket.connection).map_or(0, |found| found.frame_bytes_max);
+        let room = u32::try_from(frame_bytes_max).unwrap_or(u32::MAX).saturating_sub(REPLY_FRAME_BYTES);
+        wanted.min(room)
+    }
+
+    /// The client will send nothing more: its long polls return, it is answered, then it is closed.
+    fn take_goodbye(&mut self, ticket: Ticket) {
+        self.apply(ticket, Command::AnswerWaits { connection: Some(ticket.connection) });
+        self.answer(ticket, &Response::Goodbye(tenpin_protocol::Done {}));
+        self.close_when_flushed(ticket.connection);
+    }
+}
+
+fn given(value: u32) -> Option<u32> {
+    (value != QUEUE_DEFAULT).then_some(value)
+}

@@ -1,0 +1,79 @@
+//! What the log asks for between requests: its next write, files for its segments, reads of cold
+//! bodies, and cleaning its oldest segment.
+
+use super::driver::Driver;
+use super::{Core, limits};
+use crate::flaws::Flaws;
+use crate::journal::{Cleaning, Position};
+
+/// Where the log's upkeep stands.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// Whether cleaning has more to do now.
+    pub(super) has_more: bool,
+    /// The log's end and the time when it was last seen to move.
+    last_end: Position,
+    moved_ms: u64,
+    marked: bool,
+    sync_due_ms: Option<u64>,
+}
+
+impl Upkeep {
+    pub(super) fn next_deadline_ms(&self) -> u64 {
+        let mark_ms = if self.marked { u64::MAX } else { self.moved_ms + limits::IDLE_MARK_AFTER_MS };
+        mark_ms.min(self.sync_due_ms.unwrap_or(u64::MAX))
+    }
+}
+
+impl<F: Flaws> Core<F> {
+    /// Starts what the log wants of the disk.
+    pub(super) fn feed_journal<D: Driver>(&mut self, driver: &mut D) {
+        self.mark_idle();
+        while let Some(write) = self.log.next_write() {
+            driver.journal_write(write);
+        }
+        let now_ms = self.now_ms();
+        while let Some(file) = self.log.next_sync(now_ms) {
+            driver.journal_sync(file);
+        }
+        self.upkeep.sync_due_ms = self.log.sync_due_ms();
+        while let Some(read) = self.log.next_read() {
+            driver.journal_read(read);
+        }
+        while let Some((file, length)) = self.log.wants_segment() {
+            driver.prepare_segment(file, length);
+        }
+        while let Some(file) = self.log.wants_removal() {
+            driver.remove_segment(file);
+        }
+    }
+
+    /// Looks through a bounded part of the oldest segment and carries what is live to the tail.
+    pub(super) fn clean(&mut self) {
+        let now_ms = self.now_ms();
+        self.upkeep.has_more = match self.log.cleaning_chunk(limits::CLEANING_BYTES_A_TURN) {
+            Cleaning::Idle | Cleaning::Waiting => false,
+            Cleaning::Records(records) => {
+                for record in &records {
+                    self.engine.carry(now_ms, record.position, record.raw(), &mut self.log);
+                }
+                self.log.cleaned(records);
+                true
+            }
+        };
+    }
+
+    fn mark_idle(&mut self) {
+        let now_ms = self.now_ms();
+        let end = self.log.end();
+        if end != self.upkeep.last_end {
+            self.upkeep.last_end = end;
+            self.upkeep.moved_ms = now_ms;
+            self.upkeep.marked = false;
+        } else if !self.upkeep.marked && now_ms >= self.upkeep.moved_ms + limits::IDLE_MARK_AFTER_MS {
+            self.log.idle_mark(now_ms);
+            self.upkeep.last_end = self.log.end();
+            self.upkeep.marked = true;
+        }
+    }
+}
