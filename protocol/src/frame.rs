@@ -116,15 +116,21 @@ pub fn split_frame(bytes: &[u8], frame_bytes_max: usize) -> Result<Option<(Frame
         // A frame has a header's bytes at least.
         return Ok(None);
     };
-    let &[_, _, _, _, c0, c1, c2, c3, version, operation, f0, f1, k0, k1, k2, k3] = header;
-    let stated = u32::from_le_bytes([c0, c1, c2, c3]);
+    let stated = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     let computed = crc32fast::hash(&frame[PREFIX_BYTES..]);
     if stated != computed {
         return Err(FrameError::Crc { stated, computed });
     }
+    Ok(Some((split_header(header, payload), frame_bytes)))
+}
+
+/// A frame by its header and what stands behind that.
+#[inline(always)]
+pub(crate) fn split_header<'a>(header: &[u8; HEADER_BYTES], payload: &'a [u8]) -> Frame<'a> {
+    let &[_, _, _, _, _, _, _, _, version, operation, f0, f1, k0, k1, k2, k3] = header;
     let flags = u16::from_le_bytes([f0, f1]);
     let correlation = u32::from_le_bytes([k0, k1, k2, k3]);
-    Ok(Some((Frame { version, operation, flags, correlation, payload }, frame_bytes)))
+    Frame { version, operation, flags, correlation, payload }
 }
 
 /// Bytes of the whole frame that `bytes` begin with, by its length, as soon as that is there: how

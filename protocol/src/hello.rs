@@ -1,5 +1,7 @@
 //! The frames of a connection itself: hello, authenticate, ping, goodbye.
 
+use crate::codes::VERSION;
+use crate::frame::FRAME_BYTES_MAX_LEAST;
 use crate::layout::layout;
 
 layout! {
@@ -27,6 +29,22 @@ layout! {
             /// Name and version of the client's software, for logs.
             client: &'a str,
         }
+    }
+}
+
+impl Hello<'_> {
+    /// The version to speak: ours, if it is in the client's range.
+    pub fn agreed_version(&self) -> Option<u8> {
+        (self.version_minimum..=self.version_maximum).contains(&VERSION).then_some(VERSION)
+    }
+
+    /// The frame limit to grant: what the client wants, at least [`FRAME_BYTES_MAX_LEAST`] and at
+    /// most what the broker allows.
+    pub fn agreed_frame_bytes_max(&self, broker_frame_bytes_max: u32) -> u32 {
+        if self.frame_bytes_max == 0 {
+            return broker_frame_bytes_max;
+        }
+        self.frame_bytes_max.max(FRAME_BYTES_MAX_LEAST as u32).min(broker_frame_bytes_max)
     }
 }
 

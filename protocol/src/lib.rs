@@ -6,6 +6,8 @@
 //! batch of results together entry by entry. A client does the opposite. The README beside this
 //! crate specifies every byte.
 
+#[cfg(feature = "codec")]
+mod codec;
 mod codes;
 mod content;
 mod error;
@@ -18,6 +20,8 @@ mod outcomes;
 mod queues;
 mod writers;
 
+#[cfg(feature = "codec")]
+pub use codec::{CodecError, FrameCodec, OwnedFrame};
 pub use codes::*;
 pub use content::{ContentFields, UserAttribute, UserAttributes, write_content};
 pub use error::{DecodeError, ERROR_TEXT_BYTES_MAX, ErrorCode, Problem};
@@ -26,7 +30,7 @@ pub use frame::{
     PREFIX_BYTES, begin_frame, finish_frame, frame_bytes, split_frame,
 };
 pub use hello::{Authenticate, AuthenticateReply, Goodbye, Hello, HelloReply, Ping, ShardInfo};
-pub use layout::{Entries, EntriesIter, FIELD_HEADER_BYTES, Fields, NoFlags, write_field};
+pub use layout::{Entries, EntriesIter, FIELD_HEADER_BYTES, Fields, Layout, NoFlags, write_field};
 pub use messages::{
     ChangeVisibilityEntry, ChangeVisibilityRequest, DeleteRequest, Handles, PeekReply, PeekRequest,
     PeekedFixed, PeekedMessage, Producer, ReceiveReply, ReceiveRequest, ReceivedFixed, ReceivedMessage,

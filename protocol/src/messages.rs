@@ -322,30 +322,37 @@ impl<'a> Layout<'a> for ReceivedMessage<'a> {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        let front = received_front(&self.fixed, self.handle.len(), self.body.len());
-        out.extend_from_slice(&front);
+        let front = received_front(&self.fixed, self.handle.len(), self.content.len(), self.body.len());
+        // The list that this is an entry of has written the entry's length.
+        out.extend_from_slice(&front[4..]);
         out.extend_from_slice(self.handle);
         out.extend_from_slice(self.content);
     }
 }
 
-/// The fixed part of a received message with its length.
+/// Bytes of a received message's entry before its handle: lengths of entry and fixed part, and that.
+pub(crate) const RECEIVED_FRONT_BYTES: usize = 4 + 2 + RECEIVED_FIXED_BYTES;
+
+/// A received message's entry before its handle.
 #[inline(always)]
 pub(crate) fn received_front(
     fixed: &ReceivedFixed,
     handle_length: usize,
+    content_length: usize,
     body_length: usize,
-) -> [u8; 2 + RECEIVED_FIXED_BYTES] {
-    let mut front = [0; 2 + RECEIVED_FIXED_BYTES];
-    front[0..2].copy_from_slice(&(RECEIVED_FIXED_BYTES as u16).to_le_bytes());
-    // Bytes 2 and 3 are flags, of which none has a meaning yet.
-    front[4..20].copy_from_slice(&fixed.id);
-    front[20..28].copy_from_slice(&fixed.sequence_number.to_le_bytes());
-    front[28..36].copy_from_slice(&fixed.sent_at_ms.to_le_bytes());
-    front[36..44].copy_from_slice(&fixed.first_received_at_ms.to_le_bytes());
-    front[44..48].copy_from_slice(&fixed.receive_count.to_le_bytes());
-    front[48..50].copy_from_slice(&length_u16(handle_length).to_le_bytes());
-    front[50..54].copy_from_slice(&length_u32(body_length).to_le_bytes());
+) -> [u8; RECEIVED_FRONT_BYTES] {
+    let mut front = [0; RECEIVED_FRONT_BYTES];
+    let entry_length = RECEIVED_FRONT_BYTES - 4 + handle_length + content_length;
+    front[0..4].copy_from_slice(&length_u32(entry_length).to_le_bytes());
+    front[4..6].copy_from_slice(&(RECEIVED_FIXED_BYTES as u16).to_le_bytes());
+    // Bytes 6 and 7 are flags, of which none has a meaning yet.
+    front[8..24].copy_from_slice(&fixed.id);
+    front[24..32].copy_from_slice(&fixed.sequence_number.to_le_bytes());
+    front[32..40].copy_from_slice(&fixed.sent_at_ms.to_le_bytes());
+    front[40..48].copy_from_slice(&fixed.first_received_at_ms.to_le_bytes());
+    front[48..52].copy_from_slice(&fixed.receive_count.to_le_bytes());
+    front[52..54].copy_from_slice(&length_u16(handle_length).to_le_bytes());
+    front[54..58].copy_from_slice(&length_u32(body_length).to_le_bytes());
     front
 }
 

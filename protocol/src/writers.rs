@@ -6,8 +6,8 @@ use std::fmt;
 use crate::codes::{FLAG_REPLY, Operation};
 use crate::error::ErrorCode;
 use crate::frame::{HEADER_BYTES, begin_frame, finish_frame, write_text};
-use crate::layout::{Layout, length_u16, length_u32, write_entry};
-use crate::messages::{PeekedFixed, RECEIVED_FIXED_BYTES, ReceivedFixed, received_front, write_peeked};
+use crate::layout::{Layout, length_u16, write_entry};
+use crate::messages::{PeekedFixed, RECEIVED_FRONT_BYTES, ReceivedFixed, received_front, write_peeked};
 use crate::outcomes::{Outcome, SendOutcome};
 
 /// A reply whose fixed part is only the count of one list.
@@ -55,10 +55,8 @@ impl<'b> ReceiveReplyWriter<'b> {
     ) -> &mut Self {
         debug_assert!(body_length <= content.len());
         let out = &mut *self.0.out;
-        let entry_bytes = Self::entry_bytes(handle.len(), content.len());
-        out.reserve(entry_bytes);
-        out.extend_from_slice(&length_u32(entry_bytes - 4).to_le_bytes());
-        out.extend_from_slice(&received_front(fixed, handle.len(), body_length));
+        out.reserve(Self::entry_bytes(handle.len(), content.len()));
+        out.extend_from_slice(&received_front(fixed, handle.len(), content.len(), body_length));
         out.extend_from_slice(handle);
         out.extend_from_slice(content);
         self.0.count += 1;
@@ -67,7 +65,7 @@ impl<'b> ReceiveReplyWriter<'b> {
 
     /// Bytes that a message adds to the reply.
     pub const fn entry_bytes(handle_length: usize, content_length: usize) -> usize {
-        4 + 2 + RECEIVED_FIXED_BYTES + handle_length + content_length
+        RECEIVED_FRONT_BYTES + handle_length + content_length
     }
 
     /// Ends the reply.
@@ -76,6 +74,9 @@ impl<'b> ReceiveReplyWriter<'b> {
         self.0.finish();
     }
 }
+
+/// Bytes of a send outcome's fixed part.
+const SEND_OUTCOME_FIXED_BYTES: usize = 2 + 16 + 8;
 
 /// Writes the reply to a send.
 pub struct SendReplyWriter<'b>(ListWriter<'b>);
@@ -90,8 +91,13 @@ impl<'b> SendReplyWriter<'b> {
     /// The next entry was accepted.
     #[inline]
     pub fn accepted(&mut self, id: [u8; 16], sequence_number: u64) -> &mut Self {
-        let outcome = SendOutcome { number: 0, id, sequence_number, text: None };
-        write_entry(self.0.out, |out| outcome.write(out));
+        let mut entry = [0; 4 + 2 + SEND_OUTCOME_FIXED_BYTES];
+        entry[0..4].copy_from_slice(&(2 + SEND_OUTCOME_FIXED_BYTES as u32).to_le_bytes());
+        entry[4..6].copy_from_slice(&(SEND_OUTCOME_FIXED_BYTES as u16).to_le_bytes());
+        // Bytes 6 and 7 are the number 0 of success.
+        entry[8..24].copy_from_slice(&id);
+        entry[24..32].copy_from_slice(&sequence_number.to_le_bytes());
+        self.0.out.extend_from_slice(&entry);
         self.0.count += 1;
         self
     }
