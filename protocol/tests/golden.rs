@@ -1,0 +1,107 @@
+//! The golden files: what version 1 puts on the wire, byte for byte, and the README's examples.
+//!
+//! `TENPIN_GOLDEN=write cargo test -p tenpin-protocol --test golden` writes files that are missing; a
+//! file that is there is never changed by it, since what version 1 looks like cannot change.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tenpin_protocol::{Request, Response, split_frame};
+
+mod common;
+
+use common::examples::{self, Example};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+/// Bytes from lines of hex; what follows two spaces, or a `#` in front, is a remark.
+fn from_hex(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let line = line.trim_start();
+        let hex = line.split_once("  ").map_or(line, |(hex, _)| hex);
+        for pair in hex.split_whitespace() {
+            bytes.push(u8::from_str_radix(pair, 16).unwrap_or_else(|_| panic!("not hex: {line}")));
+        }
+    }
+    bytes
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for line in bytes.chunks(16) {
+        let pairs: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.push_str(&pairs.join(" "));
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn golden_files_hold_both_ways() {
+    let write = std::env::var("TENPIN_GOLDEN").is_ok_and(|value| value == "write");
+    let mut names = BTreeSet::new();
+    for (name, example) in examples::all() {
+        assert!(names.insert(format!("{name}.hex")), "two examples are called {name}");
+        let path = folder().join(name).with_extension("hex");
+        if write && !path.exists() {
+            fs::write(&path, to_hex(&example.encode())).expect("write a golden file");
+        }
+        let golden = from_hex(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}")));
+        assert_eq!(to_hex(&example.encode()), to_hex(&golden), "{name} is encoded as its golden file says");
+        let (frame, consumed) = split_frame(&golden, 1 << 20).expect("a frame").expect("a whole frame");
+        assert_eq!(consumed, golden.len(), "{name}");
+        match example {
+            Example::Request(correlation, request) => {
+                assert_eq!((frame.correlation, Request::decode(&frame)), (correlation, Ok(request)), "{name}");
+            }
+            Example::Response(correlation, response) => {
+                assert_eq!((frame.correlation, Response::decode(&frame)), (correlation, Ok(response)), "{name}");
+            }
+        }
+    }
+    let files: BTreeSet<_> = fs::read_dir(folder())
+        .expect("the golden folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(files, names, "each golden file has an example");
+}
+
+#[test]
+fn examples_in_the_readme_are_the_golden_files() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let mut shown = 0;
+    let mut parts = readme.split("```hex ");
+    parts.next();
+    for part in parts {
+        let (name, rest) = part.split_once('\n').expect("a name");
+        let (block, _) = rest.split_once("```").expect("the block's end");
+        let golden = fs::read_to_string(folder().join(name).with_extension("hex"))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(to_hex(&from_hex(block)), to_hex(&from_hex(&golden)), "{name} in the README");
+        shown += 1;
+    }
+    assert!(shown >= 8, "the README shows examples");
+}
+
+/// The seeds of the fuzz targets are the golden files as bytes.
+#[test]
+fn the_fuzz_corpus_is_made_of_the_golden_files() {
+    let write = std::env::var("TENPIN_GOLDEN").is_ok_and(|value| value == "write");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, example) in examples::all() {
+        let (target, bytes) = match example {
+            Example::Request(..) => ("request", example.encode()),
+            Example::Response(..) => ("response", example.encode()),
+        };
+        let path = corpus.join(target).join(name);
+        if write && !path.exists() {
+            fs::create_dir_all(corpus.join(target)).expect("make the corpus folder");
+            fs::write(&path, &bytes).expect("write a seed");
+        }
+        assert_eq!(fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}")), bytes, "{name}");
+    }
+}
