@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::error::DecodeError;
-use crate::frame::{FRAME_BYTES_MAX_LEAST, Frame, FrameError, HEADER_BYTES, frame_bytes, split_frame, split_header};
+use crate::frame::{
+    FRAME_BYTES_MAX_LEAST, Frame, FrameError, HEADER_BYTES, frame_bytes, split_frame, split_header,
+};
 use crate::operations::{Request, Response};
 
 /// What is kept of the encoder's scratch space between frames.
@@ -33,7 +35,11 @@ impl FrameCodec {
         self.frame_bytes_max = frame_bytes_max;
     }
 
-    fn encode_scratch(&mut self, out: &mut BytesMut, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(), CodecError> {
+    fn encode_scratch(
+        &mut self,
+        out: &mut BytesMut,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), CodecError> {
         self.scratch.clear();
         encode(&mut self.scratch);
         let frame_bytes = self.scratch.len();

@@ -40,3 +40,8 @@ pub use operations::{Request, Response};
 pub use outcomes::{Done, Outcome, OutcomeReply, SendOutcome, SendReply};
 pub use queues::*;
 pub use writers::{OutcomeReplyWriter, PeekReplyWriter, ReceiveReplyWriter, SendReplyWriter};
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -49,11 +49,15 @@ fn the_counter_counts() {
 #[test]
 fn decoding_allocates_nothing() {
     let attributes = [UserAttribute { name: "colour", data_type: "String", value: b"red" }];
-    let fields =
-        ContentFields { group: Some("group"), attributes: Entries::of(&attributes), ..ContentFields::default() };
+    let fields = ContentFields {
+        group: Some("group"),
+        attributes: Entries::of(&attributes),
+        ..ContentFields::default()
+    };
     let mut content = Vec::new();
     write_content(&mut content, &[7; 64], &fields);
-    let entry = SendEntry { delay_seconds: Some(1), ..SendEntry::with_content(&content, 64).expect("a content") };
+    let entry =
+        SendEntry { delay_seconds: Some(1), ..SendEntry::with_content(&content, 64).expect("a content") };
     let entries = [entry; 10];
     let handles = [&[1u8; 32][..]; 10];
     let mut bytes = Vec::new();
@@ -71,7 +75,8 @@ fn decoding_allocates_nothing() {
             match black_box(Request::decode(&frame)) {
                 Ok(Request::Send(send)) => {
                     for entry in send.entries {
-                        seen += entry.body.len() + entry.attributes().len() + entry.group().map_or(0, str::len);
+                        seen +=
+                            entry.body.len() + entry.attributes().len() + entry.group().map_or(0, str::len);
                     }
                 }
                 Ok(Request::Delete(delete)) => seen += delete.handles.iter().map(<[u8]>::len).sum::<usize>(),

@@ -16,7 +16,9 @@ fn frames_cross_any_cut() {
         for (_, example) in examples::all() {
             match example {
                 Example::Request(correlation, request) => codec.encode((correlation, &request), &mut stream),
-                Example::Response(correlation, response) => codec.encode((correlation, &response), &mut stream),
+                Example::Response(correlation, response) => {
+                    codec.encode((correlation, &response), &mut stream)
+                }
             }
             .expect("within the limit");
         }

@@ -177,7 +177,9 @@ fn every_operation_has_an_example_each_way() {
         for (_, example) in examples::all() {
             match example {
                 Example::Request(_, request) => requests += usize::from(request.operation() == operation),
-                Example::Response(_, response) => responses += usize::from(response.operation() == Some(operation)),
+                Example::Response(_, response) => {
+                    responses += usize::from(response.operation() == Some(operation))
+                }
             }
         }
         assert!(requests > 0 && responses > 0, "{}", operation.name());
@@ -204,9 +206,21 @@ fn what_a_newer_revision_adds_is_skipped() {
 #[test]
 fn what_a_newer_revision_adds_to_entries_is_skipped() {
     let with_one_list = [
-        "send", "send_with_everything", "delete", "change_visibility", "send_reply", "receive_reply",
-        "delete_reply", "change_visibility_reply", "set_attributes", "get_attributes", "tag_queue",
-        "get_attributes_reply", "list_move_tasks_reply", "stats_reply", "list_dead_letter_sources_reply",
+        "send",
+        "send_with_everything",
+        "delete",
+        "change_visibility",
+        "send_reply",
+        "receive_reply",
+        "delete_reply",
+        "change_visibility_reply",
+        "set_attributes",
+        "get_attributes",
+        "tag_queue",
+        "get_attributes_reply",
+        "list_move_tasks_reply",
+        "stats_reply",
+        "list_dead_letter_sources_reply",
     ];
     for (name, example) in examples::all() {
         if !with_one_list.contains(&name) {
@@ -233,7 +247,10 @@ fn what_a_newer_revision_adds_to_entries_is_skipped() {
                 for (older, newer) in older.entries.iter().zip(newer.entries) {
                     assert_eq!(newer.fields().value(201), Some(&b"x"[..]));
                     assert_eq!(SendEntry { content: older.content, ..newer }, older);
-                    assert_eq!((newer.group(), newer.message_bytes()), (older.group(), older.message_bytes()));
+                    assert_eq!(
+                        (newer.group(), newer.message_bytes()),
+                        (older.group(), older.message_bytes())
+                    );
                 }
             }
             (Example::Response(_, Response::Receive(older)), _, Ok(Response::Receive(newer))) => {
@@ -294,7 +311,8 @@ fn errors_name_what_is_wrong() {
         says(ErrorCode::ReservedBits, "Reserved bits are set in send entry: flags: 0x4000.")
     );
     let mut entries = Vec::new();
-    Request::Send(SendRequest { queue: 1, entries: Entries::of(&[SendEntry::new(b"x"); 11]) }).encode(1, &mut entries);
+    Request::Send(SendRequest { queue: 1, entries: Entries::of(&[SendEntry::new(b"x"); 11]) })
+        .encode(1, &mut entries);
     assert_eq!(
         refusal(&split(&entries)),
         says(
@@ -326,7 +344,10 @@ fn only_the_broker_says_where_a_dead_letter_came_from() {
     let mut content = Vec::new();
     write_content(&mut content, b"body", &fields);
     let error = SendEntry::with_content(&content, 4).expect_err("not for clients");
-    assert_eq!((error.code, error.to_string().as_str()), (ErrorCode::BadFrame, "Not allowed here: dead-letter source."));
+    assert_eq!(
+        (error.code, error.to_string().as_str()),
+        (ErrorCode::BadFrame, "Not allowed here: dead-letter source.")
+    );
 }
 
 #[test]
@@ -353,15 +374,13 @@ fn writers_write_what_the_types_write() {
     let mut writer = PeekReplyWriter::begin(&mut written, 6);
     writer.push(&peeked.fixed, peeked.content, 4);
     writer.finish(Some(b"next"));
-    Response::Peek(PeekReply { messages: Entries::of(&[peeked]), next: Some(b"next") }).encode(6, &mut encoded);
+    Response::Peek(PeekReply { messages: Entries::of(&[peeked]), next: Some(b"next") })
+        .encode(6, &mut encoded);
     assert_eq!(written, encoded);
 
     let accepted = SendOutcome { number: 0, id: [3; 16], sequence_number: 4, text: None };
-    let refused = SendOutcome {
-        number: ErrorCode::StorageFull.number(),
-        text: Some("full"),
-        ..SendOutcome::default()
-    };
+    let refused =
+        SendOutcome { number: ErrorCode::StorageFull.number(), text: Some("full"), ..SendOutcome::default() };
     let (mut written, mut encoded) = (Vec::new(), Vec::new());
     let mut writer = SendReplyWriter::begin(&mut written, 7);
     writer.accepted([3; 16], 4).refused(ErrorCode::StorageFull, "full");

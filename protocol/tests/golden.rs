@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tenpin_protocol::{Request, Response, split_frame};
+use tenpin_protocol::{
+    AttributeCode, ErrorCode, MessageState, MoveTaskStatus, Operation, Request, Response, StatisticCode,
+    split_frame,
+};
 
 mod common;
 
@@ -42,12 +45,11 @@ fn to_hex(bytes: &[u8]) -> String {
 
 #[test]
 fn golden_files_hold_both_ways() {
-    let write = std::env::var("TENPIN_GOLDEN").is_ok_and(|value| value == "write");
     let mut names = BTreeSet::new();
     for (name, example) in examples::all() {
         assert!(names.insert(format!("{name}.hex")), "two examples are called {name}");
         let path = folder().join(name).with_extension("hex");
-        if write && !path.exists() {
+        if is_written() && !path.exists() {
             fs::write(&path, to_hex(&example.encode())).expect("write a golden file");
         }
         let golden = from_hex(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}")));
@@ -56,10 +58,18 @@ fn golden_files_hold_both_ways() {
         assert_eq!(consumed, golden.len(), "{name}");
         match example {
             Example::Request(correlation, request) => {
-                assert_eq!((frame.correlation, Request::decode(&frame)), (correlation, Ok(request)), "{name}");
+                assert_eq!(
+                    (frame.correlation, Request::decode(&frame)),
+                    (correlation, Ok(request)),
+                    "{name}"
+                );
             }
             Example::Response(correlation, response) => {
-                assert_eq!((frame.correlation, Response::decode(&frame)), (correlation, Ok(response)), "{name}");
+                assert_eq!(
+                    (frame.correlation, Response::decode(&frame)),
+                    (correlation, Ok(response)),
+                    "{name}"
+                );
             }
         }
     }
@@ -72,7 +82,8 @@ fn golden_files_hold_both_ways() {
 
 #[test]
 fn examples_in_the_readme_are_the_golden_files() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
     let mut shown = 0;
     let mut parts = readme.split("```hex ");
     parts.next();
@@ -87,21 +98,65 @@ fn examples_in_the_readme_are_the_golden_files() {
     assert!(shown >= 8, "the README shows examples");
 }
 
+/// A table's row for each code, so that the specification cannot fall behind.
+#[test]
+fn every_code_is_in_the_readme() {
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let mut rows = Vec::new();
+    for code in ErrorCode::ALL {
+        let closes = if code.closes_connection() { "yes" } else { "" };
+        rows.push(format!("| {} | {} | {closes} | {} |", code.number(), code.name(), code.text()));
+    }
+    rows.extend(AttributeCode::ALL.iter().map(|code| format!("| {} | {} |", code.number(), code.name())));
+    rows.extend(StatisticCode::ALL.iter().map(|code| format!("| {} | {} |", code.number(), code.name())));
+    rows.extend(MessageState::ALL.iter().map(|code| format!("| {} | {} |", code.number(), code.name())));
+    rows.extend(MoveTaskStatus::ALL.iter().map(|code| format!("| {} | {} |", code.number(), code.name())));
+    for operation in Operation::ALL {
+        rows.push(format!("| {} | {} |", operation.number(), in_words(operation.name())));
+    }
+    for row in rows {
+        let row = row.replace("|  |", "| |");
+        assert!(readme.replace("|  |", "| |").contains(&row), "the README has no row {row}");
+    }
+}
+
+/// `ListMoveTasks` as "list move tasks".
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words.replace("dead letter", "dead-letter")
+}
+
 /// The seeds of the fuzz targets are the golden files as bytes.
 #[test]
 fn the_fuzz_corpus_is_made_of_the_golden_files() {
-    let write = std::env::var("TENPIN_GOLDEN").is_ok_and(|value| value == "write");
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let mut stream = vec![100, 255];
     for (name, example) in examples::all() {
-        let (target, bytes) = match example {
-            Example::Request(..) => ("request", example.encode()),
-            Example::Response(..) => ("response", example.encode()),
+        let target = match example {
+            Example::Request(..) => "request",
+            Example::Response(..) => "response",
         };
-        let path = corpus.join(target).join(name);
-        if write && !path.exists() {
-            fs::create_dir_all(corpus.join(target)).expect("make the corpus folder");
-            fs::write(&path, &bytes).expect("write a seed");
-        }
-        assert_eq!(fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}")), bytes, "{name}");
+        stream.extend(example.encode());
+        hold_seed(&corpus.join(target).join(name), &example.encode());
     }
+    hold_seed(&corpus.join("stream/all"), &stream);
+}
+
+fn hold_seed(path: &Path, bytes: &[u8]) {
+    if is_written() && !path.exists() {
+        fs::create_dir_all(path.parent().expect("a seed lies in a folder")).expect("make the corpus folder");
+        fs::write(path, bytes).expect("write a seed");
+    }
+    assert_eq!(fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())), bytes);
+}
+
+fn is_written() -> bool {
+    std::env::var("TENPIN_GOLDEN").is_ok_and(|value| value == "write")
 }

@@ -24,12 +24,11 @@ impl Example {
 }
 
 const QUEUE: u64 = 0x0000_0001_0000_0007;
-const ID: [u8; 16] = [
-    0x01, 0x8f, 0x3c, 0x5a, 0x77, 0x10, 0x4e, 0x2b, 0x9d, 0x31, 0xaa, 0x04, 0x55, 0xee, 0x60, 0x7c,
-];
+const ID: [u8; 16] =
+    [0x01, 0x8f, 0x3c, 0x5a, 0x77, 0x10, 0x4e, 0x2b, 0x9d, 0x31, 0xaa, 0x04, 0x55, 0xee, 0x60, 0x7c];
 const HANDLE: &[u8] = &[
-    0x00, 0x00, 0x01, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x01, 0x00,
-    0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x8d, 0x1f, 0x42, 0xe6, 0x90, 0x7b, 0xc3, 0x58,
+    0x00, 0x00, 0x01, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x01,
+    0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x8d, 0x1f, 0x42, 0xe6, 0x90, 0x7b, 0xc3, 0x58,
 ];
 const SENT_AT_MS: u64 = 1_795_000_000_000;
 
@@ -78,7 +77,8 @@ fn requests() -> Vec<(&'static str, Example)> {
         only_if_previous_accepted: true,
         ..SendEntry::with_content(whole_content(), 7).expect("just written")
     };
-    let entries = vec![SendEntry::new(b"hi"), SendEntry { delay_seconds: Some(5), ..SendEntry::new(b"later") }];
+    let entries =
+        vec![SendEntry::new(b"hi"), SendEntry { delay_seconds: Some(5), ..SendEntry::new(b"later") }];
     let change = vec![ChangeVisibilityEntry { visibility_seconds: 60, handle: HANDLE }];
     let requests = vec![
         (
@@ -127,10 +127,16 @@ fn requests() -> Vec<(&'static str, Example)> {
                 ..ReceiveRequest::new(QUEUE, 1)
             }),
         ),
-        ("delete", Request::Delete(DeleteRequest { queue: QUEUE, handles: Entries::of(vec![HANDLE].leak()) })),
+        (
+            "delete",
+            Request::Delete(DeleteRequest { queue: QUEUE, handles: Entries::of(vec![HANDLE].leak()) }),
+        ),
         (
             "change_visibility",
-            Request::ChangeVisibility(ChangeVisibilityRequest { queue: QUEUE, entries: Entries::of(change.leak()) }),
+            Request::ChangeVisibility(ChangeVisibilityRequest {
+                queue: QUEUE,
+                entries: Entries::of(change.leak()),
+            }),
         ),
         (
             "peek",
@@ -169,7 +175,10 @@ fn more_requests() -> Vec<(&'static str, Example)> {
         ),
         (
             "set_attributes",
-            Request::SetAttributes(SetAttributesRequest { queue: QUEUE, attributes: Entries::of(attributes.leak()) }),
+            Request::SetAttributes(SetAttributesRequest {
+                queue: QUEUE,
+                attributes: Entries::of(attributes.leak()),
+            }),
         ),
         (
             "tag_queue",
@@ -180,7 +189,10 @@ fn more_requests() -> Vec<(&'static str, Example)> {
         ),
         (
             "untag_queue",
-            Request::UntagQueue(UntagQueueRequest { queue: QUEUE, keys: Entries::of(&[Text { text: "team" }]) }),
+            Request::UntagQueue(UntagQueueRequest {
+                queue: QUEUE,
+                keys: Entries::of(&[Text { text: "team" }]),
+            }),
         ),
         ("list_tags", Request::ListTags(ListTagsRequest { queue: QUEUE })),
         (
@@ -199,7 +211,11 @@ fn more_requests() -> Vec<(&'static str, Example)> {
         ("purge", Request::Purge(PurgeRequest { queue: QUEUE })),
         (
             "list_dead_letter_sources",
-            Request::ListDeadLetterSources(ListDeadLetterSourcesRequest { queue: QUEUE, max: 10, next: None }),
+            Request::ListDeadLetterSources(ListDeadLetterSourcesRequest {
+                queue: QUEUE,
+                max: 10,
+                next: None,
+            }),
         ),
         (
             "start_move_task",
@@ -218,7 +234,10 @@ fn more_requests() -> Vec<(&'static str, Example)> {
 
 fn number_requests(requests: Vec<(&'static str, Request<'static>)>) -> Vec<(&'static str, Example)> {
     let correlation = |request: &Request<'_>| u32::from(request.operation().number());
-    requests.into_iter().map(|(name, request)| (name, Example::Request(correlation(&request), request))).collect()
+    requests
+        .into_iter()
+        .map(|(name, request)| (name, Example::Request(correlation(&request), request)))
+        .collect()
 }
 
 fn responses() -> Vec<(&'static str, Example)> {
@@ -232,7 +251,11 @@ fn responses() -> Vec<(&'static str, Example)> {
     let plain = ReceivedMessage { fixed, handle: HANDLE, body: b"hi", content: b"hi" };
     let content = dead_letter_content();
     let peeked = PeekedMessage {
-        fixed: PeekedFixed { state: MessageState::InFlight.number(), message: fixed, until_ms: SENT_AT_MS + 30_040 },
+        fixed: PeekedFixed {
+            state: MessageState::InFlight.number(),
+            message: fixed,
+            until_ms: SENT_AT_MS + 30_040,
+        },
         body: &content[..6],
         content,
     };
@@ -308,7 +331,11 @@ fn errors() -> Vec<(&'static str, Example)> {
             "error",
             Example::Response(
                 4,
-                error(Operation::Send.number(), ErrorCode::QueueDoesNotExist, ErrorCode::QueueDoesNotExist.text()),
+                error(
+                    Operation::Send.number(),
+                    ErrorCode::QueueDoesNotExist,
+                    ErrorCode::QueueDoesNotExist.text(),
+                ),
             ),
         ),
         (

@@ -12,7 +12,9 @@ use tenpin_protocol::*;
 pub mod examples;
 
 fn text() -> impl Strategy<Value = &'static str> {
-    proptest::string::string_regex("[a-zA-Z0-9_.é-]{0,12}").expect("a valid pattern").prop_map(|text| &*text.leak())
+    proptest::string::string_regex("[a-zA-Z0-9_.é-]{0,12}")
+        .expect("a valid pattern")
+        .prop_map(|text| &*text.leak())
 }
 
 fn bytes() -> impl Strategy<Value = &'static [u8]> {
@@ -75,7 +77,15 @@ fn send_entry() -> impl Strategy<Value = SendEntry<'static>> {
     );
     (content(), options).prop_map(|((body, content), options)| {
         let (delay_seconds, priority, own_expiry_ms, producer, only_if_previous_accepted) = options;
-        SendEntry { body, content, delay_seconds, priority, own_expiry_ms, producer, only_if_previous_accepted }
+        SendEntry {
+            body,
+            content,
+            delay_seconds,
+            priority,
+            own_expiry_ms,
+            producer,
+            only_if_previous_accepted,
+        }
     })
 }
 
@@ -176,11 +186,13 @@ fn queue_request() -> impl Strategy<Value = Request<'static>> {
             next: option::of(bytes()),
         })
         .prop_map(Request::ListQueues),
-        random!(GetAttributesRequest { queue: q(), names: list(name, 0..4) }).prop_map(Request::GetAttributes),
+        random!(GetAttributesRequest { queue: q(), names: list(name, 0..4) })
+            .prop_map(Request::GetAttributes),
         random!(SetAttributesRequest { queue: q(), attributes: list(attribute(), 0..4) })
             .prop_map(Request::SetAttributes),
         random!(TagQueueRequest { queue: q(), tags: list(tag(), 0..4) }).prop_map(Request::TagQueue),
-        random!(UntagQueueRequest { queue: q(), keys: list(text_entry(), 0..4) }).prop_map(Request::UntagQueue),
+        random!(UntagQueueRequest { queue: q(), keys: list(text_entry(), 0..4) })
+            .prop_map(Request::UntagQueue),
         q().prop_map(|queue| Request::ListTags(ListTagsRequest { queue })),
         random!(AddPermissionRequest {
             queue: q(),
@@ -197,8 +209,12 @@ fn queue_request() -> impl Strategy<Value = Request<'static>> {
 
 fn dead_letter_request() -> impl Strategy<Value = Request<'static>> {
     prop_oneof![
-        random!(ListDeadLetterSourcesRequest { queue: any::<u64>(), max: any::<u16>(), next: option::of(bytes()) })
-            .prop_map(Request::ListDeadLetterSources),
+        random!(ListDeadLetterSourcesRequest {
+            queue: any::<u64>(),
+            max: any::<u16>(),
+            next: option::of(bytes())
+        })
+        .prop_map(Request::ListDeadLetterSources),
         random!(StartMoveTaskRequest {
             source: any::<u64>(),
             destination: any::<u64>(),
@@ -206,7 +222,8 @@ fn dead_letter_request() -> impl Strategy<Value = Request<'static>> {
         })
         .prop_map(Request::StartMoveTask),
         bytes().prop_map(|task| Request::CancelMoveTask(CancelMoveTaskRequest { task })),
-        random!(ListMoveTasksRequest { source: any::<u64>(), max: any::<u8>() }).prop_map(Request::ListMoveTasks),
+        random!(ListMoveTasksRequest { source: any::<u64>(), max: any::<u8>() })
+            .prop_map(Request::ListMoveTasks),
     ]
 }
 
@@ -242,14 +259,18 @@ fn message_response() -> impl Strategy<Value = Response<'static>> {
         .prop_map(|(fixed, handle, (body, content))| ReceivedMessage { fixed, handle, body, content });
     let peeked_fixed =
         random!(PeekedFixed { state: any::<u8>(), message: received_fixed(), until_ms: any::<u64>() });
-    let peeked = (peeked_fixed, given_out_content())
-        .prop_map(|(fixed, (body, content))| PeekedMessage { fixed, body, content });
+    let peeked = (peeked_fixed, given_out_content()).prop_map(|(fixed, (body, content))| PeekedMessage {
+        fixed,
+        body,
+        content,
+    });
     prop_oneof![
         list(sent, 0..11).prop_map(|outcomes| Response::Send(SendReply { outcomes })),
         list(received, 0..11).prop_map(|messages| Response::Receive(ReceiveReply { messages })),
         outcomes().prop_map(Response::Delete),
         outcomes().prop_map(Response::ChangeVisibility),
-        random!(PeekReply { messages: list(peeked, 0..11), next: option::of(bytes()) }).prop_map(Response::Peek),
+        random!(PeekReply { messages: list(peeked, 0..11), next: option::of(bytes()) })
+            .prop_map(Response::Peek),
         random!(ErrorFrame { operation: any::<u8>(), number: any::<u16>(), text: option::of(text()) })
             .prop_map(Response::Error),
     ]
@@ -258,23 +279,25 @@ fn message_response() -> impl Strategy<Value = Response<'static>> {
 fn connection_response() -> impl Strategy<Value = Response<'static>> {
     let shard = random!(ShardInfo { shard: any::<u16>(), port: any::<u16>(), host: text() });
     let numbers = (any::<(u8, u16, u64, u32)>(), any::<(u16, u32, u32, u32, u16, u16)>());
-    let hello = (numbers, text(), list(shard, 0..4)).prop_map(|((first, second), broker, shards)| HelloReply {
-        version: first.0,
-        revision: first.1,
-        features: first.2,
-        frame_bytes_max: first.3,
-        batch_entries_max: second.0,
-        batch_bytes_max: second.1,
-        long_polls_max: second.2,
-        keep_alive_ms: second.3,
-        shard_count: second.4,
-        shard: second.5,
-        broker,
-        shards,
-    });
+    let hello =
+        (numbers, text(), list(shard, 0..4)).prop_map(|((first, second), broker, shards)| HelloReply {
+            version: first.0,
+            revision: first.1,
+            features: first.2,
+            frame_bytes_max: first.3,
+            batch_entries_max: second.0,
+            batch_bytes_max: second.1,
+            long_polls_max: second.2,
+            keep_alive_ms: second.3,
+            shard_count: second.4,
+            shard: second.5,
+            broker,
+            shards,
+        });
     prop_oneof![
         hello.prop_map(Response::Hello),
-        random!(AuthenticateReply { goes_on: any::<u8>(), challenge: bytes() }).prop_map(Response::Authenticate),
+        random!(AuthenticateReply { goes_on: any::<u8>(), challenge: bytes() })
+            .prop_map(Response::Authenticate),
         bytes().prop_map(|echo| Response::Ping(Ping { echo })),
         Just(Response::Goodbye(Done {})),
     ]
@@ -308,7 +331,8 @@ fn queue_response() -> impl Strategy<Value = Response<'static>> {
         opened().prop_map(Response::CreateQueue),
         queues().prop_map(Response::ListQueues),
         queues().prop_map(Response::ListDeadLetterSources),
-        list(attribute(), 0..4).prop_map(|attributes| Response::GetAttributes(AttributesReply { attributes })),
+        list(attribute(), 0..4)
+            .prop_map(|attributes| Response::GetAttributes(AttributesReply { attributes })),
         list(tag(), 0..4).prop_map(|tags| Response::ListTags(TagsReply { tags })),
         bytes().prop_map(|task| Response::StartMoveTask(MoveTaskStarted { task })),
         any::<u64>().prop_map(|moved| Response::CancelMoveTask(MoveTaskCancelled { moved })),
