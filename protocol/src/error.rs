@@ -78,8 +78,8 @@ errors! {
     SlowReader = 10, "RequestThrottled", "RequestThrottled", 403, "Replies were not read in time.";
     /// The broker is shutting down; the connection closes.
     ShuttingDown = 11, "ServiceUnavailable", "ServiceUnavailable", 503, "The broker is shutting down.";
-    /// More requests or long polls at once than the hello granted.
-    TooManyRequests = 12, "RequestThrottled", "RequestThrottled", 403, "More requests are under way than were granted.";
+    /// More requests at once than the broker allows.
+    TooManyRequests = 12, "RequestThrottled", "RequestThrottled", 403, "Too many requests are under way.";
     /// The broker has as many connections as it takes; the connection closes.
     TooManyConnections = 13, "RequestThrottled", "RequestThrottled", 403, "The broker takes no more connections.";
     /// There is no room to store messages; deletes and receives go on.

@@ -18,7 +18,8 @@ pub const HEADER_BYTES: usize = 16;
 /// Bytes of length and CRC, which the length does not count and the CRC does not cover.
 pub const PREFIX_BYTES: usize = 8;
 
-/// Longest frame that a broker takes before the hello; a longer one is refused as too large.
+/// Longest hello that a client may send; a broker need not take a longer frame before it has answered
+/// one.
 pub const FRAME_BYTES_MAX_BEFORE_HELLO: usize = 4096;
 
 /// The least frame limit that a hello can agree on: a batch or a message at the limit of 1 MiB fits

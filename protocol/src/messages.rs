@@ -46,7 +46,8 @@ impl SendRequest<'_> {
 /// The messages of a send.
 pub type SendEntries<'a> = Entries<'a, SendEntry<'a>>;
 
-/// One message of a send.
+/// One message of a send. [`SendEntry::new`] and [`SendEntry::with_content`] see to it that `content`
+/// begins with `body`, on which its encoding relies.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SendEntry<'a> {
     /// The body: the front of `content`.

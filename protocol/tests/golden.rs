@@ -98,6 +98,27 @@ fn examples_in_the_readme_are_the_golden_files() {
     assert!(shown >= 8, "the README shows examples");
 }
 
+/// Remarks that say a length or a count say the one that the bytes beside them have.
+#[test]
+fn numbers_in_the_remarks_are_right() {
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let mut checked = 0;
+    let blocks = readme.split("```hex ").skip(1).filter_map(|part| part.split("```").next());
+    for line in blocks.flat_map(str::lines) {
+        let Some((_, remark)) = line.split_once("  ") else { continue };
+        let remark = remark.trim();
+        let is_counted =
+            ["length", "fixed part", "entry", "count"].iter().any(|start| remark.starts_with(start));
+        let Some((_, number)) = remark.split_once(": ").filter(|_| is_counted) else { continue };
+        let number = number.split([' ', ',']).next().unwrap_or_default();
+        let value = from_hex(line).iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
+        assert_eq!(number, value.to_string(), "{line}");
+        checked += 1;
+    }
+    assert!(checked > 50);
+}
+
 /// A table's row for each code, so that the specification cannot fall behind.
 #[test]
 fn every_code_is_in_the_readme() {
