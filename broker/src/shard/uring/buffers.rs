@@ -14,8 +14,8 @@ use io_uring::types::BufRingEntry;
 use super::ring::{BUFFER_GROUP, Ring};
 
 /// How many buffers there are, a power of two. When all are taken, receiving ends with ENOBUFS for the
-/// connections that find none, and begins again next turn.
-pub(super) const BUFFER_COUNT: u16 = 64;
+/// connections that find none; it begins again in later turns, for as many at a time as there are buffers.
+pub(super) const BUFFER_COUNT: u16 = 256;
 
 /// The size of one; one completion brings no more.
 pub(super) const BUFFER_BYTES: usize = 16 << 10;

@@ -105,7 +105,8 @@ impl UringDriver {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let kernel = &mut *self.kernel;
         kernel.sockets.arm_accept(&mut kernel.ring);
-        let timeout = if self.events.is_empty() {
+        let more_starve = kernel.sockets.feed_starved(&mut kernel.ring);
+        let timeout = if self.events.is_empty() && !more_starve {
             let deadline_ns = kernel.sockets.next_deadline_ns();
             let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
             earlier(timeout, deadline_ns, now_ns)

@@ -10,7 +10,7 @@ use super::super::accepting::{Accepting, lacks_resources};
 use super::super::driver::{ConnectionId, Event, EventSink};
 use super::super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue};
 use super::super::table::ConnectionTable;
-use super::buffers::Buffers;
+use super::buffers::{BUFFER_COUNT, Buffers};
 use super::ring::{Completion, Ring};
 
 /// The listening socket and all connections. Owned by the driver.
@@ -23,6 +23,8 @@ pub(super) struct Sockets {
     accepting: Accepting,
     connections: ConnectionTable<Connection>,
     lingering: LingerQueue,
+    /// Connections that found no buffer, in order; each is to receive again.
+    starved: VecDeque<ConnectionId>,
     /// Monotonic time at the beginning of this turn.
     now_ns: u64,
 }
@@ -79,6 +81,7 @@ impl Sockets {
             accepting: Accepting::Ready,
             connections: ConnectionTable::new(),
             lingering: LingerQueue::new(),
+            starved: VecDeque::new(),
             now_ns: 0,
         })
     }
@@ -110,6 +113,16 @@ impl Sockets {
             }
             self.accepting = Accepting::Waiting;
         }
+    }
+
+    /// Lets connections receive again that found no buffer: no more at a time than there are buffers, or
+    /// thousands of them would find none again, turn after turn. Returns whether there are more.
+    pub(super) fn feed_starved(&mut self, ring: &mut Ring) -> bool {
+        for _ in 0..BUFFER_COUNT {
+            let Some(id) = self.starved.pop_front() else { return false };
+            self.arm_receive(id, ring);
+        }
+        !self.starved.is_empty()
     }
 
     pub(super) fn stop_accepting(&mut self, ring: &mut Ring) {
@@ -216,6 +229,11 @@ impl Sockets {
             Ok(0) => self.end_of_input(id, ring, events),
             Ok(_) if discards_too_much => self.begin_closing(id, None, ring, events),
             Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                if !completion.more && connection.stage != Stage::Closing {
+                    return self.starved.push_back(id);
+                }
+            }
             Err(error) if is_passing(&error) => {}
             Err(error) => self.begin_closing(id, Some(error), ring, events),
         }
@@ -400,8 +418,7 @@ impl Connection {
     }
 }
 
-/// Whether a request ended for a reason that says nothing about the connection: it was cancelled, or
-/// there was no buffer, and it may be made again.
+/// Whether a request ended for a reason that says nothing about the connection, and may be made again.
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::ENOBUFS | libc::EAGAIN | libc::EINTR))
+    matches!(error.raw_os_error(), Some(libc::ECANCELED | libc::EAGAIN | libc::EINTR))
 }
