@@ -39,7 +39,7 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
     })?;
     let (uring, driver_line) = choose_driver(config.io)?;
     let opened = open_shard(config, folder.as_ref())?;
-    say_hello(config, address, &driver_line);
+    let announce = || say_hello(config, address, &driver_line);
     let shard_folder = folder.as_ref().map(|folder| folder.shard_path(0));
     let options = ShardOptions {
         handshake_timeout_ms: config.handshake_timeout_ms,
@@ -48,13 +48,13 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
     };
     // The ring belongs to the thread that makes it, and so does everything else of a shard.
     if uring {
-        run(opened, options, || {
+        run(opened, options, announce, || {
             let driver = UringDriver::new(listener, shard_folder)?;
             let waker = driver.waker();
             Ok((driver, waker))
         })
     } else {
-        run(opened, options, || {
+        run(opened, options, announce, || {
             let driver = EpollDriver::new(listener, shard_folder)?;
             let waker = driver.waker();
             Ok((driver, waker))
@@ -65,6 +65,7 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
 fn run<D: Driver>(
     opened: Opened<Sound>,
     options: ShardOptions,
+    announce: impl FnOnce(),
     make_driver: impl FnOnce() -> std::io::Result<(D, Waker)>,
 ) -> Result<(), Failure> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -84,6 +85,8 @@ fn run<D: Driver>(
             }
         })
         .map_err(|error| unexpected("the signal thread cannot start", error))?;
+    // Only now: whoever reads this may connect at once, or send a signal.
+    announce();
     let result = Shard::new(driver, opened, options, stop).run();
     handle.close();
     // It only ever waits for signals, and has just been told to end.

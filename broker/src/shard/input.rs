@@ -51,7 +51,10 @@ impl<F: Flaws> Core<F> {
         let now_ms = self.now_ms();
         let may_take_input = self.may_take_input();
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.heard_ms = now_ms;
+        // A hello that comes a byte at a time has no more time than one that does not come.
+        if connection.stage != Stage::Greeting {
+            connection.heard_ms = now_ms;
+        }
         if connection.stage == Stage::Closing {
             return;
         }

@@ -90,8 +90,10 @@ impl<F: Flaws> Core<F> {
             broker: concat!("tenpin ", env!("CARGO_PKG_VERSION")),
             ..HelloReply::default()
         };
+        let now_ms = self.now_ms();
         if let Some(connection) = self.connections.get_mut(ticket.connection) {
             connection.stage = Stage::Serving;
+            connection.heard_ms = now_ms;
             connection.frame_bytes_max = frame_bytes_max as usize;
         }
         self.answer(ticket, &Response::Hello(reply));
