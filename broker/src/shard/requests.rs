@@ -26,7 +26,11 @@ impl<F: Flaws> Core<F> {
             Ok(request) => request,
             Err(error) => {
                 let text = error.to_string();
-                return self.refuse_request(ticket, error.code, &text);
+                self.refuse_request(ticket, error.code, &text);
+                if error.code.closes_connection() || frame.correlation == 0 {
+                    self.close_when_flushed(connection);
+                }
+                return;
             }
         };
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
@@ -46,12 +50,16 @@ impl<F: Flaws> Core<F> {
         }
     }
 
-    fn refuse_unknown_operation(&mut self, connection: ConnectionId, frame: &Frame<'_>) {
-        let Some(connection) = self.connections.get_mut(connection) else { return };
+    fn refuse_unknown_operation(&mut self, id: ConnectionId, frame: &Frame<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let text = format!("operation {} is none that this broker knows", frame.operation);
         let out = &mut connection.out;
         ErrorFrame::encode(out, frame.operation, frame.correlation, ErrorCode::UnknownOperation, text);
         Self::mark_dirty(&mut self.dirty, connection);
+        if frame.correlation == 0 {
+            // An error frame that answers nothing is always a connection's last.
+            self.close_when_flushed(id);
+        }
     }
 
     /// Gives the engine a command and sends on what it answers.
