@@ -1,8 +1,6 @@
 //! What an engine can be told.
 
-use tenpin_protocol::{
-    Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, Operation, SendEntries, Tag,
-};
+use tenpin_protocol::{Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, SendEntries, Tag};
 
 use super::outputs::DeliveredMessage;
 use crate::shard::driver::ConnectionId;
@@ -14,8 +12,6 @@ pub struct Ticket {
     pub connection: ConnectionId,
     /// The request's correlation id.
     pub correlation: u32,
-    /// What was asked: the reply's frame repeats it.
-    pub operation: Operation,
 }
 
 /// A queue's name as a client gives it; an empty account or region is the default one.
@@ -29,7 +25,8 @@ pub struct RawName<'a> {
     pub name: &'a str,
 }
 
-/// What to do. Each command but the last four is answered by exactly one reply, a receive perhaps later.
+/// What to do. Each command but the last four is answered by exactly one
+/// reply, a receive perhaps later.
 #[derive(Debug, Clone, Copy)]
 pub enum Command<'a> {
     /// Turns a name into a queue's number.
@@ -137,10 +134,9 @@ pub enum Command<'a> {
         /// The connection.
         connection: ConnectionId,
     },
-    /// Answers the long polls of a connection that says goodbye, or of all (`None`) to stop, with
-    /// nothing.
+    /// Answers long polls with nothing: those of a connection that says goodbye, or all, to stop.
     AnswerWaits {
-        /// Whose.
+        /// The connection; `None`: all.
         connection: Option<ConnectionId>,
     },
     /// These deliveries were never written to their connection: the messages are visible again and

@@ -18,6 +18,8 @@ mod handle;
 mod identity;
 mod manage;
 mod message;
+#[cfg(test)]
+mod model;
 mod outputs;
 mod peek;
 mod queue;
@@ -29,6 +31,8 @@ mod send;
 mod slab;
 mod slot;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod visibility;
 mod waits;

@@ -165,34 +165,25 @@ impl Waits {
 
     /// Forgets the waits of a connection that is gone.
     pub fn cancel(&mut self, connection: ConnectionId, queues: &mut Queues) {
-        self.take_all_of(connection, queues);
+        while self.take_of(connection, queues).is_some() {}
     }
 
-    /// Takes out the waits of a connection.
-    fn take_all_of(&mut self, connection: ConnectionId, queues: &mut Queues) -> Vec<Wait> {
-        let mut taken = Vec::new();
-        let mut index = self.connections.get(connection.index as usize).copied().unwrap_or(NONE);
-        while index != NONE {
-            let next = self.table[index].connection_next;
-            if self.table[index].ticket.connection == connection {
-                taken.push(self.remove(index, queues));
-            }
-            index = next;
-        }
-        taken
+    /// Takes one wait of a connection out, the newest first.
+    fn take_of(&mut self, connection: ConnectionId, queues: &mut Queues) -> Option<Wait> {
+        let index =
+            self.connections.get(connection.index as usize).copied().filter(|&index| index != NONE)?;
+        // The waits of a connection are forgotten before its place is used again.
+        (self.table[index].ticket.connection == connection).then(|| self.remove(index, queues))
     }
 
-    /// A wait that is over at this time, taken out, in the order of their deadlines.
-    fn pop_over(&mut self, now_ms: u64, queues: &mut Queues) -> Option<(Option<Wait>, u32)> {
+    /// One step towards this time: a wait that is over, taken out, or only a timer moved.
+    fn pop_over(&mut self, now_ms: u64, queues: &mut Queues) -> Option<Option<Wait>> {
         match self.wheel.step(&mut self.table, now_ms) {
-            Step::Due(index) => {
-                let wait = self.remove(index, queues);
-                Some((Some(wait), wait.queue))
-            }
+            Step::Due(index) => Some(Some(self.remove(index, queues))),
             Step::Moved(index) => {
-                let wait = self.table[index];
-                self.wheel.start(&mut self.table, index, wait.deadline_ms);
-                Some((None, wait.queue))
+                let deadline_ms = self.table[index].deadline_ms;
+                self.wheel.start(&mut self.table, index, deadline_ms);
+                Some(None)
             }
             Step::Idle => None,
         }
@@ -250,7 +241,7 @@ impl<F: Flaws> Engine<F> {
     /// Ends waits whose time is up. Says how many of the steps are left.
     pub(super) fn end_waits(&mut self, mut steps: u32, out: &mut Outputs) -> u32 {
         while steps > 0 {
-            let Some((wait, _)) = self.waits.pop_over(self.now_ms, &mut self.queues) else { break };
+            let Some(wait) = self.waits.pop_over(self.now_ms, &mut self.queues) else { break };
             steps -= 1;
             if let Some(wait) = wait {
                 self.end_wait(&wait, out);
@@ -259,19 +250,19 @@ impl<F: Flaws> Engine<F> {
         steps
     }
 
-    /// Answers the waits of a connection, or of all, with nothing.
+    /// Answers the waits of a connection, or all, with nothing.
     pub(super) fn answer_waits(&mut self, connection: Option<ConnectionId>, out: &mut Outputs) {
         if let Some(connection) = connection {
-            for wait in self.waits.take_all_of(connection, &mut self.queues) {
+            while let Some(wait) = self.waits.take_of(connection, &mut self.queues) {
                 self.end_wait(&wait, out);
             }
             return;
         }
         for index in 0..self.queues.table_length() {
-            while let Some(queue) = self.queues.get(index)
-                && queue.first_wait != NONE
+            while let Some(first) = self.queues.get(index).map(|queue| queue.first_wait)
+                && first != NONE
             {
-                let wait = self.waits.remove(queue.first_wait, &mut self.queues);
+                let wait = self.waits.remove(first, &mut self.queues);
                 self.end_wait(&wait, out);
             }
         }
