@@ -156,7 +156,7 @@ impl<F: Flaws> Engine<F> {
         if self.queues[index].slots == 0 {
             self.retire_queue(index);
         } else {
-            self.sweep.request(self.slab.used());
+            self.sweep.request();
         }
         Ok(ReplyBody::Done)
     }
@@ -282,7 +282,7 @@ impl<F: Flaws> Engine<F> {
             queue.retention_ms = after_ms;
         }
         if after_ms < before_ms && queue.slots > 0 {
-            self.sweep.request(self.slab.used());
+            self.sweep.request();
             self.queue_wheel.cancel(&mut self.queues, index);
             self.start_queue_timer(index);
         }
@@ -309,7 +309,7 @@ impl<F: Flaws> Engine<F> {
         queue.purged_through = through;
         let map = queue.forget_messages();
         if queue.slots > 0 {
-            self.sweep.request(self.slab.used());
+            self.sweep.request();
         }
         self.discard_map(map);
         Ok(ReplyBody::Done)

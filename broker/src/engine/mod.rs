@@ -252,7 +252,7 @@ impl<F: Flaws> Engine<F> {
     /// believed (rule 9). Less of it than before is like a shorter retention period everywhere.
     pub fn set_retention_lag_ms(&mut self, retention_lag_ms: u64) {
         if retention_lag_ms < self.retention_lag_ms {
-            self.sweep.request(self.slab.used());
+            self.sweep.request();
             for index in 0..self.queues.table_length() {
                 if self.queues.get(index).is_some() {
                     self.queue_wheel.cancel(&mut self.queues, index);

@@ -1,1 +1,926 @@
+//! Histories of commands and time, compared with a model that is obviously right: a list of messages
+//! a queue, looked through from end to end, with no timers at all.
+//!
+//! Every reply, every count and, across restarts and cleaning, the digest and the log's live bytes
+//! must agree. Timers are drained before each comparison, since what is still in the wheel may come
+//! late (rule 10).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use tenpin_protocol::{
+    Attribute, AttributeCode, AttributeValue, ChangeVisibilityEntry, Entries, ErrorCode, MessageState,
+    SendEntry, UserAttribute, write_content,
+};
+
+use super::tests::{ALL, START_MS, World};
+use super::*;
+use crate::catalog::Attributes;
+use crate::flaws::Sound;
+use crate::shard::driver::ConnectionId;
+
+const IN_FLIGHT_MAX: usize = 7;
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+#[derive(Debug, Clone)]
+enum Action {
+    Create {
+        name: usize,
+        delay_seconds: Option<u32>,
+    },
+    DeleteQueue {
+        name: usize,
+    },
+    Purge {
+        name: usize,
+    },
+    Send {
+        name: usize,
+        messages: Vec<Message>,
+    },
+    Receive {
+        name: usize,
+        count_max: u32,
+        wait_ms: u32,
+        seconds: Option<u32>,
+        bytes_max: u32,
+        connection: u32,
+    },
+    Delete {
+        name: usize,
+        handles: Vec<usize>,
+    },
+    Hide {
+        name: usize,
+        entries: Vec<(usize, u32)>,
+    },
+    Set {
+        name: usize,
+        code: AttributeCode,
+        value: u64,
+    },
+    Undelivered {
+        deliveries: Vec<usize>,
+    },
+    Damaged {
+        delivery: usize,
+    },
+    Peek {
+        name: usize,
+        count_max: u32,
+    },
+    CancelWaits {
+        connection: u32,
+    },
+    AnswerWaits {
+        connection: Option<u32>,
+    },
+    Advance {
+        by_ms: u64,
+        steps: u32,
+    },
+    Restart,
+    Clean {
+        count: usize,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct Message {
+    bytes: usize,
+    delay_seconds: Option<u32>,
+    attribute: bool,
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let bytes = prop_oneof![8 => 1..200_usize, 1 => Just(0_usize), 1 => 1_020..1_030_usize];
+    let delay = prop_oneof![6 => Just(None), 1 => Just(Some(0)), 2 => (1..20_u32).prop_map(Some), 1 => Just(Some(901))];
+    (bytes, delay, prop::bool::weighted(0.2)).prop_map(|(bytes, delay_seconds, attribute)| Message {
+        bytes,
+        delay_seconds,
+        attribute,
+    })
+}
+
+fn setting() -> impl Strategy<Value = (AttributeCode, u64)> {
+    prop_oneof![
+        (prop_oneof![Just(60_u64), Just(61), Just(120), Just(600), Just(59)])
+            .prop_map(|value| (AttributeCode::MessageRetentionPeriod, value)),
+        (0..40_u64).prop_map(|value| (AttributeCode::VisibilityTimeout, value)),
+        (0..10_u64).prop_map(|value| (AttributeCode::DelaySeconds, value)),
+        prop_oneof![Just(1_024_u64), Just(1_048_576)]
+            .prop_map(|value| (AttributeCode::MaximumMessageSize, value)),
+        (0..25_u64).prop_map(|value| (AttributeCode::ReceiveMessageWaitTimeSeconds, value)),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let name = || prop_oneof![6 => Just(0_usize), 2 => Just(1), 1 => Just(2)];
+    let seconds = prop_oneof![
+        2 => Just(None), 2 => Just(Some(0)), 6 => (1..40_u32).prop_map(Some), 1 => Just(Some(43_200)), 1 => Just(Some(43_201))
+    ];
+    let wait = prop_oneof![4 => Just(0_u32), 3 => 1..20_000_u32];
+    let bytes_max = prop_oneof![3 => Just(u32::MAX), 1 => 0..1_500_u32];
+    let by_ms = prop_oneof![3 => 0..5_u64, 3 => 0..3_000_u64, 3 => 0..40_000_u64, 1 => 0..400_000_u64];
+    let steps = prop_oneof![2 => Just(ALL), 1 => 4..12_u32];
+    prop_oneof![
+        3 => (name(), prop_oneof![3 => Just(None), 1 => (0..3_u32).prop_map(Some)])
+            .prop_map(|(name, delay_seconds)| Action::Create { name, delay_seconds }),
+        1 => name().prop_map(|name| Action::DeleteQueue { name }),
+        1 => name().prop_map(|name| Action::Purge { name }),
+        10 => (name(), prop::collection::vec(message(), 1..=10))
+            .prop_map(|(name, messages)| Action::Send { name, messages }),
+        10 => (name(), 1..=10_u32, wait, seconds, bytes_max, 0..3_u32).prop_map(
+            |(name, count_max, wait_ms, seconds, bytes_max, connection)| Action::Receive {
+                name, count_max, wait_ms, seconds, bytes_max, connection
+            }),
+        6 => (name(), prop::collection::vec(any::<usize>(), 1..=10))
+            .prop_map(|(name, handles)| Action::Delete { name, handles }),
+        4 => (name(), prop::collection::vec((any::<usize>(), prop_oneof![Just(0_u32), 1..60_u32, Just(43_200), Just(50_000)]), 1..=5))
+            .prop_map(|(name, entries)| Action::Hide { name, entries }),
+        2 => (name(), setting()).prop_map(|(name, (code, value))| Action::Set { name, code, value }),
+        2 => prop::collection::vec(any::<usize>(), 1..=5).prop_map(|deliveries| Action::Undelivered { deliveries }),
+        1 => any::<usize>().prop_map(|delivery| Action::Damaged { delivery }),
+        1 => (name(), 1..=10_u32).prop_map(|(name, count_max)| Action::Peek { name, count_max }),
+        1 => (0..3_u32).prop_map(|connection| Action::CancelWaits { connection }),
+        1 => prop::option::of(0..3_u32).prop_map(|connection| Action::AnswerWaits { connection }),
+        10 => (by_ms, steps).prop_map(|(by_ms, steps)| Action::Advance { by_ms, steps }),
+        2 => Just(Action::Restart),
+        3 => (1..60_usize).prop_map(|count| Action::Clean { count }),
+    ]
+}
+
+/// A stored message.
+#[derive(Debug, Clone)]
+struct Stored {
+    id: [u8; 16],
+    content: Vec<u8>,
+    order: usize,
+    sent_at_ms: u64,
+    available_at_ms: u64,
+    receive_count: u32,
+    first_received_at_ms: u64,
+    delivered_at_ms: u64,
+    damaged: bool,
+}
+
+impl Stored {
+    fn state(&self, now_ms: u64) -> MessageState {
+        match () {
+            () if self.damaged => MessageState::Damaged,
+            () if self.available_at_ms <= now_ms => MessageState::Visible,
+            () if self.receive_count == 0 => MessageState::Delayed,
+            () => MessageState::InFlight,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Wait {
+    correlation: u32,
+    connection: u32,
+    deadline_ms: u64,
+    count_max: u32,
+    visibility_ms: u64,
+    bytes_max: u32,
+}
+
+#[derive(Debug)]
+struct Queue {
+    number: u64,
+    attributes: Attributes,
+    messages: Vec<Stored>,
+    waits: Vec<Wait>,
+    purged_at_ms: Option<u64>,
+}
+
+impl Queue {
+    fn count(&self, state: MessageState, now_ms: u64) -> usize {
+        self.messages.iter().filter(|message| message.state(now_ms) == state).count()
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        let retention_ms = self.attributes.retention_ms();
+        self.messages.retain(|message| message.sent_at_ms + retention_ms > now_ms);
+    }
+
+    /// Hands out the messages that have been visible longest. `None`: nothing, or too many in flight.
+    fn take(&mut self, wait: &Wait, now_ms: u64) -> Option<Vec<Expected>> {
+        let free = IN_FLIGHT_MAX.saturating_sub(self.count(MessageState::InFlight, now_ms));
+        let mut order: Vec<usize> = (0..self.messages.len())
+            .filter(|&place| self.messages[place].state(now_ms) == MessageState::Visible)
+            .collect();
+        order.sort_by_key(|&place| (self.messages[place].available_at_ms, self.messages[place].order));
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for place in order.into_iter().take(free.min(wait.count_max as usize)) {
+            let message = &mut self.messages[place];
+            bytes += message.content.len() as u64 + u64::from(DELIVERY_OVERHEAD_BYTES);
+            if !taken.is_empty() && bytes > u64::from(wait.bytes_max) {
+                break;
+            }
+            message.receive_count += 1;
+            if message.receive_count == 1 {
+                message.first_received_at_ms = now_ms;
+            }
+            message.delivered_at_ms = now_ms;
+            message.available_at_ms = now_ms + wait.visibility_ms;
+            taken.push(Expected {
+                id: message.id,
+                content: message.content.clone(),
+                sent_at_ms: message.sent_at_ms,
+                first_received_at_ms: message.first_received_at_ms,
+                receive_count: message.receive_count,
+            });
+        }
+        (!taken.is_empty()).then_some(taken)
+    }
+}
+
+/// What a delivery has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expected {
+    id: [u8; 16],
+    content: Vec<u8>,
+    sent_at_ms: u64,
+    first_received_at_ms: u64,
+    receive_count: u32,
+}
+
+/// What a reply has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Messages(Vec<Expected>),
+    Outcomes(Vec<Option<ErrorCode>>),
+    Opened,
+    Done,
+    Refused(ErrorCode),
+}
+
+#[derive(Debug, Clone)]
+struct Issued {
+    delivery: Delivery,
+    queue: u64,
+    id: [u8; 16],
+}
+
+struct Test {
+    world: World<Sound>,
+    queues: BTreeMap<usize, Queue>,
+    deleted_at_ms: BTreeMap<usize, u64>,
+    issued: Vec<Issued>,
+    ids: BTreeSet<[u8; 16]>,
+    correlation: u32,
+    order: usize,
+    minute_rules: bool,
+    numbers: BTreeSet<u64>,
+}
+
+impl Test {
+    fn new(minute_rules: bool) -> Self {
+        let options = EngineOptions {
+            in_flight_max: IN_FLIGHT_MAX as u64,
+            minute_rules,
+            ..EngineOptions::new(0, [3, 4])
+        };
+        Self {
+            world: World::new(options),
+            queues: BTreeMap::new(),
+            deleted_at_ms: BTreeMap::new(),
+            issued: Vec::new(),
+            ids: BTreeSet::new(),
+            correlation: 0,
+            order: 0,
+            minute_rules,
+            numbers: BTreeSet::new(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.world.now_ms
+    }
+
+    fn number(&self, name: usize) -> u64 {
+        self.queues.get(&name).map_or(u64::MAX - 1, |queue| queue.number)
+    }
+
+    fn ask(&mut self, connection: u32, command: Command<'_>) -> Vec<Reply> {
+        self.correlation += 1;
+        self.world.apply_for(ConnectionId { index: connection, generation: 0 }, command)
+    }
+
+    /// Compares replies with what the model says, whatever their order between queues.
+    fn compare(&mut self, replies: &[Reply], expected: &BTreeMap<u32, Answer>, queues: &BTreeMap<u32, u64>) {
+        let mut found = BTreeMap::new();
+        for reply in replies {
+            let answer = self.read(reply, queues);
+            let before = found.insert(reply.ticket.correlation, answer);
+            assert!(before.is_none(), "two replies to one request");
+        }
+        assert_eq!(&found, expected);
+    }
+
+    fn read(&mut self, reply: &Reply, queues: &BTreeMap<u32, u64>) -> Answer {
+        match &reply.body {
+            ReplyBody::Received(range) => {
+                let deliveries = self.world.out.deliveries[range.start as usize..range.end as usize].to_vec();
+                let messages =
+                    deliveries.iter().map(|delivery| self.read_delivery(delivery)).collect::<Vec<_>>();
+                let end =
+                    deliveries.iter().map(|delivery| end_of(delivery.position.0, delivery.length)).max();
+                assert_eq!(reply.depends_on, end.unwrap_or_default());
+                let until = deliveries.iter().map(|delivery| delivery.until_ms).min();
+                let stale = until.filter(|&until| until > self.now_ms()).unwrap_or(u64::MAX);
+                assert_eq!(reply.stale_after_ms, stale);
+                let queue = queues.get(&reply.ticket.correlation).copied().unwrap_or_default();
+                for (delivery, message) in deliveries.iter().zip(&messages) {
+                    self.issued.push(Issued { delivery: *delivery, queue, id: message.id });
+                }
+                Answer::Messages(messages)
+            }
+            ReplyBody::Deleted(range) | ReplyBody::Hidden(range) => {
+                let outcomes = &self.world.out.outcomes[range.start as usize..range.end as usize];
+                Answer::Outcomes(
+                    outcomes
+                        .iter()
+                        .map(|outcome| outcome.as_ref().err().map(|refusal| refusal.code))
+                        .collect(),
+                )
+            }
+            ReplyBody::QueueOpened { .. } => Answer::Opened,
+            ReplyBody::Done => Answer::Done,
+            ReplyBody::Refused(refusal) => Answer::Refused(refusal.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read_delivery(&self, delivery: &Delivery) -> Expected {
+        let bytes = self.world.log.bytes(delivery.position, delivery.length).expect("all is in memory");
+        let raw = crate::journal::RawRecord::parse(bytes).expect("the engine wrote it");
+        let stored = records::StoredMessage::parse(&raw).expect("a message");
+        assert_eq!(stored.sent_at_ms, delivery.sent_at_ms);
+        Expected {
+            id: stored.id,
+            content: stored.content.to_vec(),
+            sent_at_ms: delivery.sent_at_ms,
+            first_received_at_ms: delivery.first_received_at_ms,
+            receive_count: delivery.receive_count,
+        }
+    }
+
+    /// Which queue each request that may be answered now was for.
+    fn waiting_queues(&self) -> BTreeMap<u32, u64> {
+        let waits = self
+            .queues
+            .values()
+            .flat_map(|queue| queue.waits.iter().map(|wait| (wait.correlation, queue.number)));
+        waits.collect()
+    }
+
+    /// Gives those who wait what there is, in their order.
+    fn serve(&mut self, expected: &mut BTreeMap<u32, Answer>) {
+        let now_ms = self.now_ms();
+        for queue in self.queues.values_mut() {
+            while let Some(wait) = queue.waits.first().cloned()
+                && let Some(taken) = queue.take(&wait, now_ms)
+            {
+                queue.waits.remove(0);
+                expected.insert(wait.correlation, Answer::Messages(taken));
+            }
+        }
+    }
+
+    /// Applies a command whose own answer is known, with what follows for those who wait.
+    fn apply(&mut self, connection: u32, command: Command<'_>, name: usize, answer: Option<Answer>) {
+        let mut queues = self.waiting_queues();
+        let replies = self.ask(connection, command);
+        queues.insert(self.correlation, self.number(name));
+        let mut expected: BTreeMap<u32, Answer> =
+            answer.map(|answer| (self.correlation, answer)).into_iter().collect();
+        self.serve(&mut expected);
+        self.compare(&replies, &expected, &queues);
+    }
+
+    fn run(&mut self, action: &Action) {
+        match action {
+            Action::Create { name, delay_seconds } => self.create(*name, *delay_seconds),
+            Action::DeleteQueue { name } => self.delete_queue(*name),
+            Action::Purge { name } => self.purge(*name),
+            Action::Send { name, messages } => self.send(*name, messages),
+            Action::Receive { name, count_max, wait_ms, seconds, bytes_max, connection } => {
+                self.receive(*name, *connection, *count_max, *wait_ms, *seconds, *bytes_max);
+            }
+            Action::Delete { name, handles } => self.delete(*name, handles),
+            Action::Hide { name, entries } => self.hide(*name, entries),
+            Action::Set { name, code, value } => self.set(*name, *code, *value),
+            Action::Undelivered { deliveries } => self.undelivered(deliveries),
+            Action::Damaged { delivery } => self.damaged(*delivery),
+            Action::Peek { name, count_max } => self.peek(*name, *count_max),
+            Action::CancelWaits { connection } => {
+                let id = ConnectionId { index: *connection, generation: 0 };
+                for queue in self.queues.values_mut() {
+                    queue.waits.retain(|wait| wait.connection != *connection);
+                }
+                self.apply(*connection, Command::CancelWaits { connection: id }, 0, None);
+            }
+            Action::AnswerWaits { connection } => self.answer_waits(*connection),
+            Action::Advance { by_ms, steps } => self.advance(*by_ms, *steps),
+            Action::Restart => self.restart(),
+            Action::Clean { count } => self.world.clean(*count),
+        }
+        self.check();
+    }
+
+    fn create(&mut self, name: usize, delay_seconds: Option<u32>) {
+        let given: Vec<_> = delay_seconds
+            .map(|delay| Attribute::new(AttributeCode::DelaySeconds, AttributeValue::Number(delay.into())))
+            .into_iter()
+            .collect();
+        let recent = self.deleted_at_ms.get(&name).is_some_and(|&at_ms| self.now_ms() < at_ms + 60_000);
+        let answer = match self.queues.get(&name) {
+            Some(queue)
+                if delay_seconds
+                    .is_some_and(|delay| u64::from(delay) * 1_000 != queue.attributes.delay_ms()) =>
+            {
+                Answer::Refused(ErrorCode::QueueNameExists)
+            }
+            Some(_) => Answer::Opened,
+            None if recent && self.minute_rules => Answer::Refused(ErrorCode::QueueDeletedRecently),
+            None => Answer::Opened,
+        };
+        let command = Command::CreateQueue {
+            name: RawName { account: "", region: "", name: NAMES[name] },
+            attributes: Entries::of(&given),
+            tags: Entries::default(),
+        };
+        let replies = self.ask(0, command);
+        self.compare(&replies, &BTreeMap::from([(self.correlation, answer)]), &BTreeMap::new());
+        if let ReplyBody::QueueOpened { number, .. } = replies[0].body {
+            let attributes = catalog_attributes(&given);
+            let (numbers, queues) = (&mut self.numbers, &mut self.queues);
+            let queue = queues.entry(name).or_insert_with(|| {
+                assert!(numbers.insert(number), "numbers are never used twice");
+                Queue { number, attributes, messages: Vec::new(), waits: Vec::new(), purged_at_ms: None }
+            });
+            assert_eq!(queue.number, number);
+        }
+    }
+
+    fn delete_queue(&mut self, name: usize) {
+        let number = self.number(name);
+        let mut expected = BTreeMap::new();
+        let queues = self.waiting_queues();
+        let answer = match self.queues.remove(&name) {
+            None => Answer::Refused(ErrorCode::QueueDoesNotExist),
+            Some(queue) => {
+                let refused = Answer::Refused(ErrorCode::QueueDoesNotExist);
+                expected.extend(queue.waits.iter().map(|wait| (wait.correlation, refused.clone())));
+                self.deleted_at_ms.insert(name, self.now_ms());
+                Answer::Done
+            }
+        };
+        let replies = self.ask(0, Command::DeleteQueue { queue: number });
+        expected.insert(self.correlation, answer);
+        self.compare(&replies, &expected, &queues);
+    }
+
+    fn purge(&mut self, name: usize) {
+        let (number, now_ms, minute_rules) = (self.number(name), self.now_ms(), self.minute_rules);
+        let answer = match self.queues.get_mut(&name) {
+            None => Answer::Refused(ErrorCode::QueueDoesNotExist),
+            Some(queue)
+                if minute_rules && queue.purged_at_ms.is_some_and(|at_ms| now_ms < at_ms + 60_000) =>
+            {
+                Answer::Refused(ErrorCode::PurgeQueueInProgress)
+            }
+            Some(queue) => {
+                queue.messages.clear();
+                queue.purged_at_ms = Some(now_ms);
+                Answer::Done
+            }
+        };
+        self.apply(0, Command::Purge { queue: number }, name, Some(answer));
+    }
+
+    fn send(&mut self, name: usize, messages: &[Message]) {
+        let bodies: Vec<Vec<u8>> = messages
+            .iter()
+            .map(|message| {
+                self.order += 1;
+                let mut body = format!("{:08}", self.order).into_bytes();
+                body.resize(message.bytes, b'.');
+                body
+            })
+            .collect();
+        let attributes = [UserAttribute { name: "colour", data_type: "String", value: b"red" }];
+        let contents: Vec<Vec<u8>> = messages
+            .iter()
+            .zip(&bodies)
+            .map(|(message, body)| {
+                let mut content = Vec::new();
+                let attributes = if message.attribute { &attributes[..] } else { &[] };
+                let fields = tenpin_protocol::ContentFields {
+                    attributes: Entries::of(attributes),
+                    ..Default::default()
+                };
+                write_content(&mut content, body, &fields);
+                content
+            })
+            .collect();
+        let entries: Vec<_> = messages
+            .iter()
+            .zip(&contents)
+            .map(|(message, content)| {
+                let mut entry =
+                    SendEntry::with_content(content, message.bytes).expect("written by the protocol");
+                entry.delay_seconds = message.delay_seconds;
+                entry
+            })
+            .collect();
+        let (number, now_ms) = (self.number(name), self.now_ms());
+        let waiting = self.waiting_queues();
+        let replies = self.ask(0, Command::Send { queue: number, entries: Entries::of(&entries) });
+        let correlation = self.correlation;
+        let (own, others): (Vec<_>, Vec<_>) =
+            replies.into_iter().partition(|reply| reply.ticket.correlation == correlation);
+        let Some(queue) = self.queues.get_mut(&name) else {
+            assert!(
+                matches!(&own[0].body, ReplyBody::Refused(refusal) if refusal.code == ErrorCode::QueueDoesNotExist)
+            );
+            return;
+        };
+        let ReplyBody::Sent(range) = own[0].body.clone() else { panic!("{own:?}") };
+        let outcomes = self.world.out.sent[range.start as usize..range.end as usize].to_vec();
+        assert_eq!(outcomes.len(), messages.len());
+        assert!(own[0].depends_on <= self.world.log.end());
+        for (place, (message, outcome)) in messages.iter().zip(outcomes).enumerate() {
+            let attribute_bytes = if message.attribute { 6 + 6 + 3 } else { 0 };
+            let error = match message {
+                Message { bytes: 0, .. } => Some(ErrorCode::MissingRequiredParameter),
+                Message { delay_seconds: Some(901..), .. } => Some(ErrorCode::InvalidParameterValue),
+                Message { bytes, .. }
+                    if bytes + attribute_bytes > queue.attributes.message_bytes_max() as usize =>
+                {
+                    Some(ErrorCode::InvalidParameterValue)
+                }
+                _ => None,
+            };
+            assert_eq!(outcome.as_ref().err().map(|refusal| refusal.code), error);
+            let Ok(id) = outcome else { continue };
+            assert!(self.ids.insert(id), "message ids are never used twice");
+            let delay_ms = message
+                .delay_seconds
+                .map_or(queue.attributes.delay_ms(), |seconds| u64::from(seconds) * 1_000);
+            queue.messages.push(Stored {
+                id,
+                content: contents[place].clone(),
+                order: self.ids.len(),
+                sent_at_ms: now_ms,
+                available_at_ms: now_ms + delay_ms,
+                receive_count: 0,
+                first_received_at_ms: 0,
+                delivered_at_ms: 0,
+                damaged: false,
+            });
+        }
+        let mut expected = BTreeMap::new();
+        self.serve(&mut expected);
+        self.compare(&others, &expected, &waiting);
+    }
+
+    fn receive(
+        &mut self,
+        name: usize,
+        connection: u32,
+        count_max: u32,
+        wait_ms: u32,
+        seconds: Option<u32>,
+        bytes_max: u32,
+    ) {
+        let (number, now_ms, correlation) = (self.number(name), self.now_ms(), self.correlation + 1);
+        // Half of the receives without a wait of their own have the queue's.
+        let own_wait = (wait_ms > 0 || connection == 0).then_some(wait_ms);
+        let answer = match self.queues.get_mut(&name) {
+            None => Some(Answer::Refused(ErrorCode::QueueDoesNotExist)),
+            Some(_) if seconds.is_some_and(|seconds| seconds > 43_200) => {
+                Some(Answer::Refused(ErrorCode::InvalidParameterValue))
+            }
+            Some(queue) => {
+                let visibility_ms = seconds
+                    .map_or(queue.attributes.visibility_timeout_ms(), |seconds| u64::from(seconds) * 1_000);
+                let wait_ms = own_wait.map_or(queue.attributes.receive_wait_ms(), u64::from);
+                let wait = Wait {
+                    correlation,
+                    connection,
+                    deadline_ms: now_ms + wait_ms,
+                    count_max,
+                    visibility_ms,
+                    bytes_max,
+                };
+                match queue.take(&wait, now_ms) {
+                    Some(taken) => Some(Answer::Messages(taken)),
+                    None if wait_ms > 0 => {
+                        queue.waits.push(wait);
+                        None
+                    }
+                    None if queue.count(MessageState::InFlight, now_ms) >= IN_FLIGHT_MAX => {
+                        Some(Answer::Refused(ErrorCode::OverLimit))
+                    }
+                    None => Some(Answer::Messages(Vec::new())),
+                }
+            }
+        };
+        let command = Command::Receive {
+            queue: number,
+            count_max,
+            wait_ms: own_wait,
+            visibility_seconds: seconds,
+            reply_bytes_max: bytes_max,
+        };
+        self.apply(connection, command, name, answer);
+    }
+
+    /// A handle that was issued, or garbage, and what it names.
+    fn pick(&self, place: usize) -> Option<&Issued> {
+        if place.is_multiple_of(11) || self.issued.is_empty() {
+            return None;
+        }
+        // Mostly recent ones.
+        let recent = self.issued.len().min(12);
+        let from = if place.is_multiple_of(3) { 0 } else { self.issued.len() - recent };
+        Some(&self.issued[from + place % (self.issued.len() - from)])
+    }
+
+    fn delete(&mut self, name: usize, handles: &[usize]) {
+        let number = self.number(name);
+        let picked: Vec<Option<Issued>> = handles.iter().map(|&place| self.pick(place).cloned()).collect();
+        let garbage = [9_u8; 32];
+        let handles: Vec<&[u8]> = picked
+            .iter()
+            .map(|issued| issued.as_ref().map_or(&garbage[..], |issued| &issued.delivery.handle[..]))
+            .collect();
+        let answer = match self.queues.get_mut(&name) {
+            None => Answer::Refused(ErrorCode::QueueDoesNotExist),
+            Some(queue) => Answer::Outcomes(
+                picked
+                    .iter()
+                    .map(|issued| match issued {
+                        Some(issued) if issued.queue == number => {
+                            queue.messages.retain(|message| message.id != issued.id);
+                            None
+                        }
+                        _ => Some(ErrorCode::ReceiptHandleIsInvalid),
+                    })
+                    .collect(),
+            ),
+        };
+        self.apply(0, Command::Delete { queue: number, handles: Entries::of(&handles) }, name, Some(answer));
+    }
+
+    fn hide(&mut self, name: usize, entries: &[(usize, u32)]) {
+        let (number, now_ms) = (self.number(name), self.now_ms());
+        let picked: Vec<(Option<Issued>, u32)> =
+            entries.iter().map(|&(place, seconds)| (self.pick(place).cloned(), seconds)).collect();
+        let garbage = [9_u8; 31];
+        let entries: Vec<_> = picked
+            .iter()
+            .map(|(issued, visibility_seconds)| ChangeVisibilityEntry {
+                visibility_seconds: *visibility_seconds,
+                handle: issued.as_ref().map_or(&garbage[..], |issued| &issued.delivery.handle[..]),
+            })
+            .collect();
+        let answer = match self.queues.get_mut(&name) {
+            None => Answer::Refused(ErrorCode::QueueDoesNotExist),
+            Some(queue) => {
+                let outcomes = picked.iter().map(|(issued, seconds)| match issued {
+                    Some(issued) if issued.queue == number => queue.hide(issued.id, *seconds, now_ms),
+                    _ => Some(ErrorCode::ReceiptHandleIsInvalid),
+                });
+                Answer::Outcomes(outcomes.collect())
+            }
+        };
+        let command = Command::ChangeVisibility { queue: number, entries: Entries::of(&entries) };
+        self.apply(0, command, name, Some(answer));
+    }
+
+    fn set(&mut self, name: usize, code: AttributeCode, value: u64) {
+        let number = self.number(name);
+        let given = [Attribute::new(code, AttributeValue::Number(value))];
+        let (minimum, maximum) = match code {
+            AttributeCode::MessageRetentionPeriod => (60, 1_209_600),
+            AttributeCode::ReceiveMessageWaitTimeSeconds => (0, 20),
+            _ => (0, u64::MAX),
+        };
+        let now_ms = self.now_ms();
+        let answer = match self.queues.get_mut(&name) {
+            None => Answer::Refused(ErrorCode::QueueDoesNotExist),
+            Some(_) if value < minimum || value > maximum => {
+                Answer::Refused(ErrorCode::InvalidAttributeValue)
+            }
+            Some(queue) => {
+                let change = crate::catalog::AttributeChange::parse(Entries::of(&given)).expect("in range");
+                queue.attributes = change.apply_to(&queue.attributes);
+                queue.expire(now_ms);
+                Answer::Done
+            }
+        };
+        self.apply(
+            0,
+            Command::SetAttributes { queue: number, attributes: Entries::of(&given) },
+            name,
+            Some(answer),
+        );
+        self.advance(0, ALL);
+    }
+
+    fn undelivered(&mut self, deliveries: &[usize]) {
+        let picked: Vec<Issued> = deliveries.iter().filter_map(|&place| self.pick(place).cloned()).collect();
+        let now_ms = self.now_ms();
+        for issued in &picked {
+            for queue in self.queues.values_mut().filter(|queue| queue.number == issued.queue) {
+                let found = queue.messages.iter_mut().find(|message| message.id == issued.id);
+                if let Some(message) = found
+                    && message.receive_count == issued.delivery.receive_count
+                    && !message.damaged
+                {
+                    message.receive_count -= 1;
+                    message.available_at_ms = message.available_at_ms.min(now_ms);
+                }
+            }
+        }
+        let messages: Vec<_> = picked.iter().map(|issued| issued.delivery.message()).collect();
+        self.apply(0, Command::Undelivered { messages: &messages }, 0, None);
+    }
+
+    fn damaged(&mut self, delivery: usize) {
+        let Some(issued) = self.pick(delivery).cloned() else { return };
+        for queue in self.queues.values_mut().filter(|queue| queue.number == issued.queue) {
+            for message in queue.messages.iter_mut().filter(|message| message.id == issued.id) {
+                message.damaged = true;
+            }
+        }
+        let Delivery { slot, sequence, .. } = issued.delivery;
+        self.apply(0, Command::Damaged { slot, sequence }, 0, None);
+    }
+
+    fn peek(&mut self, name: usize, count_max: u32) {
+        let (number, now_ms) = (self.number(name), self.now_ms());
+        let Some(queue) = self.queues.get(&name) else { return };
+        let mut visible: Vec<_> =
+            queue.messages.iter().filter(|message| message.state(now_ms) == MessageState::Visible).collect();
+        visible.sort_by_key(|message| (message.available_at_ms, message.order));
+        let visible: Vec<_> = visible.into_iter().map(|message| message.id).collect();
+        let mut others: Vec<_> = queue
+            .messages
+            .iter()
+            .filter(|message| message.state(now_ms) != MessageState::Visible)
+            .map(|message| (message.id, message.state(now_ms)))
+            .collect();
+        others.sort();
+        let (mut shown, mut next) = (Vec::new(), None::<Box<[u8]>>);
+        loop {
+            let command = Command::Peek {
+                queue: number,
+                count_max,
+                state: 0,
+                next: next.as_deref(),
+                reply_bytes_max: u32::MAX,
+            };
+            let replies = self.ask(0, command);
+            let ReplyBody::Peeked(range, more) = replies[0].body.clone() else { panic!("{replies:?}") };
+            assert!(range.len() <= count_max as usize);
+            let deliveries = self.world.out.deliveries[range.start as usize..range.end as usize].to_vec();
+            shown.extend(deliveries.iter().map(|delivery| (self.read_delivery(delivery).id, delivery.state)));
+            next = more;
+            if next.is_none() {
+                break;
+            }
+        }
+        let ids: Vec<_> = shown.iter().take(visible.len()).map(|&(id, _)| id).collect();
+        assert_eq!(ids, visible);
+        let mut rest = shown[visible.len()..].to_vec();
+        rest.sort();
+        assert_eq!(rest, others);
+    }
+
+    fn answer_waits(&mut self, connection: Option<u32>) {
+        let mut expected = BTreeMap::new();
+        for queue in self.queues.values_mut() {
+            queue.waits.retain(|wait| {
+                let ends = connection.is_none_or(|connection| connection == wait.connection);
+                if ends {
+                    expected.insert(wait.correlation, Answer::Messages(Vec::new()));
+                }
+                !ends
+            });
+        }
+        let connection = connection.map(|index| ConnectionId { index, generation: 0 });
+        let replies = self.ask(0, Command::AnswerWaits { connection });
+        self.compare(&replies, &expected, &BTreeMap::new());
+    }
+
+    fn advance(&mut self, by_ms: u64, steps: u32) {
+        let waiting = self.waiting_queues();
+        // Slices may give what is visible first to whom the whole would give what is first in order.
+        let steps = if waiting.is_empty() { steps } else { ALL };
+        self.world.now_ms += by_ms;
+        let now_ms = self.now_ms();
+        let mut expected = BTreeMap::new();
+        for queue in self.queues.values_mut() {
+            queue.waits.retain(|wait| {
+                let over = wait.deadline_ms <= now_ms;
+                if over {
+                    expected.insert(wait.correlation, Answer::Messages(Vec::new()));
+                }
+                !over
+            });
+            queue.expire(now_ms);
+        }
+        self.serve(&mut expected);
+        let next_ms = self.world.engine.next_deadline_ms();
+        let (mut more, mut replies) = self.world.advance(0, steps);
+        let outputs = std::mem::take(&mut self.world.out);
+        while more {
+            let (again, some) = self.world.advance(0, steps);
+            assert!(some.is_empty(), "one call with steps enough answers all");
+            more = again;
+        }
+        self.world.out = outputs;
+        if next_ms.is_none_or(|next_ms| next_ms > now_ms) {
+            assert!(replies.is_empty(), "nothing was to come before {next_ms:?}");
+        }
+        self.compare(&replies, &expected, &waiting);
+        replies.clear();
+    }
+
+    fn restart(&mut self) {
+        self.world.drain();
+        let (digest, live_bytes) = (self.world.engine.digest(), self.world.live_bytes());
+        let stored = self.world.engine.stored_messages();
+        self.world.recover();
+        assert_eq!(self.world.engine.digest(), digest, "the records give the same state");
+        assert_eq!(self.world.engine.stored_messages(), stored);
+        assert_eq!(self.world.live_bytes(), live_bytes, "the same records are live");
+        self.world.restart_recovered();
+        for queue in self.queues.values_mut() {
+            queue.waits.clear();
+        }
+    }
+
+    fn check(&mut self) {
+        let now_ms = self.now_ms();
+        for queue in self.queues.values() {
+            let count = |state| queue.count(state, now_ms) as u64;
+            let expected = [
+                count(MessageState::Visible),
+                count(MessageState::InFlight),
+                count(MessageState::Delayed),
+                count(MessageState::Damaged),
+            ];
+            assert_eq!(self.world.counts(queue.number), expected);
+        }
+    }
+}
+
+impl Queue {
+    fn hide(&mut self, id: [u8; 16], seconds: u32, now_ms: u64) -> Option<ErrorCode> {
+        if seconds > 43_200 {
+            return Some(ErrorCode::InvalidParameterValue);
+        }
+        let Some(message) = self.messages.iter_mut().find(|message| message.id == id) else {
+            return Some(ErrorCode::InvalidParameterValue);
+        };
+        if message.state(now_ms) != MessageState::InFlight {
+            return Some(ErrorCode::MessageNotInflight);
+        }
+        let until_ms = now_ms + u64::from(seconds) * 1_000;
+        if until_ms > message.delivered_at_ms + 43_200_000 {
+            return Some(ErrorCode::InvalidParameterValue);
+        }
+        message.available_at_ms = until_ms;
+        None
+    }
+}
+
+fn catalog_attributes(given: &[Attribute<'_>]) -> Attributes {
+    let change = crate::catalog::AttributeChange::parse(Entries::of(given)).expect("in range");
+    change.apply_to(&Attributes::default())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn histories_agree_with_the_model(
+        minute_rules: bool,
+        actions in prop::collection::vec(action(), 1..150),
+    ) {
+        let mut test = Test::new(minute_rules);
+        test.create(0, None);
+        for action in &actions {
+            test.run(action);
+        }
+        test.restart();
+        test.check();
+        assert!(test.now_ms() >= START_MS);
+    }
+}

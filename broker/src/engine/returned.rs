@@ -54,7 +54,8 @@ impl<F: Flaws> Engine<F> {
     fn flush_undelivered(&mut self, queue: Option<u32>, listed: &mut Vec<Listed>, log: &mut Log<F>) {
         if let Some(queue) = queue {
             let incarnation = self.queues[queue].incarnation;
-            self.queues[queue].totals.received -= listed.len() as u64;
+            let received = &mut self.queues[queue].totals.received;
+            *received = received.saturating_sub(listed.len() as u64);
             self.journal_list(Kind::Undelivered, incarnation, 0, listed, log);
             listed.clear();
         }

@@ -14,21 +14,43 @@ const SLOTS_A_STEP: u32 = 8;
 /// Entries of a purged queue's map dropped for one step.
 const ENTRIES_A_STEP: u32 = 8;
 
-/// Where the sweep stands: a cursor that goes round, and how many slots it still has to visit.
+/// Where the sweep stands: a cursor that goes round until it has been everywhere once.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
+    active: bool,
     cursor: u32,
-    remaining: u32,
+    /// The round ends here, after it has begun again at the first slot.
+    stop: u32,
+    wrapped: bool,
 }
 
 impl Sweep {
     /// Every slot there is now must be visited once more.
-    pub fn request(&mut self, slots: u32) {
-        self.remaining = slots;
+    pub fn request(&mut self) {
+        self.active = true;
+        self.stop = self.cursor;
+        self.wrapped = false;
     }
 
     pub fn is_idle(&self) -> bool {
-        self.remaining == 0
+        !self.active
+    }
+
+    /// The next slot to visit, of `used`; slots that were taken meanwhile are visited too.
+    fn next(&mut self, used: u32) -> Option<u32> {
+        if self.cursor >= used {
+            self.cursor = 0;
+            if self.wrapped {
+                self.active = false;
+            }
+            self.wrapped = true;
+        }
+        if !self.active || (self.wrapped && self.cursor >= self.stop) {
+            *self = Self::default();
+            return None;
+        }
+        self.cursor += 1;
+        Some(self.cursor - 1)
     }
 }
 
@@ -37,13 +59,8 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn sweep_slots(&mut self, mut steps: u32, log: &mut Log<F>) -> u32 {
         while steps > 0 && !self.sweep.is_idle() {
             steps -= 1;
-            for _ in 0..SLOTS_A_STEP.min(self.sweep.remaining) {
-                if self.sweep.cursor >= self.slab.used() {
-                    self.sweep.cursor = 0;
-                }
-                let index = self.sweep.cursor;
-                self.sweep.cursor += 1;
-                self.sweep.remaining -= 1;
+            for _ in 0..SLOTS_A_STEP {
+                let Some(index) = self.sweep.next(self.slab.used()) else { break };
                 self.sweep_slot(index, log);
             }
         }

@@ -30,6 +30,7 @@ pub(super) struct World<F: Flaws> {
     options: EngineOptions,
     correlation: u32,
     starts: u8,
+    counted_before: u64,
 }
 
 impl<F: Flaws> World<F> {
@@ -51,6 +52,7 @@ impl<F: Flaws> World<F> {
             options,
             correlation: 0,
             starts: 1,
+            counted_before: 0,
         };
         world.note_records();
         world
@@ -115,12 +117,24 @@ impl<F: Flaws> World<F> {
     /// A new engine from the records alone, at the same time; waits are gone.
     pub fn restart(&mut self) {
         self.recover();
+        self.restart_recovered();
+    }
+
+    /// Journals the start of an engine that has just been recovered.
+    pub fn restart_recovered(&mut self) {
         self.starts += 1;
         self.engine.start(self.now_ms, [self.starts; 16], &mut self.log);
         self.note_records();
     }
 
+    /// The log still counts what an engine before had live; what that was is known to be this much.
+    pub fn live_bytes(&self) -> u64 {
+        self.log.live_bytes() - self.counted_before
+    }
+
+    /// Replays the records into a new engine.
     pub fn recover(&mut self) {
+        self.counted_before = self.log.live_bytes();
         let mut engine = Engine::new(self.options.clone());
         for &position in &self.records {
             engine.replay(position, self.raw(position)).expect("the engine wrote it");

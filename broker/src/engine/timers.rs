@@ -17,7 +17,8 @@ impl<F: Flaws> Engine<F> {
         self.free_names(log);
         self.unblock(log);
         let mut steps = steps.max(SWEEP_PART);
-        let reserved = if self.sweep.is_idle() && self.discarded.is_empty() { 0 } else { steps / SWEEP_PART };
+        let sweeps = !self.sweep.is_idle() || !self.discarded.is_empty();
+        let reserved = if sweeps { steps / SWEEP_PART } else { 0 };
         steps -= reserved;
         steps = self.end_waits(steps, out);
         steps = self.run_queue_timers(steps, log);
@@ -26,7 +27,8 @@ impl<F: Flaws> Engine<F> {
         steps = self.drop_maps(steps + reserved);
         self.sweep_slots(steps, log);
         self.serve_ready(log, out);
-        is_late || !self.sweep.is_idle() || !self.discarded.is_empty()
+        // A sweep may have made timers due.
+        is_late || sweeps
     }
 
     /// The next time at which [`Engine::advance`] has something to do, unless commands bring more.
