@@ -1,6 +1,8 @@
 //! What an engine can be told.
 
-use tenpin_protocol::{Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, SendEntries, Tag};
+use tenpin_protocol::{
+    Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, Operation, SendEntries, Tag,
+};
 
 use super::outputs::DeliveredMessage;
 use crate::shard::driver::ConnectionId;
@@ -12,6 +14,8 @@ pub struct Ticket {
     pub connection: ConnectionId,
     /// The request's correlation id.
     pub correlation: u32,
+    /// The request's operation, which its reply carries.
+    pub operation: Operation,
 }
 
 /// A queue's name as a client gives it; an empty account or region is the default one.

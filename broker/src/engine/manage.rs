@@ -281,8 +281,11 @@ impl<F: Flaws> Engine<F> {
             queue.expired_through_ms = queue.expired_through_ms.max(now_ms.saturating_sub(kept_ms));
             queue.retention_ms = after_ms;
         }
-        if after_ms < before_ms && queue.slots > 0 {
-            self.sweep.request();
+        if after_ms < before_ms {
+            if queue.slots > 0 {
+                self.sweep.request();
+            }
+            // The timer may be one of messages that are gone: without any, too, it must not stay.
             self.queue_wheel.cancel(&mut self.queues, index);
             self.start_queue_timer(index);
         }

@@ -4,7 +4,7 @@
 //! them, as the log does with its segments.
 
 use tenpin_protocol::{
-    Attribute, AttributeCode, AttributeValue, ChangeVisibilityEntry, Entries, ErrorCode, SendEntry,
+    Attribute, AttributeCode, AttributeValue, ChangeVisibilityEntry, Entries, ErrorCode, Operation, SendEntry,
 };
 
 use super::records::StoredMessage;
@@ -81,7 +81,7 @@ impl<F: Flaws> World<F> {
     pub fn apply_for(&mut self, connection: ConnectionId, command: Command<'_>) -> Vec<Reply> {
         self.correlation += 1;
         self.out.clear();
-        let ticket = Ticket { connection, correlation: self.correlation };
+        let ticket = Ticket { connection, correlation: self.correlation, operation: Operation::Ping };
         self.engine.apply(self.now_ms, ticket, command, &mut self.log, &mut self.out);
         self.note_records();
         self.out.replies.clone()
