@@ -1,10 +1,16 @@
 //! When a driver accepts: what both real drivers share about a kernel that runs out of something.
 
 use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 
 /// How long accepting rests after the kernel refused for lack of descriptors or memory, instead of
 /// being refused again and again. The end of one of our own connections ends the rest.
 const ACCEPT_REST_NS: u64 = 100_000_000;
+
+/// How many clients may wait to be accepted, if the system allows so many (net.core.somaxconn): beyond
+/// it, they try again by themselves. Thousands come at once when a broker has been restarted.
+const BACKLOG_MAX: i32 = 4096;
 
 /// Whether a driver accepts now. Owned by the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +51,13 @@ impl Accepting {
             *self = Self::Ready;
         }
     }
+}
+
+/// Makes room for more waiting clients than the standard library does.
+pub(crate) fn widen_backlog(listener: &TcpListener) -> io::Result<()> {
+    // SAFETY: listen takes no pointers, and the descriptor is open.
+    let result = unsafe { libc::listen(listener.as_raw_fd(), BACKLOG_MAX) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Whether accepting failed for want of something, and would fail again at once.

@@ -1,9 +1,9 @@
 //! A shard's helper threads for files, where the driver's own thread must not wait for the disk.
 //!
-//! The writer does journal writes and syncs, of which one each is under way at a time. The keeper does
-//! what is slow and can wait: making segments, reading cold parts, removing files. So a commit never
-//! stands behind 64 MiB of zeros. Both put completions into one queue and ring the driver's bell. Under
-//! io_uring, which writes and reads by itself, there is only the keeper.
+//! The writer does journal writes and syncs, of which one each is under way at a time; the reader reads
+//! cold parts; the keeper does what is slow and can wait: making segments and removing files. So neither
+//! a commit nor a receive stands behind 64 MiB of zeros. All put completions into one queue and ring the
+//! driver's bell. Under io_uring, which writes and reads by itself, there is only the keeper.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +17,7 @@ use super::driver::{Event, FileNumber, JournalRead, JournalWrite};
 use super::segment_files::{OpenFiles, Purpose, SegmentFolder};
 use super::waker::Bell;
 
-/// Both helper threads as the driver sees them. Dropping it waits for what is under way (a segment that
+/// The helper threads as the driver sees them. Dropping it waits for what is under way (a segment that
 /// is being made is given up), so that the folder is at rest when its lock is released.
 pub(crate) struct DiskWorker {
     threads: Option<Threads>,
@@ -28,9 +28,15 @@ pub(crate) struct DiskWorker {
 
 struct Threads {
     folder: SegmentFolder,
-    writer: Option<Helper>,
+    transfer: Option<Transfer>,
     keeper: Helper,
     stop: Arc<AtomicBool>,
+}
+
+/// The threads that move bytes.
+struct Transfer {
+    writer: Helper,
+    reader: Helper,
 }
 
 struct Helper {
@@ -46,22 +52,22 @@ enum Task {
     Read(JournalRead),
     Prepare(FileNumber, u64),
     Remove(FileNumber),
-    /// The file is about to be removed: close it.
+    /// The file is about to be removed or made anew: close it.
     Forget(FileNumber),
 }
 
 impl DiskWorker {
-    /// Starts both threads for a folder; without one, everything that is asked for fails.
+    /// Starts all threads for a folder; without one, everything that is asked for fails.
     pub(crate) fn new(folder: Option<SegmentFolder>, bell: Arc<Bell>) -> io::Result<Self> {
         Self::start(folder, bell, true)
     }
 
-    /// Starts only the keeper; writes and syncs fail.
+    /// Starts only the keeper; writes, syncs and reads fail.
     pub(crate) fn keeper_only(folder: Option<SegmentFolder>, bell: Arc<Bell>) -> io::Result<Self> {
         Self::start(folder, bell, false)
     }
 
-    fn start(folder: Option<SegmentFolder>, bell: Arc<Bell>, with_writer: bool) -> io::Result<Self> {
+    fn start(folder: Option<SegmentFolder>, bell: Arc<Bell>, with_transfer: bool) -> io::Result<Self> {
         let (report, completions) = channel();
         let threads = match folder {
             None => None,
@@ -71,9 +77,13 @@ impl DiskWorker {
                     let reporter = Reporter { report: report.clone(), bell: bell.clone() };
                     Helper::start(name, OpenFiles::new(folder.clone()), reporter, stop.clone())
                 };
-                let writer = if with_writer { Some(start("journal-writer")?) } else { None };
+                let transfer = if with_transfer {
+                    Some(Transfer { writer: start("journal-writer")?, reader: start("journal-reader")? })
+                } else {
+                    None
+                };
                 let keeper = start("journal-keeper")?;
-                Some(Threads { folder, writer, keeper, stop })
+                Some(Threads { folder, transfer, keeper, stop })
             }
         };
         Ok(Self { threads, completions, report, bell })
@@ -85,29 +95,32 @@ impl DiskWorker {
     }
 
     pub(crate) fn write(&self, write: JournalWrite) {
-        match self.writer() {
-            Some(writer) => writer.ask(Task::Write(write)),
+        match self.transfer() {
+            Some(transfer) => transfer.writer.ask(Task::Write(write)),
             None => self.refuse(Event::JournalWritten(Err(no_folder()))),
         }
     }
 
     pub(crate) fn sync(&self, file: FileNumber) {
-        match self.writer() {
-            Some(writer) => writer.ask(Task::Sync(file)),
+        match self.transfer() {
+            Some(transfer) => transfer.writer.ask(Task::Sync(file)),
             None => self.refuse(Event::JournalSynced(Err(no_folder()))),
         }
     }
 
     pub(crate) fn read(&self, read: JournalRead) {
-        match &self.threads {
-            Some(threads) => threads.keeper.ask(Task::Read(read)),
+        match self.transfer() {
+            Some(transfer) => transfer.reader.ask(Task::Read(read)),
             None => self.refuse(Event::JournalReadDone { read, result: Err(no_folder()) }),
         }
     }
 
     pub(crate) fn prepare(&self, file: FileNumber, length: u64) {
         match &self.threads {
-            Some(threads) => threads.keeper.ask(Task::Prepare(file, length)),
+            Some(threads) => {
+                self.forget(file);
+                threads.keeper.ask(Task::Prepare(file, length));
+            }
             None => self.refuse(Event::SegmentPrepared { file, result: Err(no_folder()) }),
         }
     }
@@ -115,9 +128,7 @@ impl DiskWorker {
     pub(crate) fn remove(&self, file: FileNumber) {
         match &self.threads {
             Some(threads) => {
-                if let Some(writer) = &threads.writer {
-                    writer.ask(Task::Forget(file));
-                }
+                self.forget(file);
                 threads.keeper.ask(Task::Remove(file));
             }
             None => self.refuse(Event::SegmentRemoved { file, result: Err(no_folder()) }),
@@ -129,8 +140,15 @@ impl DiskWorker {
         events.extend(self.completions.try_iter());
     }
 
-    fn writer(&self) -> Option<&Helper> {
-        self.threads.as_ref()?.writer.as_ref()
+    fn transfer(&self) -> Option<&Transfer> {
+        self.threads.as_ref()?.transfer.as_ref()
+    }
+
+    fn forget(&self, file: FileNumber) {
+        if let Some(transfer) = self.transfer() {
+            transfer.writer.ask(Task::Forget(file));
+            transfer.reader.ask(Task::Forget(file));
+        }
     }
 
     fn refuse(&self, event: Event<'static>) {
@@ -142,8 +160,9 @@ impl Drop for DiskWorker {
     fn drop(&mut self) {
         if let Some(threads) = &mut self.threads {
             threads.stop.store(true, Ordering::Relaxed);
-            if let Some(writer) = &mut threads.writer {
-                writer.end();
+            if let Some(transfer) = &mut threads.transfer {
+                transfer.writer.end();
+                transfer.reader.end();
             }
             threads.keeper.end();
         }
@@ -214,14 +233,9 @@ impl Worker {
             Task::Read(read) => Event::JournalReadDone { read, result: self.read(read) },
             Task::Prepare(file, length) => {
                 let result = self.files.folder().prepare(file, length, &self.stop);
-                // What is open under this number may be what stood in the new one's place.
-                self.files.forget(file);
                 Event::SegmentPrepared { file, result }
             }
-            Task::Remove(file) => {
-                self.files.forget(file);
-                Event::SegmentRemoved { file, result: self.files.folder().remove(file) }
-            }
+            Task::Remove(file) => Event::SegmentRemoved { file, result: self.files.folder().remove(file) },
             Task::Forget(file) => {
                 self.files.forget(file);
                 return None;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::poller::{Poller, Ready, ReadyList};
-use super::accepting::{Accepting, lacks_resources};
+use super::accepting::{Accepting, lacks_resources, widen_backlog};
 use super::disk_worker::DiskWorker;
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
 use super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue, earlier};
@@ -102,6 +102,7 @@ impl EpollDriver {
     pub(super) fn with_folder(listener: TcpListener, folder: Option<SegmentFolder>) -> io::Result<Self> {
         let poller = Poller::new()?;
         listener.set_nonblocking(true)?;
+        widen_backlog(&listener)?;
         poller.watch_input(&listener, LISTENER_TOKEN)?;
         let waker = Waker::new()?;
         poller.watch_input(&**waker.bell(), BELL_TOKEN)?;
@@ -299,22 +300,20 @@ impl EpollDriver {
     fn continue_sending(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(sending) = &mut connection.sending else { return };
-        loop {
-            match connection.socket.write(&sending.buffer[sending.written..]) {
-                Ok(length) => {
-                    sending.written += length;
-                    if sending.written < sending.buffer.len() {
-                        // The kernel took a part: there is no more room, and it will say when there is.
-                        continue;
-                    }
-                    break;
+        let rest = &sending.buffer[sending.written..];
+        match connection.socket.write(rest) {
+            Ok(length) => {
+                let is_whole = length == rest.len();
+                sending.written += length;
+                // A stream takes less than all only when it has no more room, and says when it has some.
+                if is_whole {
+                    self.sent(id);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.finish(id, Some(error)),
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.continue_sending(id),
+            Err(error) => self.finish(id, Some(error)),
         }
-        self.sent(id);
     }
 
     /// A send is complete.

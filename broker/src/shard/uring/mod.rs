@@ -145,10 +145,6 @@ impl UringDriver {
 
     fn deliver<S: EventSink>(&mut self, sink: &mut S) {
         while let Some(event) = self.events.pop_front() {
-            if let Event::SegmentPrepared { file, .. } = &event {
-                // What is open under this number may be what stood in the new one's place.
-                self.kernel.files.forget(*file);
-            }
             sink.event(event);
         }
     }
@@ -230,6 +226,8 @@ impl Driver for UringDriver {
     }
 
     fn prepare_segment(&mut self, file: FileNumber, length: u64) {
+        // What is open under this number may be about to be replaced.
+        self.kernel.files.forget(file);
         self.disk.prepare(file, length);
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::super::accepting::{Accepting, lacks_resources};
+use super::super::accepting::{Accepting, lacks_resources, widen_backlog};
 use super::super::driver::{ConnectionId, Event, EventSink};
 use super::super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue};
 use super::super::table::ConnectionTable;
@@ -74,6 +74,7 @@ impl Sockets {
     pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
         // The ring refuses to wait for what a nonblocking socket does not have at once.
         listener.set_nonblocking(false)?;
+        widen_backlog(&listener)?;
         Ok(Self {
             listener: Some(listener),
             is_accept_armed: false,
