@@ -1,0 +1,156 @@
+//! The simulator's driver and storage: the shard's end of the [`World`].
+//!
+//! Both are handles to the one world of a run, which is single threaded; no call into the shard is
+//! made while the world is borrowed.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::journal::storage::Storage;
+use crate::shard::driver::{
+    Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite,
+};
+
+use super::network;
+use super::world::{ShardEvent, World};
+
+/// The world of a run, shared by the run's loop and the shard's driver.
+pub type SharedWorld = Rc<RefCell<World>>;
+
+/// The driver of a simulated shard.
+#[derive(Debug)]
+pub struct SimulatedDriver {
+    world: SharedWorld,
+}
+
+impl SimulatedDriver {
+    /// A driver for a shard in `world`.
+    pub fn new(world: &SharedWorld) -> Self {
+        Self { world: Rc::clone(world) }
+    }
+}
+
+impl Driver for SimulatedDriver {
+    const READ_AHEAD_BYTES_MAX: usize = network::READ_AHEAD_BYTES_MAX;
+
+    fn clocks(&mut self) -> Clocks {
+        self.world.borrow().clocks()
+    }
+
+    fn poll<S: EventSink>(&mut self, timeout: Option<Duration>, sink: &mut S) -> io::Result<()> {
+        let (clocks, events) = {
+            let mut world = self.world.borrow_mut();
+            let timeout_ns = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+            world.wait(timeout_ns);
+            (world.clocks(), world.events_this_turn())
+        };
+        sink.turn_begins(clocks);
+        for _ in 0..events {
+            let event = self.world.borrow_mut().next_event();
+            let Some(event) = event else { break };
+            hand_over(event, sink);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
+        self.world.borrow_mut().send(connection, buffer);
+    }
+
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        self.world.borrow_mut().set_reading(connection, reading);
+    }
+
+    fn close(&mut self, connection: ConnectionId, linger: bool) {
+        self.world.borrow_mut().close(connection, linger);
+    }
+
+    fn stop_accepting(&mut self) {
+        self.world.borrow_mut().stop_accepting();
+    }
+
+    fn journal_write(&mut self, write: JournalWrite) {
+        self.world.borrow_mut().journal_write(write);
+    }
+
+    fn journal_sync(&mut self, file: FileNumber) {
+        self.world.borrow_mut().journal_sync(file);
+    }
+
+    fn journal_read(&mut self, read: JournalRead) {
+        self.world.borrow_mut().journal_read(read);
+    }
+
+    fn prepare_segment(&mut self, file: FileNumber, length: u64) {
+        self.world.borrow_mut().prepare_segment(file, length);
+    }
+
+    fn remove_segment(&mut self, file: FileNumber) {
+        self.world.borrow_mut().remove_segment(file);
+    }
+}
+
+fn hand_over<S: EventSink>(event: ShardEvent, sink: &mut S) {
+    match event {
+        ShardEvent::Accepted(connection) => sink.event(Event::Accepted { connection }),
+        ShardEvent::Data(connection, bytes) => sink.event(Event::Data { connection, bytes: &bytes }),
+        ShardEvent::Sent(connection, buffer, written) => {
+            sink.event(Event::Sent { connection, buffer, written });
+        }
+        ShardEvent::Closed(connection, error) => {
+            sink.event(Event::Closed { connection, error: error.map(io::Error::from) });
+        }
+        ShardEvent::Written(result) => sink.event(Event::JournalWritten(result)),
+        ShardEvent::Synced(result) => sink.event(Event::JournalSynced(result)),
+        ShardEvent::Read(read, result) => sink.event(Event::JournalReadDone { read, result }),
+        ShardEvent::Prepared(file, result) => sink.event(Event::SegmentPrepared { file, result }),
+        ShardEvent::Removed(file, result) => sink.event(Event::SegmentRemoved { file, result }),
+        ShardEvent::Woken => sink.event(Event::Woken),
+    }
+}
+
+/// The files of the simulated disk, as recovery sees them.
+#[derive(Debug)]
+pub struct SimulatedStorage {
+    world: SharedWorld,
+}
+
+impl SimulatedStorage {
+    /// The storage of a shard in `world`.
+    pub fn new(world: &SharedWorld) -> Self {
+        Self { world: Rc::clone(world) }
+    }
+}
+
+impl Storage for SimulatedStorage {
+    fn segments(&mut self) -> io::Result<Vec<(FileNumber, u64)>> {
+        Ok(self.world.borrow().disk.segments())
+    }
+
+    fn read(&mut self, file: FileNumber, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.world.borrow().disk.read(file, offset, buffer)
+    }
+
+    fn write(&mut self, file: FileNumber, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        world.note("recovery_write", &[u64::from(file.0), offset, bytes.len() as u64]);
+        world.recovery_step()?;
+        world.disk.write_now(file, offset, bytes)
+    }
+
+    fn prepare(&mut self, file: FileNumber, length: u64) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        world.note("recovery_prepare", &[u64::from(file.0), length]);
+        world.recovery_step()?;
+        world.disk.prepare(file, length)
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        world.recovery_step()?;
+        world.disk.sync_all();
+        Ok(())
+    }
+}

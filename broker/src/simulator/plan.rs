@@ -1,0 +1,267 @@
+//! What a seed decides before its run begins: the broker's settings, which operations clients use
+//! and how, and which faults there are.
+//!
+//! A run with everything in it finds less than many runs that each leave something out: a fault that
+//! ends each run early hides what lies behind it, and deletes hide what only a full queue shows. So
+//! each seed turns a random part of the operations and faults off, and draws rates and sizes over
+//! wide ranges.
+
+use crate::journal::Durability;
+
+use super::random::Random;
+
+/// Nanoseconds in a millisecond.
+pub const MS: u64 = 1_000_000;
+
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000 * MS;
+
+/// How the broker is set up.
+#[derive(Debug, Clone)]
+pub struct BrokerPlan {
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Size of a segment.
+    pub segment_bytes: u32,
+    /// How much of the log stays in memory.
+    pub hot_bytes_max: u64,
+    /// The most that the log may take on disk, where the disk is not the bound.
+    pub log_bytes_max: Option<u64>,
+    /// The log may grow to this multiple of its live bytes …
+    pub growth_factor: u32,
+    /// … and this much beyond before it is cleaned.
+    pub growth_base_bytes: u64,
+    /// How much of a cold segment is read at once.
+    pub cold_window_bytes: u32,
+    /// How much of what was read is kept.
+    pub cold_bytes_max: u64,
+    /// How far the log runs ahead of the disk before input waits.
+    pub unwritten_bytes_max: u64,
+    /// How many messages of a queue may be in flight.
+    pub in_flight_max: u32,
+    /// Whether a second purge and a queue's second life have to wait a minute.
+    pub minute_rules: bool,
+}
+
+/// How likely clients choose each operation, against the others.
+#[derive(Debug, Clone, Default)]
+pub struct Operations {
+    /// Sends, of 1 to 10 messages.
+    pub send: u32,
+    /// Receives that do not wait.
+    pub receive: u32,
+    /// Receives that do.
+    pub long_poll: u32,
+    /// Deletes of messages held.
+    pub delete: u32,
+    /// Deletes of messages deleted before.
+    pub delete_again: u32,
+    /// Changes of visibility.
+    pub change_visibility: u32,
+    /// Looks at messages.
+    pub peek: u32,
+    /// Purges.
+    pub purge: u32,
+    /// Deletions of whole queues.
+    pub delete_queue: u32,
+    /// Changes of a queue's attributes.
+    pub set_attributes: u32,
+    /// Reads of a queue's attributes and counts.
+    pub get_attributes: u32,
+    /// Lists of queues.
+    pub list_queues: u32,
+    /// Bytes that are no request.
+    pub garbage: u32,
+}
+
+/// What clients do.
+#[derive(Debug, Clone)]
+pub struct ClientPlan {
+    /// How many there are.
+    pub clients: usize,
+    /// How many queues they share.
+    pub queues: usize,
+    /// How many requests they make in all before the world calms down.
+    pub requests: u64,
+    /// Mean time between two requests of a client.
+    pub think_ns: u64,
+    /// Most requests of a client under way.
+    pub pipeline: usize,
+    /// What they do.
+    pub operations: Operations,
+    /// Largest body.
+    pub body_bytes_max: u64,
+    /// Largest delay of a message, in seconds; 0: none has one.
+    pub delay_seconds_max: u64,
+    /// Largest visibility timeout.
+    pub visibility_seconds_max: u64,
+    /// Longest wait of a long poll.
+    pub wait_ms_max: u64,
+    /// Largest retention period of a queue, in seconds; 60 is the least there is.
+    pub retention_seconds_max: u64,
+    /// Largest reply that some receives ask for; `None`: they leave it to the broker.
+    pub reply_bytes_max: Option<u64>,
+}
+
+/// What goes wrong, as mean times between two of a kind; 0: never.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// The process is killed.
+    pub kill_ns: u64,
+    /// The machine loses power.
+    pub power_cut_ns: u64,
+    /// The broker is asked to stop, and started again.
+    pub stop_ns: u64,
+    /// A write or sync fails: once in so many, 0: never.
+    pub failed_writes: u64,
+    /// The disk takes long for one operation: once in so many, 0: never.
+    pub slow_operations: u64,
+    /// How long such an operation takes at most.
+    pub slow_ns_max: u64,
+    /// The disk is full for a while.
+    pub full_disk_ns: u64,
+    /// A bit of a sealed segment flips.
+    pub rot_ns: u64,
+    /// A link breaks.
+    pub break_ns: u64,
+    /// A client stops reading for a while.
+    pub slow_reader_ns: u64,
+    /// The wall clock jumps.
+    pub wall_jump_ns: u64,
+    /// How far it jumps at most, either way.
+    pub wall_jump_ms_max: u64,
+    /// The shard's thread does not run for a while.
+    pub pause_ns: u64,
+    /// How long it does not.
+    pub pause_ns_max: u64,
+}
+
+/// All that a seed decides beforehand.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The broker's settings.
+    pub broker: BrokerPlan,
+    /// The clients' habits.
+    pub clients: ClientPlan,
+    /// The faults.
+    pub faults: Faults,
+    /// Room on the disk when it is not full.
+    pub disk_bytes: u64,
+    /// How long a disk operation takes, mostly.
+    pub disk_ns: u64,
+    /// How long a piece of bytes travels at most.
+    pub travel_ns_max: u64,
+    /// The largest piece that bytes travel in.
+    pub piece_bytes_max: u64,
+    /// How many events a turn is given at most.
+    pub events_a_turn_max: u64,
+}
+
+impl Plan {
+    /// What a seed decides.
+    pub fn draw(random: &mut Random) -> Self {
+        let durability = match random.below(10) {
+            0 => Durability::Memory,
+            1 | 2 => Durability::Async,
+            _ => Durability::Fsync,
+        };
+        let broker = draw_broker(random, durability);
+        let clients = draw_clients(random);
+        let faults = draw_faults(random, durability);
+        let disk_bytes = if random.chance(1, 3) {
+            u64::from(broker.segment_bytes) * random.between(8, 24)
+        } else {
+            1 << 30
+        };
+        Self {
+            broker,
+            clients,
+            faults,
+            disk_bytes,
+            disk_ns: random.skewed(20_000, 5 * MS),
+            travel_ns_max: random.skewed(10_000, 20 * MS),
+            piece_bytes_max: random.skewed(1, 64 << 10).max(8),
+            events_a_turn_max: random.skewed(1, 64),
+        }
+    }
+}
+
+fn draw_broker(random: &mut Random, durability: Durability) -> BrokerPlan {
+    let segment_bytes: u32 = (64 << 10) << random.below(2);
+    let in_segments = |count: u64| count * u64::from(segment_bytes);
+    BrokerPlan {
+        durability,
+        segment_bytes,
+        hot_bytes_max: in_segments(random.between(1, 6)),
+        log_bytes_max: random.chance(1, 4).then(|| in_segments(random.between(8, 32))),
+        growth_factor: random.between(1, 4) as u32,
+        growth_base_bytes: in_segments(random.below(4)),
+        cold_window_bytes: 4096 << random.below(5),
+        cold_bytes_max: in_segments(random.between(1, 3)),
+        unwritten_bytes_max: random.skewed(16 << 10, 4 << 20),
+        in_flight_max: if random.chance(1, 4) { random.between(1, 50) as u32 } else { 120_000 },
+        minute_rules: random.chance(1, 4),
+    }
+}
+
+fn draw_clients(random: &mut Random) -> ClientPlan {
+    let mut weight = |most: u64, off_in_ten: u64| {
+        if random.chance(off_in_ten, 10) { 0 } else { random.between(1, most) as u32 }
+    };
+    let operations = Operations {
+        send: weight(60, 0).max(5),
+        receive: weight(40, 2),
+        long_poll: weight(20, 3),
+        delete: weight(60, 2),
+        delete_again: weight(20, 3),
+        change_visibility: weight(20, 4),
+        peek: weight(5, 6),
+        purge: weight(2, 7),
+        delete_queue: weight(2, 7),
+        set_attributes: weight(4, 5),
+        get_attributes: weight(5, 4),
+        list_queues: weight(2, 6),
+        garbage: weight(2, 7),
+    };
+    ClientPlan {
+        clients: random.between(1, 6) as usize,
+        queues: random.between(1, 4) as usize,
+        requests: random.skewed(50, 1_200),
+        think_ns: random.skewed(50_000, 500 * MS),
+        pipeline: random.skewed(1, 24) as usize,
+        operations,
+        body_bytes_max: *random.pick(&[64, 64, 300, 2_000, 8_000, 20_000]),
+        delay_seconds_max: *random.pick(&[0, 0, 1, 5, 30]),
+        visibility_seconds_max: *random.pick(&[1, 2, 10, 60]),
+        wait_ms_max: *random.pick(&[200, 2_000, 20_000]),
+        retention_seconds_max: *random.pick(&[60, 70, 120, 345_600, 345_600, 345_600]),
+        reply_bytes_max: random.chance(1, 4).then(|| random.skewed(1_000, 60_000)),
+    }
+}
+
+fn draw_faults(random: &mut Random, durability: Durability) -> Faults {
+    if random.chance(1, 10) {
+        return Faults::default();
+    }
+    let mut mean = |on_in_ten: u64, least_ns: u64, most_ns: u64| {
+        if random.chance(on_in_ten, 10) { random.skewed(least_ns, most_ns) } else { 0 }
+    };
+    let has_files = durability != Durability::Memory;
+    let when_files = |mean: u64| if has_files { mean } else { 0 };
+    Faults {
+        kill_ns: when_files(mean(4, 300 * MS, 60 * SECOND)),
+        power_cut_ns: when_files(mean(5, 300 * MS, 60 * SECOND)),
+        stop_ns: when_files(mean(2, SECOND, 60 * SECOND)),
+        failed_writes: mean(2, 20, 1_000),
+        slow_operations: mean(4, 5, 500),
+        slow_ns_max: mean(10, 5 * MS, 6 * SECOND),
+        full_disk_ns: mean(2, 2 * SECOND, 60 * SECOND),
+        rot_ns: when_files(mean(2, SECOND, 30 * SECOND)),
+        break_ns: mean(4, 200 * MS, 30 * SECOND),
+        slow_reader_ns: mean(3, 500 * MS, 30 * SECOND),
+        wall_jump_ns: mean(2, SECOND, 60 * SECOND),
+        wall_jump_ms_max: mean(10, 10, 3 * 24 * 3600 * 1000),
+        pause_ns: mean(3, 100 * MS, 20 * SECOND),
+        pause_ns_max: mean(10, MS, 3 * SECOND),
+    }
+}
