@@ -7,8 +7,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::TRUSTED_JUMP_MS;
+
+use super::history::History;
 use super::message::{Existence, Hold, HoldKind, Message, Removal};
-use super::plan::{MS, Plan, SECOND};
+use super::plan::{MS, SECOND};
 
 /// When a request took effect: after the shard was handed it, before its reply left.
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +54,19 @@ pub struct Queue {
     may_never_have_been: bool,
     purges: Vec<Sweep>,
     deletions: Vec<Sweep>,
+    purges_under_way: u32,
+    deletions_under_way: u32,
+    settings: History<Settings>,
     /// The least and greatest values that it may have had, ever.
     retention_seconds: (u64, u64),
     visibility_seconds_min: u64,
     delay_seconds_min: u64,
+    delay_seconds_max: u64,
+    /// When a receive was last lost: it may have taken messages that nobody knows of.
+    receive_lost_ns: u64,
+    /// First deliveries of messages that stood in the order of their sends: when each left, and when
+    /// the latest of these messages was sent at the earliest.
+    first_deliveries: Vec<(u64, u64)>,
 }
 
 /// What one attribute change said.
@@ -97,14 +109,13 @@ pub struct Checker {
     wall_jumps: Vec<(u64, i64)>,
     wall_starts_ms: u64,
     rot: bool,
-    calm_since_ns: Option<u64>,
     /// How many replies, deliveries and so on there were: a run that did nothing proves nothing.
     pub delivered: u64,
 }
 
 impl Checker {
     /// Nothing is known yet.
-    pub fn new(_plan: &Plan, wall_starts_ms: u64) -> Self {
+    pub fn new(wall_starts_ms: u64) -> Self {
         Self {
             violation: None,
             queues: BTreeMap::new(),
@@ -113,7 +124,6 @@ impl Checker {
             wall_jumps: Vec::new(),
             wall_starts_ms,
             rot: false,
-            calm_since_ns: None,
             delivered: 0,
         }
     }
@@ -143,11 +153,6 @@ impl Checker {
         self.wall_jumps.push((at_ns, by_ms));
     }
 
-    /// No more faults from here on.
-    pub fn calm_begins(&mut self, now_ns: u64) {
-        self.calm_since_ns = Some(now_ns);
-    }
-
     /// The broker crashed. What it acknowledged since `lost_since_ns` may be gone (with `async`
     /// durability and a power cut only).
     pub fn crashed(&mut self, _now_ns: u64, lost_since_ns: Option<u64>) {
@@ -157,10 +162,16 @@ impl Checker {
         }
         for queue in self.queues.values_mut() {
             queue.may_never_have_been |= queue.known_ns >= lost_since_ns;
+            queue.settings.crashed(lost_since_ns);
             for sweep in queue.purges.iter_mut().chain(&mut queue.deletions) {
                 sweep.to_ns = sweep.to_ns.filter(|to_ns| *to_ns < lost_since_ns);
             }
         }
+    }
+
+    /// Whether the wall clock jumped so far that retention is held back (rule 9).
+    pub fn is_time_doubtful(&self) -> bool {
+        self.wall_jumps.iter().map(|(_, by_ms)| by_ms.unsigned_abs()).sum::<u64>() >= TRUSTED_JUMP_MS
     }
 
     /// How far engine time may at most have moved between two times: with the monotonic clock, and
@@ -199,6 +210,8 @@ impl Checker {
             return;
         }
         let retention = settings.retention_seconds;
+        let mut history = History::default();
+        history.add(settings, Ending::Done(Window { from_ns: 0, ..window }));
         self.queues.insert(
             number,
             Queue {
@@ -207,9 +220,15 @@ impl Checker {
                 may_never_have_been: false,
                 purges: Vec::new(),
                 deletions: Vec::new(),
+                purges_under_way: 0,
+                deletions_under_way: 0,
+                settings: history,
                 retention_seconds: (retention.unwrap_or(60), retention.unwrap_or(1_209_600)),
                 visibility_seconds_min: settings.visibility_seconds.unwrap_or(0),
                 delay_seconds_min: settings.delay_seconds.unwrap_or(0),
+                delay_seconds_max: settings.delay_seconds.unwrap_or(u64::MAX),
+                receive_lost_ns: 0,
+                first_deliveries: Vec::new(),
             },
         );
     }
@@ -226,45 +245,79 @@ impl Checker {
         }
         if let Some(seconds) = settings.delay_seconds {
             queue.delay_seconds_min = queue.delay_seconds_min.min(seconds);
+            queue.delay_seconds_max = queue.delay_seconds_max.max(seconds);
         }
     }
 
-    /// A purge was asked for, and ended so.
-    pub fn purged(&mut self, number: u64, ending: Ending) {
-        if let (Some(queue), Some(sweep)) = (self.queues.get_mut(&number), Sweep::of(ending)) {
-            queue.purges.push(sweep);
+    /// A change of attributes has ended.
+    pub fn settings_changed(&mut self, number: u64, settings: Settings, ending: Ending) {
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.settings.add(settings, ending);
         }
     }
 
-    /// A queue's deletion was asked for, and ended so.
-    pub fn queue_deleted(&mut self, number: u64, ending: Ending) {
-        if let (Some(queue), Some(sweep)) = (self.queues.get_mut(&number), Sweep::of(ending)) {
-            queue.deletions.push(sweep);
-        }
-    }
-
-    /// A request was told that a queue's number or name means nothing. `began_ns`: when the shard
-    /// was handed the request.
-    pub fn queue_missing(&mut self, number: u64, window: Window, deletion_pending: bool) {
+    /// The broker says what a queue's attributes are.
+    pub fn settings_read(&mut self, number: u64, read: Settings, window: Window) {
         let Some(queue) = self.queues.get(&number) else { return };
-        let may_be_gone = queue.may_never_have_been || !queue.deletions.is_empty() || deletion_pending;
-        if !may_be_gone && queue.known_ns < window.from_ns {
+        let name = queue.name;
+        let differs = |is: Option<u64>, of: fn(&Settings) -> Option<u64>| {
+            is.is_some_and(|value| !queue.settings.may_be(value, of, window))
+        };
+        if differs(read.visibility_seconds, |settings| settings.visibility_seconds)
+            || differs(read.delay_seconds, |settings| settings.delay_seconds)
+            || differs(read.retention_seconds, |settings| settings.retention_seconds)
+        {
+            let text = format!("queue {name} says {read:?}; it was set by {:?}", queue.settings);
+            self.violation(text);
+        }
+    }
+
+    /// A purge is asked for.
+    pub fn purge_began(&mut self, number: u64) {
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.purges_under_way += 1;
+        }
+    }
+
+    /// A purge has ended.
+    pub fn purge_ended(&mut self, number: u64, ending: Ending) {
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.purges_under_way -= 1;
+            queue.purges.extend(Sweep::of(ending));
+        }
+    }
+
+    /// A queue's deletion is asked for.
+    pub fn deletion_began(&mut self, number: u64) {
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.deletions_under_way += 1;
+        }
+    }
+
+    /// A queue's deletion has ended.
+    pub fn deletion_ended(&mut self, number: u64, ending: Ending) {
+        if let Some(queue) = self.queues.get_mut(&number) {
+            queue.deletions_under_way -= 1;
+            queue.deletions.extend(Sweep::of(ending));
+        }
+    }
+
+    /// A request was told that a queue's number means nothing.
+    pub fn number_missing(&mut self, number: u64, window: Window) {
+        let Some(queue) = self.queues.get(&number) else { return };
+        if !queue.may_be_gone() && queue.known_ns < window.from_ns {
             let name = queue.name;
             self.violation(format!("queue {name} (number {number}) is gone, though nobody deleted it"));
         }
     }
 
-    /// The number of a name's life that nobody has tried to end, if there is one.
-    pub fn certain_number(&self, name: usize) -> Option<u64> {
-        let certain = |queue: &Queue| {
-            queue.name == name && queue.deletions.is_empty() && !queue.may_never_have_been
-        };
-        self.queues.iter().find(|(_, queue)| certain(queue)).map(|(number, _)| *number)
-    }
-
-    /// Whether a queue is certainly gone.
-    pub fn is_gone(&self, number: u64) -> bool {
-        self.queues.get(&number).is_some_and(|queue| queue.deletions.iter().any(|sweep| sweep.to_ns.is_some()))
+    /// A request was told that there is no queue of a name.
+    pub fn name_missing(&mut self, name: usize, window: Window) {
+        let is_there =
+            |queue: &Queue| queue.name == name && !queue.may_be_gone() && queue.known_ns < window.from_ns;
+        if self.queues.values().any(is_there) {
+            self.violation(format!("there is no queue {name}, though nobody deleted it"));
+        }
     }
 }
 
@@ -281,10 +334,27 @@ impl Sweep {
 /// Messages.
 impl Checker {
     /// A message is sent; whether it is stored is not known from now on.
-    pub fn send_began(&mut self, id: u64, queue: u64, body_bytes: usize, delay_seconds: Option<u64>, now_ns: u64) {
+    pub fn send_began(
+        &mut self,
+        id: u64,
+        queue: u64,
+        body_bytes: usize,
+        delay_seconds: Option<u64>,
+        now_ns: u64,
+    ) {
         let delay_min = self.queues.get(&queue).map_or(0, |queue| queue.delay_seconds_min);
+        let delay_max = self.queues.get(&queue).map_or(u64::MAX, |queue| queue.delay_seconds_max);
         let delay_ns = delay_seconds.unwrap_or(delay_min) * SECOND;
-        self.messages.insert(id, Message::new(queue, body_bytes, delay_ns, now_ns));
+        let mut message = Message::new(queue, body_bytes, delay_ns, now_ns);
+        message.stands_in_order = delay_seconds.unwrap_or(delay_max) == 0;
+        self.messages.insert(id, message);
+    }
+
+    /// A receive was never answered: messages may be hidden that nobody has.
+    pub fn receive_lost(&mut self, queue: u64, now_ns: u64) {
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.receive_lost_ns = now_ns;
+        }
     }
 
     /// The send of a message has ended; the broker gave it an id where it was accepted.
@@ -297,7 +367,9 @@ impl Checker {
             }
             Ending::Refused | Ending::Unknown(None) => {
                 if let Existence::Yes { .. } = message.existence {
-                    self.violation(format!("message {id} was received, but its send was refused or never arrived"));
+                    self.violation(format!(
+                        "message {id} was received, but its send was refused or never arrived"
+                    ));
                 } else {
                     message.existence = Existence::No;
                 }
@@ -340,6 +412,7 @@ impl Checker {
         self.has_broker_id(id, received.broker_id);
         self.check_existence(id, received, window);
         self.check_time(id, received, window);
+        self.check_order(id, received, window);
         self.check_holds(id, received, window);
         self.delivered += 1;
         Some(id)
@@ -381,7 +454,9 @@ impl Checker {
         let message = self.messages.get_mut(&id).expect("the caller found it");
         let sent = match message.existence {
             Existence::No => {
-                return self.violation(format!("message {id} was received, but its send was refused or never arrived"));
+                return self.violation(format!(
+                    "message {id} was received, but its send was refused or never arrived"
+                ));
             }
             Existence::Maybe { from_ns } => {
                 // It was revealed, and so it is durable (rule 1).
@@ -396,10 +471,12 @@ impl Checker {
             return self.violation(format!("message {id} came back after its delete was acknowledged"));
         }
         let Some(queue) = self.queues.get(&received.queue) else { return };
-        let swept = |sweep: &Sweep| sent < sweep.from_ns && sweep.to_ns.is_some_and(|to_ns| to_ns < window.from_ns);
+        let swept =
+            |sweep: &Sweep| sent < sweep.from_ns && sweep.to_ns.is_some_and(|to_ns| to_ns < window.from_ns);
         if queue.purges.iter().any(swept) {
             self.violation(format!("message {id} came back after its queue was purged"));
-        } else if queue.deletions.iter().any(|sweep| sweep.to_ns.is_some_and(|to_ns| to_ns < window.from_ns)) {
+        } else if queue.deletions.iter().any(|sweep| sweep.to_ns.is_some_and(|to_ns| to_ns < window.from_ns))
+        {
             self.violation(format!("message {id} came from a queue that was deleted"));
         }
     }
@@ -413,16 +490,40 @@ impl Checker {
         let (Some(from_ms), Some(sent_ms)) = (self.engine_ms(window.from_ns), self.engine_ms(from_ns)) else {
             return;
         };
-        if received.sent_at_ms + 1 < sent_ms || received.sent_at_ms > from_ms.max(self.engine_ms(window.to_ns).unwrap_or(0)) {
+        if received.sent_at_ms + 1 < sent_ms
+            || received.sent_at_ms > from_ms.max(self.engine_ms(window.to_ns).unwrap_or(0))
+        {
             return self.violation(format!(
                 "message {id} says that it was sent at {}, but it was handed over at {sent_ms}",
                 received.sent_at_ms
             ));
         }
-        let retention_max = self.queues.get(&received.queue).map_or(u64::MAX / 1000, |queue| queue.retention_seconds.1);
+        let retention_max =
+            self.queues.get(&received.queue).map_or(u64::MAX / 1000, |queue| queue.retention_seconds.1);
         if from_ms >= received.sent_at_ms + retention_max * 1000 {
             let late_ms = from_ms - received.sent_at_ms - retention_max * 1000;
             self.violation(format!("message {id} was received {late_ms} ms after it had expired"));
+        }
+    }
+
+    /// Whether a message that was never delivered was passed over: those stand in the order of their
+    /// sends.
+    fn check_order(&mut self, id: u64, received: &Received<'_>, window: Window) {
+        let message = self.messages.get_mut(&id).expect("the caller found it");
+        let is_first = !std::mem::replace(&mut message.was_delivered, true) && received.receive_count == 1;
+        let Existence::Yes { from_ns, to_ns } = message.existence else { return };
+        let Some(queue) = self.queues.get_mut(&received.queue) else { return };
+        if !is_first || !message.stands_in_order {
+            return;
+        }
+        let before = queue.first_deliveries.partition_point(|(left_ns, _)| *left_ns < window.from_ns);
+        let latest_ns = before.checked_sub(1).map_or(0, |index| queue.first_deliveries[index].1);
+        let last = queue.first_deliveries.last().copied().unwrap_or((0, 0));
+        if window.to_ns >= last.0 {
+            queue.first_deliveries.push((window.to_ns, last.1.max(from_ns)));
+        }
+        if to_ns < latest_ns && from_ns > queue.receive_lost_ns {
+            self.violation(format!("message {id} was passed over by one that was sent after it"));
         }
     }
 
@@ -457,19 +558,19 @@ impl Checker {
         let from_ns = message.sent_from_ns();
         let may_follow = |sweep: &Sweep| sweep.to_ns.is_none_or(|to_ns| to_ns >= from_ns);
         queue.purges.iter().any(may_follow)
-            || queue.purge_pending()
-            || !queue.deletions.is_empty()
-            || queue.may_never_have_been
+            || queue.purges_under_way > 0
+            || queue.may_be_gone()
             || self.elapsed_ns_max(from_ns, now_ns) + MS >= queue.retention_seconds.0 * SECOND
     }
 
     /// The broker says how many messages a queue has, in all states together.
-    pub fn counted(&mut self, number: u64, count: u64, window: Window, sweep_pending: bool) {
+    pub fn counted(&mut self, number: u64, count: u64, window: Window) {
         let (mut least, mut most) = (0, 0);
         for message in self.messages.values().filter(|message| message.queue == number) {
-            let certain = matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns <= window.from_ns);
+            let certain =
+                matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns <= window.from_ns);
             let removed = matches!(message.removal, Removal::Yes { to_ns } if to_ns < window.from_ns);
-            least += u64::from(certain && !sweep_pending && !self.may_be_gone(message, window.to_ns));
+            least += u64::from(certain && !self.may_be_gone(message, window.to_ns));
             most += u64::from(message.existence != Existence::No && !removed);
         }
         if (!self.rot && count < least) || count > most {
@@ -499,7 +600,7 @@ impl Checker {
 }
 
 impl Queue {
-    fn purge_pending(&self) -> bool {
-        false
+    fn may_be_gone(&self) -> bool {
+        self.may_never_have_been || !self.deletions.is_empty() || self.deletions_under_way > 0
     }
 }

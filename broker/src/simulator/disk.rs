@@ -108,6 +108,11 @@ impl Disk {
         self.capacity_bytes = capacity_bytes;
     }
 
+    /// Whether it can be full.
+    pub fn is_limited(&self) -> bool {
+        self.capacity_bytes < u64::MAX
+    }
+
     /// How much the files take.
     pub fn used_bytes(&self) -> u64 {
         self.files.values().map(|file| file.seen.len() as u64).sum()

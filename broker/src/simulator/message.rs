@@ -96,6 +96,10 @@ pub struct Message {
     pub body_bytes: usize,
     /// How long it is delayed at least.
     pub delay_ns: u64,
+    /// Whether it is without delay, and so visible from its send on.
+    pub stands_in_order: bool,
+    /// Whether a client has got it before.
+    pub was_delivered: bool,
     /// Whether it was stored.
     pub existence: Existence,
     /// Whether it was deleted.
@@ -117,6 +121,8 @@ impl Message {
             queue,
             body_bytes,
             delay_ns,
+            stands_in_order: false,
+            was_delivered: false,
             existence: Existence::Maybe { from_ns: now_ns },
             removal: Removal::No,
             deletes_under_way: 0,
@@ -211,7 +217,8 @@ impl Message {
     /// Whether `later` may have happened after `earlier` had ended, by its timeout or by the last
     /// change of it.
     fn may_follow(&self, earlier: &Hold, later: &Hold, elapsed_ns_max: impl Fn(u64, u64) -> u64) -> bool {
-        let changes = self.holds.iter().filter(|hold| hold.kind == HoldKind::Change && hold.from_ns <= later.to_ns);
+        let changes =
+            self.holds.iter().filter(|hold| hold.kind == HoldKind::Change && hold.from_ns <= later.to_ns);
         let candidates: Vec<&Hold> = std::iter::once(earlier).chain(changes).collect();
         let is_superseded = |hold: &Hold| {
             candidates.iter().any(|other| {

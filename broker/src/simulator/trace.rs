@@ -63,8 +63,8 @@ impl Trace {
     }
 
     /// The lines, in [`TraceMode::Keep`].
-    pub fn kept(&self) -> &str {
-        &self.kept
+    pub fn take_kept(&mut self) -> String {
+        std::mem::take(&mut self.kept)
     }
 
     fn show(&mut self, at_ns: u64, name: &str, detail: &dyn fmt::Debug) {

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use crate::journal::Durability;
 use crate::journal::memory::SealedRange;
 use crate::shard::driver::{Clocks, ConnectionId, FileNumber, JournalRead, JournalWrite};
 
@@ -22,6 +23,12 @@ use super::trace::{Trace, TraceMode};
 
 /// Wall time at which each run begins: a moment of 2026.
 const WALL_STARTS_MS: u64 = 1_790_000_000_000;
+
+/// With durability `async` a write is synced in this time, and what the disk needs beside it.
+const ASYNC_LOSS_NS_MAX: u64 = 150 * MS;
+
+/// A run calms down at this time at the latest.
+const CHAOS_NS_MAX: u64 = 300 * SECOND;
 
 /// Turns without an event and without time passing that a sound shard never needs.
 const IDLE_TURNS_MAX: u64 = 20_000;
@@ -174,6 +181,9 @@ pub struct World {
     last_written: Option<FileNumber>,
     /// Rot that fell, to be undone where it makes the log unreadable.
     rot: Vec<(FileNumber, u64, u8)>,
+    messages: u64,
+    calm_since_ns: Option<u64>,
+    drained_before: bool,
 }
 
 impl World {
@@ -189,7 +199,7 @@ impl World {
             now_ns: SECOND,
             wall_offset_ms: WALL_STARTS_MS,
             disk: Disk::new(plan.disk_bytes),
-            checker: Checker::new(&plan),
+            checker: Checker::new(WALL_STARTS_MS),
             random: random.fork(3),
             schedule: BTreeMap::new(),
             next_serial: 0,
@@ -209,6 +219,9 @@ impl World {
             sync_under_way: false,
             last_written: None,
             rot: Vec::new(),
+            messages: 0,
+            calm_since_ns: None,
+            drained_before: false,
             plan,
         };
         world.begin();
@@ -315,7 +328,8 @@ impl World {
             let deadline_ns = timeout_ns.map_or(u64::MAX, |timeout_ns| began_ns.saturating_add(timeout_ns));
             self.run_until(deadline_ns, true);
         }
-        self.idle_turns = if self.inbox.is_empty() && timeout_ns == Some(0) { self.idle_turns + 1 } else { 0 };
+        self.idle_turns =
+            if self.inbox.is_empty() && timeout_ns == Some(0) { self.idle_turns + 1 } else { 0 };
         if self.idle_turns > IDLE_TURNS_MAX {
             self.violation(format!("the shard has run {IDLE_TURNS_MAX} turns in a row that did nothing"));
         }
@@ -353,7 +367,9 @@ impl World {
             Happening::ToShard(id) => self.carry_to_shard(id),
             Happening::Taken(id) => self.take_from_shard(id),
             Happening::ToClient(id) => self.carry_to_client(id),
-            Happening::ClientLoses(index, id) => self.with_client(index, |client, world| client.lost(world, id)),
+            Happening::ClientLoses(index, id) => {
+                self.with_client(index, |client, world| client.lost(world, id))
+            }
             Happening::ClientReads(id) => {
                 if let Some(link) = self.network.link(id) {
                     link.client_reads = true;
@@ -476,7 +492,7 @@ impl World {
         self.crash_after = None;
         self.plan.faults = Faults::default();
         self.disk.set_capacity(u64::MAX);
-        self.checker.calm_begins(self.now_ns);
+        self.calm_since_ns = Some(self.now_ns);
         for id in self.network.ids() {
             self.schedule(0, Happening::ClientReads(id));
         }
@@ -496,6 +512,7 @@ impl World {
     pub fn broker_down(&mut self, crash: Crash) {
         self.note("down", &[crash as u64]);
         let oldest_unsynced_ns = self.disk.oldest_unsynced_ns();
+        self.check_unsynced(oldest_unsynced_ns);
         self.disk.crash(crash, &mut self.random);
         self.inbox.clear();
         self.write_under_way = None;
@@ -518,6 +535,37 @@ impl World {
         }
         let lost_since_ns = if crash == Crash::PowerCut { oldest_unsynced_ns } else { None };
         self.checker.crashed(self.now_ns, lost_since_ns);
+    }
+
+    /// Whether what a power cut may take is as little as the durability setting says.
+    fn check_unsynced(&mut self, oldest_unsynced_ns: Option<u64>) {
+        let Some(oldest_ns) = oldest_unsynced_ns else { return };
+        if self.plan.broker.durability == Durability::Fsync {
+            return self.violation("with durability fsync, a write was not asked to be durable".into());
+        }
+        let faults = &self.plan.faults;
+        let is_smooth = faults.slow_operations == 0 && faults.pause_ns == 0 && self.broker != Broker::Down;
+        if is_smooth && self.now_ns - oldest_ns > ASYNC_LOSS_NS_MAX + 6 * self.plan.disk_ns {
+            let age_ms = (self.now_ns - oldest_ns) / MS;
+            self.violation(format!("a write had not been synced for {age_ms} ms"));
+        }
+    }
+
+    /// Lets some time go by while nothing serves.
+    pub fn pass_down_time(&mut self) {
+        let time_ns = self.random.skewed(5 * MS, 20 * SECOND);
+        self.pass(time_ns);
+    }
+
+    /// Whether there may be no room on the disk for a start.
+    pub fn disk_may_be_full(&self) -> bool {
+        self.disk.is_limited()
+    }
+
+    /// Makes room on the disk, as an operator would.
+    pub fn give_room(&mut self) {
+        self.note("room", &[]);
+        self.disk.set_capacity(u64::MAX);
     }
 
     /// One more step of recovery, which a crash may cut short.
@@ -789,8 +837,7 @@ impl World {
         }
         let up = (link.has_upstream() || link.upstream_ended()) && !std::mem::replace(&mut link.up_due, true);
         let take = link.is_sending() && !std::mem::replace(&mut link.take_due, true);
-        let down =
-            link.has_downstream() && link.client_reads && !std::mem::replace(&mut link.down_due, true);
+        let down = link.has_downstream() && link.client_reads && !std::mem::replace(&mut link.down_due, true);
         if up {
             self.schedule(delays.0, Happening::ToShard(id));
         }
@@ -802,7 +849,11 @@ impl World {
         }
     }
 
+    /// How much moves at once: often all there is, or a long body would take for ever.
     fn piece(&mut self) -> usize {
+        if self.random.chance(1, 2) {
+            return usize::MAX;
+        }
         self.random.skewed(1, self.plan.piece_bytes_max) as usize
     }
 
@@ -890,6 +941,45 @@ impl World {
     /// The link, to ask for times.
     pub fn link(&mut self, id: ConnectionId) -> Option<&mut super::network::Link> {
         self.network.link(id)
+    }
+
+    /// One more request of those that the plan has; the world calms down when there are none left.
+    pub fn take_request(&mut self) -> bool {
+        let requests = &mut self.plan.clients.requests;
+        if *requests == 0 || self.now_ns > CHAOS_NS_MAX {
+            self.calm_down();
+            return false;
+        }
+        *requests -= 1;
+        true
+    }
+
+    /// The number of a new message.
+    pub fn new_message(&mut self) -> u64 {
+        self.messages += 1;
+        self.messages
+    }
+
+    /// For how long nothing has gone wrong any more; 0 while things may.
+    pub fn calm_for_ns(&self) -> u64 {
+        self.calm_since_ns.map_or(0, |since_ns| self.now_ns - since_ns)
+    }
+
+    /// Every queue is empty, and this many messages are set aside: the run is over.
+    pub fn drained(&mut self, set_aside: u64) {
+        if self.crashed.is_some() || self.crash_after.is_some() {
+            return;
+        }
+        self.note("drained", &[set_aside]);
+        self.checker.finish(self.now_ns, set_aside);
+        let has_files = self.plan.broker.durability != Durability::Memory;
+        if has_files && !std::mem::replace(&mut self.drained_before, true) {
+            // Once more after a power cut: what is deleted stays deleted.
+            self.crash_after = Some((1, Crash::PowerCut));
+            self.inbox.push_back(ShardEvent::Woken);
+        } else {
+            self.phase = Phase::Over;
+        }
     }
 
     /// Wakes a client after a while.
