@@ -10,3 +10,4 @@ pub mod folder;
 pub mod journal;
 pub mod server;
 pub mod shard;
+pub mod simulator;

@@ -19,7 +19,7 @@ pub(super) fn take(
     match (asked, response) {
         (asked, Response::Error(error)) => refused(client, world, &asked, error.code(), window),
         (Asked::Hello, Response::Hello(_)) | (Asked::List, Response::ListQueues(_)) => {}
-        (Asked::Open { name }, Response::Open(opened)) => {
+        (Asked::Open { name, .. }, Response::Open(opened)) => {
             world.checker.queue_known(name, opened.queue, Settings::default(), window);
             client.numbers.insert(name, opened.queue);
         }
@@ -59,6 +59,7 @@ pub(super) fn take(
                     visibility_seconds,
                 };
                 let Some(id) = world.checker.received(&received, window) else { return };
+                world.note("received", &[client.index as u64, id, u64::from(received.receive_count)]);
                 if message.trace_header() != habits::trace_header(id).as_deref() {
                     world.violation(format!("message {id} has another trace header than it was sent with"));
                 }
@@ -87,8 +88,11 @@ pub(super) fn take(
         {
             end(world, &asked, Ending::Done(window));
         }
-        (Asked::Get { queue }, Response::GetAttributes(reply)) => {
-            got_attributes(client, world, queue, reply, window);
+        (Asked::Get { queue, is_last_word }, Response::GetAttributes(reply)) => {
+            let count = got_attributes(world, queue, reply, window);
+            if is_last_word {
+                client.drain.counted(queue, count);
+            }
         }
         (Asked::Stats { queue }, Response::Stats(reply)) => {
             let damaged = StatisticCode::Damaged.number();
@@ -120,13 +124,8 @@ fn peeked(world: &mut World, queue: u64, reply: &tenpin_protocol::PeekReply<'_>,
     }
 }
 
-fn got_attributes(
-    client: &mut Client,
-    world: &mut World,
-    queue: u64,
-    reply: &AttributesReply<'_>,
-    window: Window,
-) {
+/// How many messages the queue says that it has, in all states.
+fn got_attributes(world: &mut World, queue: u64, reply: &AttributesReply<'_>, window: Window) -> u64 {
     let value = |code: AttributeCode| {
         reply
             .attributes
@@ -149,15 +148,17 @@ fn got_attributes(
     .map(|code| value(code).unwrap_or(0))
     .sum();
     world.checker.counted(queue, count, window);
-    client.drain.counted(queue, count);
+    count
 }
 
 /// A request was refused as a whole.
 fn refused(client: &mut Client, world: &mut World, asked: &Asked, code: Option<ErrorCode>, window: Window) {
     match (asked, code) {
-        (Asked::Open { name }, Some(ErrorCode::QueueDoesNotExist)) => {
+        (Asked::Open { name, is_last_word }, Some(ErrorCode::QueueDoesNotExist)) => {
             world.checker.name_missing(*name, window);
-            client.drain.missing(*name);
+            if *is_last_word {
+                client.drain.missing(*name);
+            }
         }
         (_, Some(ErrorCode::QueueDoesNotExist)) => {
             let Some(queue) = asked.queue() else {
@@ -226,7 +227,7 @@ pub(super) fn end(world: &mut World, asked: &Asked, ending: Ending) {
         }
         Asked::Purge { queue } => checker.purge_ended(*queue, ending),
         Asked::DeleteQueue { queue } => checker.deletion_ended(*queue, ending),
-        Asked::Set { queue, settings } => checker.settings_changed(*queue, *settings, ending),
+        Asked::Set { queue, change } => checker.settings_changed(*queue, *change, ending),
         Asked::Hello
         | Asked::Open { .. }
         | Asked::Create { .. }
@@ -249,7 +250,7 @@ impl Asked {
             | Self::Purge { queue }
             | Self::DeleteQueue { queue }
             | Self::Set { queue, .. }
-            | Self::Get { queue }
+            | Self::Get { queue, .. }
             | Self::Stats { queue } => Some(*queue),
             Self::Hello | Self::Open { .. } | Self::Create { .. } | Self::List => None,
         }

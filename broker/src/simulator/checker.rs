@@ -64,6 +64,7 @@ pub struct Queue {
     delay_seconds_max: u64,
     /// When a receive was last lost: it may have taken messages that nobody knows of.
     receive_lost_ns: u64,
+    abandoned_receives: u64,
     /// First deliveries of messages that stood in the order of their sends: when each left, and when
     /// the latest of these messages was sent at the earliest.
     first_deliveries: Vec<(u64, u64)>,
@@ -106,6 +107,7 @@ pub struct Checker {
     /// The newest life of each name that is known.
     messages: BTreeMap<u64, Message>,
     by_broker_id: BTreeMap<[u8; 16], u64>,
+    sends_under_way: u64,
     wall_jumps: Vec<(u64, i64)>,
     wall_starts_ms: u64,
     rot: bool,
@@ -121,6 +123,7 @@ impl Checker {
             queues: BTreeMap::new(),
             messages: BTreeMap::new(),
             by_broker_id: BTreeMap::new(),
+            sends_under_way: 0,
             wall_jumps: Vec::new(),
             wall_starts_ms,
             rot: false,
@@ -211,7 +214,8 @@ impl Checker {
         }
         let retention = settings.retention_seconds;
         let mut history = History::default();
-        history.add(settings, Ending::Done(Window { from_ns: 0, ..window }));
+        let creation = history.begin(settings, 0);
+        history.end(creation, Ending::Done(Window { from_ns: 0, ..window }));
         self.queues.insert(
             number,
             Queue {
@@ -228,14 +232,16 @@ impl Checker {
                 delay_seconds_min: settings.delay_seconds.unwrap_or(0),
                 delay_seconds_max: settings.delay_seconds.unwrap_or(u64::MAX),
                 receive_lost_ns: 0,
+                abandoned_receives: 0,
                 first_deliveries: Vec::new(),
             },
         );
     }
 
-    /// A queue is to get other attributes; whether it has them is not certain from now on.
-    pub fn settings_change(&mut self, number: u64, settings: Settings) {
-        let Some(queue) = self.queues.get_mut(&number) else { return };
+    /// A queue is to get other attributes; whether it has them is not certain from now on. Gives the
+    /// number of the change.
+    pub fn settings_change(&mut self, number: u64, settings: Settings, now_ns: u64) -> usize {
+        let Some(queue) = self.queues.get_mut(&number) else { return 0 };
         if let Some(seconds) = settings.retention_seconds {
             let (least, most) = queue.retention_seconds;
             queue.retention_seconds = (least.min(seconds), most.max(seconds));
@@ -247,12 +253,13 @@ impl Checker {
             queue.delay_seconds_min = queue.delay_seconds_min.min(seconds);
             queue.delay_seconds_max = queue.delay_seconds_max.max(seconds);
         }
+        queue.settings.begin(settings, now_ns)
     }
 
     /// A change of attributes has ended.
-    pub fn settings_changed(&mut self, number: u64, settings: Settings, ending: Ending) {
+    pub fn settings_changed(&mut self, number: u64, change: usize, ending: Ending) {
         if let Some(queue) = self.queues.get_mut(&number) {
-            queue.settings.add(settings, ending);
+            queue.settings.end(change, ending);
         }
     }
 
@@ -342,12 +349,13 @@ impl Checker {
         delay_seconds: Option<u64>,
         now_ns: u64,
     ) {
-        let delay_min = self.queues.get(&queue).map_or(0, |queue| queue.delay_seconds_min);
-        let delay_max = self.queues.get(&queue).map_or(u64::MAX, |queue| queue.delay_seconds_max);
-        let delay_ns = delay_seconds.unwrap_or(delay_min) * SECOND;
-        let mut message = Message::new(queue, body_bytes, delay_ns, now_ns);
-        message.stands_in_order = delay_seconds.unwrap_or(delay_max) == 0;
-        self.messages.insert(id, message);
+        self.messages.insert(id, Message::new(queue, body_bytes, delay_seconds, now_ns));
+        self.sends_under_way += 1;
+    }
+
+    /// Whether messages are on their way to a queue.
+    pub fn has_sends_under_way(&self) -> bool {
+        self.sends_under_way > 0
     }
 
     /// A receive was never answered: messages may be hidden that nobody has.
@@ -359,6 +367,7 @@ impl Checker {
 
     /// The send of a message has ended; the broker gave it an id where it was accepted.
     pub fn send_ended(&mut self, id: u64, ending: Ending, broker_id: [u8; 16]) {
+        self.sends_under_way -= 1;
         let message = self.messages.get_mut(&id).expect("it began");
         match ending {
             Ending::Done(window) => {
@@ -380,6 +389,21 @@ impl Checker {
                 }
             }
         }
+    }
+
+    /// Nobody waits any more for the answer of a receive that the shard may still serve.
+    pub fn receive_abandoned(&mut self, queue: u64) {
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.abandoned_receives += 1;
+        }
+    }
+
+    /// The shard serves an abandoned receive no more.
+    pub fn abandoned_receive_ended(&mut self, queue: u64, now_ns: u64) {
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.abandoned_receives -= 1;
+        }
+        self.receive_lost(queue, now_ns);
     }
 
     /// A message's delete was asked for.
@@ -484,7 +508,9 @@ impl Checker {
     fn check_time(&mut self, id: u64, received: &Received<'_>, window: Window) {
         let message = &self.messages[&id];
         let from_ns = message.sent_from_ns();
-        if self.elapsed_ns_max(from_ns, window.to_ns) + MS < message.delay_ns {
+        let delay_min = self.queues.get(&received.queue).map_or(0, |queue| queue.delay_seconds_min);
+        let delay_ns = message.delay_seconds.unwrap_or(delay_min) * SECOND;
+        if self.elapsed_ns_max(from_ns, window.to_ns) + MS < delay_ns {
             return self.violation(format!("message {id} was received before its delay had passed"));
         }
         let (Some(from_ms), Some(sent_ms)) = (self.engine_ms(window.from_ns), self.engine_ms(from_ns)) else {
@@ -513,7 +539,7 @@ impl Checker {
         let is_first = !std::mem::replace(&mut message.was_delivered, true) && received.receive_count == 1;
         let Existence::Yes { from_ns, to_ns } = message.existence else { return };
         let Some(queue) = self.queues.get_mut(&received.queue) else { return };
-        if !is_first || !message.stands_in_order {
+        if !is_first || message.delay_seconds.unwrap_or(queue.delay_seconds_max) > 0 {
             return;
         }
         let before = queue.first_deliveries.partition_point(|(left_ns, _)| *left_ns < window.from_ns);
@@ -522,7 +548,8 @@ impl Checker {
         if window.to_ns >= last.0 {
             queue.first_deliveries.push((window.to_ns, last.1.max(from_ns)));
         }
-        if to_ns < latest_ns && from_ns > queue.receive_lost_ns {
+        let is_judged = queue.abandoned_receives == 0 && from_ns > queue.receive_lost_ns;
+        if is_judged && to_ns < latest_ns {
             self.violation(format!("message {id} was passed over by one that was sent after it"));
         }
     }
@@ -567,8 +594,7 @@ impl Checker {
     pub fn counted(&mut self, number: u64, count: u64, window: Window) {
         let (mut least, mut most) = (0, 0);
         for message in self.messages.values().filter(|message| message.queue == number) {
-            let certain =
-                matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns <= window.from_ns);
+            let certain = matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns < window.from_ns);
             let removed = matches!(message.removal, Removal::Yes { to_ns } if to_ns < window.from_ns);
             least += u64::from(certain && !self.may_be_gone(message, window.to_ns));
             most += u64::from(message.existence != Existence::No && !removed);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::shard::driver::ConnectionId;
 
-use super::checker::{Ending, Settings, Window};
+use super::checker::{Checker, Ending, Settings, Window};
 use super::network::Link;
 use super::plan::{ClientPlan, MS, SECOND};
 use super::random::Random;
@@ -15,18 +15,54 @@ use super::world::{Phase, World};
 #[derive(Debug)]
 pub(super) enum Asked {
     Hello,
-    Open { name: usize },
-    Create { name: usize, settings: Settings },
-    Send { queue: u64, ids: Vec<u64> },
-    Receive { queue: u64, visibility_seconds: Option<u64>, reply_bytes_max: u32, wait_ms: u32 },
-    Delete { queue: u64, entries: Vec<Held> },
-    Change { queue: u64, entries: Vec<(u64, usize)> },
-    Peek { queue: u64 },
-    Purge { queue: u64 },
-    DeleteQueue { queue: u64 },
-    Set { queue: u64, settings: Settings },
-    Get { queue: u64 },
-    Stats { queue: u64 },
+    /// `is_last_word`: nobody creates it any more.
+    Open {
+        name: usize,
+        is_last_word: bool,
+    },
+    Create {
+        name: usize,
+        settings: Settings,
+    },
+    Send {
+        queue: u64,
+        ids: Vec<u64>,
+    },
+    Receive {
+        queue: u64,
+        visibility_seconds: Option<u64>,
+        reply_bytes_max: u32,
+        wait_ms: u32,
+    },
+    Delete {
+        queue: u64,
+        entries: Vec<Held>,
+    },
+    Change {
+        queue: u64,
+        entries: Vec<(u64, usize)>,
+    },
+    Peek {
+        queue: u64,
+    },
+    Purge {
+        queue: u64,
+    },
+    DeleteQueue {
+        queue: u64,
+    },
+    Set {
+        queue: u64,
+        change: usize,
+    },
+    /// `is_last_word`: nothing can come into the queue any more.
+    Get {
+        queue: u64,
+        is_last_word: bool,
+    },
+    Stats {
+        queue: u64,
+    },
     List,
 }
 
@@ -241,7 +277,7 @@ impl Client {
             Ok(response) => response,
             Err(error) => return world.violation(format!("a reply cannot be read: {error}")),
         };
-        world.trace.remark(world.now_ns, || format!("{window:?} {response:?}"));
+        world.trace.remark(world.now_ns, || format!("{window:?} {}", brief(&response)));
         let connection = self.connection.as_mut().expect("the caller has looked");
         let Some(pending) = connection.pending.remove(&frame.correlation) else {
             if frame.correlation != 0 {
@@ -263,13 +299,19 @@ impl Client {
     }
 
     /// The broker's end of the link is gone: notes what of it the shard was handed.
-    pub fn link_gone(&mut self, link: &mut Link) {
+    pub fn link_gone(&mut self, link: &mut Link, checker: &mut Checker, now_ns: u64) {
+        for queue in link.abandoned.drain(..) {
+            checker.abandoned_receive_ended(queue, now_ns);
+        }
         let Some(connection) = self.connection.as_mut().filter(|connection| connection.id == link.id) else {
             return;
         };
         connection.is_gone = true;
         for pending in connection.pending.values_mut() {
             pending.arrived_ns = link.arrival_ns(pending.end);
+            if let (Asked::Receive { queue, .. }, Some(_)) = (&pending.asked, pending.arrived_ns) {
+                checker.receive_lost(*queue, now_ns);
+            }
         }
     }
 
@@ -280,6 +322,11 @@ impl Client {
         self.drain.forget();
         let now_ns = world.now_ns;
         for pending in std::mem::take(&mut connection.pending).into_values() {
+            if let (Asked::Receive { queue, .. }, false) = (&pending.asked, connection.is_gone)
+                && world.abandon(id, *queue)
+            {
+                world.checker.receive_abandoned(*queue);
+            }
             let arrived_ns = if connection.is_gone {
                 pending.arrived_ns
             } else {
@@ -315,6 +362,15 @@ impl Client {
                 return world.violation(text);
             }
         }
+    }
+}
+
+/// A response for a reader of the trace: without the bodies.
+fn brief(response: &tenpin_protocol::Response<'_>) -> String {
+    match response {
+        tenpin_protocol::Response::Receive(reply) => format!("{} messages", reply.messages.len()),
+        tenpin_protocol::Response::Peek(reply) => format!("a look at {} messages", reply.messages.len()),
+        other => format!("{other:?}"),
     }
 }
 

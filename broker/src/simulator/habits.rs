@@ -10,7 +10,7 @@ use tenpin_protocol::{
 use super::checker::Settings;
 use super::clients::{Asked, Client, Held};
 use super::message::{BODY_BYTES_MIN, write_body};
-use super::world::World;
+use super::world::{Phase, World};
 
 /// Every so many messages one has a trace header behind its body.
 pub(super) const TRACED_EVERY: u64 = 5;
@@ -72,11 +72,10 @@ pub(super) fn queue_name(name: usize) -> String {
 
 /// Opens or creates a queue.
 fn open(client: &mut Client, world: &mut World, name: usize) {
-    let text = queue_name(name);
     if client.random.chance(1, 3) {
-        let request = OpenRequest { name: &text, ..Default::default() };
-        return client.ask(world, request.into(), Asked::Open { name });
+        return open_only(client, world, name);
     }
+    let text = queue_name(name);
     let settings = first_settings(client, name);
     let attributes = attributes(settings);
     let request =
@@ -88,7 +87,13 @@ fn open(client: &mut Client, world: &mut World, name: usize) {
 pub(super) fn open_only(client: &mut Client, world: &mut World, name: usize) {
     let text = queue_name(name);
     let request = OpenRequest { name: &text, ..Default::default() };
-    client.ask(world, request.into(), Asked::Open { name });
+    let is_last_word = is_last_word(world);
+    client.ask(world, request.into(), Asked::Open { name, is_last_word });
+}
+
+/// Whether what a queue says of itself now stays true, but for what is taken out.
+fn is_last_word(world: &World) -> bool {
+    world.phase != Phase::Chaos && !world.checker.has_sends_under_way()
 }
 
 /// What all clients create a queue of this name with.
@@ -245,17 +250,19 @@ fn set_attributes(client: &mut Client, world: &mut World, queue: u64) {
         1 => settings.visibility_seconds = Some(random.skewed(0, visibility)),
         _ => settings.delay_seconds = Some(random.skewed(0, delay)),
     }
-    world.checker.settings_change(queue, settings);
+    let now_ns = world.now_ns;
+    let change = world.checker.settings_change(queue, settings, now_ns);
     let attributes = attributes(settings);
     let request = SetAttributesRequest { queue, attributes: Entries::of(&attributes) };
-    client.ask(world, request.into(), Asked::Set { queue, settings });
+    client.ask(world, request.into(), Asked::Set { queue, change });
 }
 
 /// Asks for a queue's attributes and counts.
 pub(super) fn get_attributes(client: &mut Client, world: &mut World, queue: u64) {
     let names = [AttributeName { number: tenpin_protocol::ALL_ATTRIBUTES }];
     let request = GetAttributesRequest { queue, names: Entries::of(&names) };
-    client.ask(world, request.into(), Asked::Get { queue });
+    let is_last_word = is_last_word(world);
+    client.ask(world, request.into(), Asked::Get { queue, is_last_word });
 }
 
 /// Bytes that are no request: noise, or a request with one bit flipped.

@@ -94,10 +94,8 @@ pub struct Message {
     pub queue: u64,
     /// Length of its body.
     pub body_bytes: usize,
-    /// How long it is delayed at least.
-    pub delay_ns: u64,
-    /// Whether it is without delay, and so visible from its send on.
-    pub stands_in_order: bool,
+    /// How long it is delayed; `None`: as the queue says.
+    pub delay_seconds: Option<u64>,
     /// Whether a client has got it before.
     pub was_delivered: bool,
     /// Whether it was stored.
@@ -116,12 +114,11 @@ pub struct Message {
 
 impl Message {
     /// A message whose send begins.
-    pub fn new(queue: u64, body_bytes: usize, delay_ns: u64, now_ns: u64) -> Self {
+    pub fn new(queue: u64, body_bytes: usize, delay_seconds: Option<u64>, now_ns: u64) -> Self {
         Self {
             queue,
             body_bytes,
-            delay_ns,
-            stands_in_order: false,
+            delay_seconds,
             was_delivered: false,
             existence: Existence::Maybe { from_ns: now_ns },
             removal: Removal::No,
@@ -201,7 +198,7 @@ impl Message {
             }
             let (earlier, later) = if old_count < new_count { (old, new) } else { (new, old) };
             if !self.may_follow(earlier, later, &elapsed_ns_max) {
-                return Some(format!("is with two consumers: {earlier:?}, {later:?}"));
+                return Some(format!("is with two consumers: {earlier:?}, {later:?}; all: {:?}", self.holds));
             }
             if let HoldKind::Delivery { earliest_ns, .. } = earlier.kind
                 && earliest_ns >= later.to_ns
@@ -222,7 +219,7 @@ impl Message {
         let candidates: Vec<&Hold> = std::iter::once(earlier).chain(changes).collect();
         let is_superseded = |hold: &Hold| {
             candidates.iter().any(|other| {
-                let is_before_later = std::ptr::eq(*other, earlier) || other.to_ns <= later.from_ns;
+                let is_before_later = std::ptr::eq(*other, earlier) || other.to_ns < later.from_ns;
                 other.certain && hold.to_ns < other.from_ns && is_before_later
             })
         };
@@ -247,7 +244,7 @@ mod tests {
     }
 
     fn message() -> Message {
-        let mut message = Message::new(1, 16, 0, 0);
+        let mut message = Message::new(1, 16, None, 0);
         message.holds.push(delivery(1, 100, 110, 50));
         message
     }

@@ -63,6 +63,8 @@ pub struct Link {
     pub lingering: bool,
     /// Both sides have been told, or soon are, that it is gone.
     pub is_gone: bool,
+    /// Queues of receives whose client has gone away while the shard may still serve them.
+    pub abandoned: Vec<u64>,
     /// Whether a piece is already due in a direction, so that there is one at a time.
     pub up_due: bool,
     /// See `up_due`.
@@ -92,6 +94,7 @@ impl Link {
             client_closed: false,
             lingering: false,
             is_gone: false,
+            abandoned: Vec::new(),
             up_due: false,
             down_due: false,
             take_due: false,

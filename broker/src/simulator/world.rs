@@ -530,7 +530,7 @@ impl World {
                 self.with_client(client, |client, world| client.take_last(world, &mut link, &bytes));
             }
             let client_now = self.clients[client].as_mut().expect("clients are at home between events");
-            client_now.link_gone(&mut link);
+            client_now.link_gone(&mut link, &mut self.checker, self.now_ns);
             self.schedule(self.random.clone().below(MS), Happening::ClientLoses(client, link.id));
         }
         let lost_since_ns = if crash == Crash::PowerCut { oldest_unsynced_ns } else { None };
@@ -617,10 +617,11 @@ impl World {
             }
             ShardEvent::Closed(id, _) => {
                 self.note("closed", &[u64::from(id.generation)]);
-                if let Some(mut link) = self.network.remove(*id)
+                let link = self.network.remove(*id);
+                if let Some(mut link) = link
                     && let Some(client) = self.clients[link.client].as_mut()
                 {
-                    client.link_gone(&mut link);
+                    client.link_gone(&mut link, &mut self.checker, self.now_ns);
                 }
             }
             ShardEvent::Written(result) | ShardEvent::Synced(result) => {
@@ -980,6 +981,12 @@ impl World {
         } else {
             self.phase = Phase::Over;
         }
+    }
+
+    /// A client goes away while the shard may still serve its receive from a queue. False: the shard
+    /// knows already.
+    pub fn abandon(&mut self, id: ConnectionId, queue: u64) -> bool {
+        self.network.link(id).map(|link| link.abandoned.push(queue)).is_some()
     }
 
     /// Wakes a client after a while.
