@@ -269,7 +269,7 @@ pub(super) fn get_attributes(client: &mut Client, world: &mut World, queue: u64)
 fn garbage(client: &mut Client, world: &mut World) {
     let bytes = if client.random.chance(1, 2) {
         let length = client.random.between(1, 100);
-        (0..length).map(|_| client.random.next() as u8).collect()
+        (0..length).map(|_| client.random.bits() as u8).collect()
     } else {
         let mut bytes = Vec::new();
         tenpin_protocol::Request::from(PurgeRequest { queue: 1 }).encode(1, &mut bytes);

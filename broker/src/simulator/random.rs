@@ -24,11 +24,11 @@ impl Random {
     /// A stream of its own for one part of the simulation, so that drawing more numbers there does
     /// not shift what the other parts draw.
     pub fn fork(&mut self, label: u64) -> Self {
-        Self::new(self.next() ^ mix(label))
+        Self::new(self.bits() ^ mix(label))
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         let state = &mut self.state;
         let result = state[0].wrapping_add(state[3]).rotate_left(23).wrapping_add(state[0]);
         let shifted = state[1] << 17;
@@ -45,7 +45,7 @@ impl Random {
     /// below what a simulation could notice.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below 0");
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both possible.
@@ -53,7 +53,7 @@ impl Random {
         assert!(low <= high, "an empty range");
         match (high - low).checked_add(1) {
             Some(width) => low + self.below(width),
-            None => self.next(),
+            None => self.bits(),
         }
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn a_seed_gives_the_same_numbers_and_another_gives_others() {
         let draw = |seed| {
             let mut random = Random::new(seed);
-            (0..100).map(|_| random.next()).collect::<Vec<_>>()
+            (0..100).map(|_| random.bits()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));

@@ -14,7 +14,6 @@ use crate::shard::{Opened, Shard, ShardError, ShardOptions, Turn, open};
 
 use super::disk::{BLOCK_BYTES, Crash};
 use super::driver::{SharedWorld, SimulatedDriver, SimulatedStorage};
-use super::plan::{MS, SECOND};
 use super::trace::TraceMode;
 use super::world::{Phase, World};
 

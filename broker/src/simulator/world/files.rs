@@ -1,0 +1,118 @@
+//! The world's disk, as the shard uses it while it runs.
+
+use std::io;
+
+use crate::shard::driver::{FileNumber, JournalRead, JournalWrite};
+
+use super::{Happening, ShardEvent, World};
+use crate::simulator::disk::{BLOCK_BYTES, Operation};
+use crate::simulator::plan::MS;
+
+/// The disk, as the shard uses it.
+impl World {
+    /// The shard starts a write.
+    pub fn journal_write(&mut self, write: JournalWrite) {
+        if !self.step() {
+            return;
+        }
+        let bytes = write.bytes.as_ref().to_vec();
+        self.note("write", &[u64::from(write.file.0), write.offset, bytes.len() as u64]);
+        self.check_aligned(write.offset, bytes.len() as u64);
+        if self.write_under_way.is_some() {
+            self.violation("the shard began a journal write while one was under way".into());
+            return;
+        }
+        self.last_written = Some(write.file);
+        self.rot.retain(|(file, offset, _)| {
+            *file != write.file || !(write.offset..write.offset + bytes.len() as u64).contains(offset)
+        });
+        let operation =
+            Operation::Write { file: write.file, offset: write.offset, bytes, durable: write.durable };
+        let serial = self.begin_on_disk(operation);
+        self.write_under_way = Some((serial, write.bytes));
+    }
+
+    /// The shard starts a sync.
+    pub fn journal_sync(&mut self, file: FileNumber) {
+        if !self.step() {
+            return;
+        }
+        self.note("sync", &[u64::from(file.0)]);
+        if std::mem::replace(&mut self.sync_under_way, true) {
+            self.violation("the shard began a sync while one was under way".into());
+            return;
+        }
+        self.begin_on_disk(Operation::Sync { file });
+    }
+
+    /// The shard starts a read.
+    pub fn journal_read(&mut self, read: JournalRead) {
+        if self.step() {
+            self.note("want", &[u64::from(read.file.0), read.offset, u64::from(read.length)]);
+            self.check_aligned(read.offset, u64::from(read.length));
+            self.begin_on_disk(Operation::Read(read));
+        }
+    }
+
+    /// The shard wants a file.
+    pub fn prepare_segment(&mut self, file: FileNumber, length: u64) {
+        if self.step() {
+            self.note("prepare", &[u64::from(file.0), length]);
+            self.begin_on_disk(Operation::Prepare { file, length });
+        }
+    }
+
+    /// The shard wants a file gone.
+    pub fn remove_segment(&mut self, file: FileNumber) {
+        if self.step() {
+            self.note("remove", &[u64::from(file.0)]);
+            self.begin_on_disk(Operation::Remove { file });
+        }
+    }
+
+    fn check_aligned(&mut self, offset: u64, length: u64) {
+        let block = BLOCK_BYTES as u64;
+        if !offset.is_multiple_of(block) || !length.is_multiple_of(block) || length == 0 {
+            self.violation(format!("{length} bytes at {offset} are not whole blocks"));
+        }
+    }
+
+    fn begin_on_disk(&mut self, operation: Operation) -> u64 {
+        let faults = &self.plan.faults;
+        let (slow, slow_ns_max) = (faults.slow_operations, faults.slow_ns_max.max(5 * MS));
+        let takes_ns = if slow > 0 && self.random.chance(1, slow) {
+            self.random.skewed(self.plan.disk_ns, slow_ns_max.max(self.plan.disk_ns))
+        } else {
+            self.random.between(self.plan.disk_ns / 2, self.plan.disk_ns * 2)
+        };
+        let serial = self.disk.begin(operation);
+        self.schedule(takes_ns, Happening::DiskEnds(serial));
+        serial
+    }
+
+    pub(super) fn disk_ends(&mut self, serial: u64) {
+        let fails = self.plan.faults.failed_writes;
+        let failure = (fails > 0 && self.disk.may_fail(serial) && self.random.chance(1, fails))
+            .then_some(io::ErrorKind::Other);
+        let (operation, result) = self.disk.finish(serial, self.now_ns, failure, &mut self.random);
+        self.note("disk", &[serial, u64::from(result.is_ok())]);
+        let done = result.as_ref().map(|_| ()).map_err(|error| error.kind().into());
+        let event = match operation {
+            Operation::Write { bytes, .. } => {
+                let (_, sealed) = self.write_under_way.take().expect("it was begun");
+                if sealed.as_ref() != bytes {
+                    self.violation("bytes changed while the disk was writing them".into());
+                }
+                ShardEvent::Written(done)
+            }
+            Operation::Sync { .. } => {
+                self.sync_under_way = false;
+                ShardEvent::Synced(done)
+            }
+            Operation::Read(read) => ShardEvent::Read(read, result),
+            Operation::Prepare { file, .. } => ShardEvent::Prepared(file, done),
+            Operation::Remove { file } => ShardEvent::Removed(file, done),
+        };
+        self.inbox.push_back(event);
+    }
+}
