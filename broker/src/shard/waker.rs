@@ -1,6 +1,6 @@
 //! How other threads get a shard's driver out of its wait: an eventfd that the driver polls.
 //!
-//! The helper threads of a driver ring the [`Bell`] when a completion lies in their queue, and anybody
+//! The helper threads of a driver ring the `Bell` when a completion lies in their queue, and anybody
 //! may hold a [`Waker`]. Both wake at most once until the driver has looked: whoever finds the bell
 //! already rung adds nothing, so that a thousand wakes of a busy shard cost one system call.
 

@@ -4,7 +4,7 @@
 //! read buffer stands in a list of its own until a short read shows that the kernel has no more. So a
 //! busy turn costs one `epoll_wait`, one `recv` for each connection that has something and one `send`
 //! for each that is answered. Sends are tried at once; what the kernel does not take waits for room.
-//! Files are left to the helper threads of [`super::disk_worker`].
+//! Files are left to the helper threads of `disk_worker`.
 
 mod poller;
 
