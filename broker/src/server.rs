@@ -146,7 +146,7 @@ fn open_shard(config: &Config, folder: Option<&Folder>) -> Result<Opened<Sound>,
     )
     .map_err(|error| {
         let reason = match &error {
-            OpenError::Damage(..) => ExitReason::LogDamaged,
+            OpenError::Damage { .. } | OpenError::Records(_) => ExitReason::LogDamaged,
             _ => ExitReason::FolderUnusable,
         };
         Failure::new(reason, format!("the log in {} cannot be opened: {error}", path.display()))

@@ -7,6 +7,10 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
+use super::cleaning::Cleaner;
+use super::cold::Windows;
+use super::commit::Commit;
+use super::files::Files;
 use super::memory::SegmentMemory;
 use super::options::{Durability, LogOptions};
 use super::position::{Geometry, Position, round_up};
@@ -39,6 +43,24 @@ pub struct Log<F: Flaws> {
     /// Live bytes of each of `segments`, apart from them so that they lie close together.
     pub(super) live: VecDeque<u64>,
     pub(super) live_total_bytes: u64,
+    /// How many records are live: each stored message has one.
+    pub(super) live_count: u64,
+    /// Where in the newest segment the next batch may begin.
+    pub(super) filled: usize,
+    /// Where the last batch ends, rounded up to blocks: what the next segment's header says.
+    pub(super) chain_end: Position,
+    /// How many of `segments` are vacant.
+    pub(super) vacant: u64,
+    /// What was closed, written and synced.
+    pub(super) commit: Commit,
+    /// The files that belong to no segment.
+    pub(super) files: Files,
+    /// How far the oldest segment was looked through.
+    pub(super) cleaner: Cleaner,
+    /// What was read back from disk.
+    pub(super) windows: Windows,
+    /// No segment before this one is in memory.
+    pub(super) hot_serial: u64,
     spare_memories: Vec<SegmentMemory>,
     flaws: PhantomData<fn() -> F>,
 }
@@ -56,6 +78,10 @@ pub(super) struct Segment {
     pub(super) previous_end: Position,
     /// A serial that was never filled: recovery leaves gaps.
     pub(super) is_vacant: bool,
+    /// Where the log ended when nothing in it was live any more.
+    pub(super) emptied_at: Option<Position>,
+    /// The sequence of its first batch, once that was given to be written.
+    pub(super) first_sequence: Option<u64>,
 }
 
 impl<F: Flaws> Log<F> {
@@ -82,6 +108,15 @@ impl<F: Flaws> Log<F> {
             segments: VecDeque::new(),
             live: VecDeque::new(),
             live_total_bytes: 0,
+            live_count: 0,
+            filled: 0,
+            chain_end: Position::ZERO,
+            vacant: 0,
+            commit: Commit::default(),
+            files: Files::default(),
+            cleaner: Cleaner::default(),
+            windows: Windows::default(),
+            hot_serial: first_serial,
             spare_memories: Vec::new(),
             flaws: PhantomData,
             options,
@@ -138,6 +173,7 @@ impl<F: Flaws> Log<F> {
         let index = self.index(position);
         self.live[index] += u64::from(length);
         self.live_total_bytes += u64::from(length);
+        self.live_count += 1;
     }
 
     /// Counts a record as live no longer.
@@ -147,6 +183,7 @@ impl<F: Flaws> Log<F> {
         let live = &mut self.live[index];
         *live = live.checked_sub(u64::from(length)).expect("only live records are released, and once");
         self.live_total_bytes -= u64::from(length);
+        self.live_count -= 1;
     }
 
     /// The end of what was appended: what a reply depends on that relies on everything so far.
@@ -171,8 +208,7 @@ impl<F: Flaws> Log<F> {
 
     /// What the segments of the log take, full or not.
     pub fn log_bytes(&self) -> u64 {
-        let taken = self.segments.iter().filter(|segment| !segment.is_vacant).count() as u64;
-        taken * self.geometry.segment_bytes()
+        self.segments_taken() * self.geometry.segment_bytes()
     }
 
     /// Where the log begins: nothing before is in it any more.
@@ -210,14 +246,11 @@ impl<F: Flaws> Log<F> {
             self.limit = self.base + segment_bytes as u64;
             return;
         }
-        let used = round_up((self.tail - self.base) as usize, BLOCK_BYTES);
-        let start = if self.segments.is_empty() || used + BATCH_HEADER_BYTES + padded > segment_bytes {
+        self.close_batch();
+        if self.segments.is_empty() || self.filled + BATCH_HEADER_BYTES + padded > segment_bytes {
             self.begin_segment();
-            BLOCK_BYTES
-        } else {
-            used
-        };
-        self.begin_batch(start);
+        }
+        self.begin_batch(self.filled);
     }
 
     /// Begins a batch at this offset of the newest segment.
@@ -230,12 +263,15 @@ impl<F: Flaws> Log<F> {
 
     /// Adds a segment to the log; the tail goes on there.
     pub(super) fn begin_segment(&mut self) {
-        let previous_end = Position(round_up(self.tail as usize, BLOCK_BYTES) as u64);
-        if let Some(last) = self.segments.back_mut() {
-            last.end = (previous_end.0 - self.base) as usize;
+        if let Some(last) = self.segments.back_mut()
+            && last.memory.is_some()
+        {
+            last.end = if self.options.has_files() { self.filled } else { (self.tail - self.base) as usize };
         }
         let memory = self.take_memory();
+        let previous_end = self.chain_end;
         self.segments.push_back(Segment { memory: Some(memory), previous_end, ..Segment::default() });
+        self.filled = BLOCK_BYTES;
         self.live.push_back(0);
         self.base = self.geometry.position(self.tail_serial(), 0).0;
     }

@@ -10,20 +10,35 @@
 //! files, through [`storage::Storage`]. What a record says is the engine's business: the log knows its
 //! frame and its length.
 
-mod interim;
+mod batch;
+mod cleaning;
+mod cold;
+mod commit;
+mod files;
+mod inspect;
 mod log;
 pub mod memory;
 mod options;
 mod position;
 pub mod real_storage;
 mod record;
+mod recovery;
+mod report;
+mod scan;
 pub mod storage;
+#[cfg(test)]
+mod tests;
 
-pub use interim::*;
+pub use cleaning::{Carried, Cleaning};
+pub use cold::ColdRecord;
+pub use files::Room;
+pub use inspect::{Summary, inspect, verify};
 pub use log::Log;
 pub use options::*;
+use position::Geometry;
 pub use position::Position;
-pub use record::{Damage, FLAG_OWN_CRC, PREFIX_BYTES, RECORD_ALIGNMENT, RawRecord, verify};
+pub use record::{Damage, FLAG_OWN_CRC, PREFIX_BYTES, RECORD_ALIGNMENT, RawRecord};
+pub use report::{Cut, OpenError, Progress, RecoveryReport};
 
 /// Writes to files begin and end at multiples of this.
 pub const BLOCK_BYTES: usize = 4096;

@@ -1,0 +1,271 @@
+//! Cleaning of the oldest segment: what is in it is handed to the engine in slices, which appends
+//! again what still matters.
+//!
+//! It begins when the log has grown to its bound (rule 17) or room is short. Records are found by
+//! walking the segment's batches; where damage has made that impossible, by looking for the next
+//! record whose own checksum holds. A segment of which a live record can no longer be found is kept,
+//! as that record's message is still listed: cleaning stops there, and the log says so by
+//! [`Log::damaged_segment`]. When the message is asked for, the shard sets it aside and tells the
+//! operator.
+
+use std::sync::Arc;
+
+use super::batch::BatchHeader;
+use super::cold::Found;
+use super::log::Log;
+use super::memory::SealedRange;
+use super::position::{Position, round_down, round_up};
+use super::record::{PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, RawRecord, verify};
+use super::{BATCH_HEADER_BYTES, BLOCK_BYTES};
+use crate::flaws::Flaws;
+
+/// What there is to clean.
+#[derive(Debug)]
+pub enum Cleaning {
+    /// Nothing now.
+    Idle,
+    /// Something, once a read or a write has ended.
+    Waiting,
+    /// Records to carry; they go back through [`Log::cleaned`].
+    Records(Vec<Carried>),
+}
+
+/// A record of the oldest segment, of which the engine knows whether it is live.
+#[derive(Debug)]
+pub struct Carried {
+    /// Where it lies.
+    pub position: Position,
+    bytes: Bytes,
+    start: usize,
+    length: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Bytes {
+    Memory(SealedRange),
+    Read(Arc<[u8]>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Memory(range) => range.as_ref(),
+            Bytes::Read(bytes) => bytes,
+        }
+    }
+}
+
+impl Carried {
+    /// The record.
+    pub fn raw(&self) -> RawRecord<'_> {
+        let bytes = &self.bytes.as_slice()[self.start..self.start + self.length];
+        RawRecord::parse(bytes).expect("it was parsed when it was found")
+    }
+}
+
+/// How far the oldest segment was looked through.
+#[derive(Debug, Default)]
+pub(super) struct Cleaner {
+    /// The segment; zero while none is.
+    serial: u64,
+    /// Where to go on.
+    offset: usize,
+    /// Where the batch that `offset` is in ends; zero between batches.
+    batch_end: usize,
+    /// How much to look at next, where one record needs more than a slice.
+    wanted_bytes: usize,
+    /// The structure is lost: records are looked for by their checksums.
+    is_lost: bool,
+    /// Walked to its end.
+    is_done: bool,
+}
+
+/// What a walk over some bytes ended with.
+enum Step {
+    /// The bytes are used up, or the segment.
+    More,
+    /// The record at the cleaner's offset needs this many bytes from there.
+    Needs(usize),
+}
+
+impl<F: Flaws> Log<F> {
+    /// The next records of the oldest segment, from about `budget_bytes` of it. Called once a turn;
+    /// also the place where segments, memory and what was read back are let go.
+    pub fn cleaning_chunk(&mut self, budget_bytes: u32) -> Cleaning {
+        self.retire();
+        self.cool();
+        let result = self.clean_on(budget_bytes as usize);
+        self.end_cold_turn();
+        result
+    }
+
+    /// Takes the records back when they are carried.
+    pub fn cleaned(&mut self, records: Vec<Carried>) {
+        drop(records);
+        self.retire();
+    }
+
+    /// The oldest segment, where cleaning has found it damaged and stopped.
+    pub fn damaged_segment(&self) -> Option<u64> {
+        let is_stuck = self.cleaner.is_done
+            && self.cleaner.serial == self.first_serial
+            && self.live.front().is_some_and(|live| *live > 0);
+        is_stuck.then_some(self.cleaner.serial)
+    }
+
+    fn clean_on(&mut self, budget_bytes: usize) -> Cleaning {
+        if self.segments.len() < 2 || self.live[0] == 0 || !self.is_cleaning_due() {
+            return Cleaning::Idle;
+        }
+        if self.cleaner.serial != self.first_serial {
+            let offset = if self.options.has_files() { BLOCK_BYTES } else { 0 };
+            self.cleaner = Cleaner { serial: self.first_serial, offset, ..Cleaner::default() };
+        }
+        if self.cleaner.is_done {
+            return Cleaning::Idle;
+        }
+        if self.options.has_files() && self.unwritten_bytes() > self.options.unwritten_bytes_max / 4 {
+            // Copies are not to crowd out what clients send.
+            return Cleaning::Waiting;
+        }
+        let Some((start, bytes)) = self.slice_to_clean(budget_bytes) else { return Cleaning::Waiting };
+        let records = self.walk(start, &bytes);
+        Cleaning::Records(records)
+    }
+
+    fn is_cleaning_due(&self) -> bool {
+        let growth = u64::from(self.options.growth_factor).saturating_mul(self.live_total_bytes);
+        let bound = growth.saturating_add(self.options.growth_base_bytes);
+        self.log_bytes() > bound || self.is_tight()
+    }
+
+    /// Bytes of the oldest segment from a block at or before the cleaner's offset on.
+    fn slice_to_clean(&mut self, budget_bytes: usize) -> Option<(usize, Bytes)> {
+        let end = self.segments[0].end;
+        let start = round_down(self.cleaner.offset, BLOCK_BYTES);
+        if let Some(memory) = self.segments[0].memory.as_mut() {
+            let wanted = (self.cleaner.offset - start + budget_bytes).max(self.cleaner.wanted_bytes);
+            let stop = (start + wanted).min(round_up(end, RECORD_ALIGNMENT));
+            return Some((start, Bytes::Memory(memory.seal(start..stop.max(start)))));
+        }
+        let wanted = round_up(budget_bytes.max(self.cleaner.wanted_bytes) + BLOCK_BYTES, BLOCK_BYTES);
+        let stop = (start + wanted).min(end);
+        let extent = (self.geometry.position(self.first_serial, start), (stop - start) as u32);
+        let bytes = match self.extent(extent) {
+            Found::Here(bytes) => Bytes::Read(Arc::from(bytes)),
+            Found::Reading => return None,
+            Found::Failed => {
+                // What cannot be read is walked over; the live bytes that stay tell of it.
+                self.cleaner.offset = stop;
+                self.cleaner.is_lost = true;
+                self.cleaner.is_done = stop == end;
+                return Some((stop, Bytes::Read(Arc::from(Vec::new()))));
+            }
+        };
+        self.forget_extent(extent);
+        Some((start, bytes))
+    }
+
+    /// Walks over `bytes`, which begin at offset `start` of the oldest segment, and collects records.
+    fn walk(&mut self, start: usize, bytes: &Bytes) -> Vec<Carried> {
+        let mut records = Vec::new();
+        let slice = bytes.as_slice();
+        let stop = start + slice.len();
+        let before = self.cleaner.offset;
+        self.cleaner.wanted_bytes = 0;
+        while self.cleaner.offset < stop {
+            if let Step::Needs(needed) = self.walk_one(start, slice, bytes, &mut records) {
+                self.cleaner.wanted_bytes =
+                    self.cleaner.offset - round_down(self.cleaner.offset, BLOCK_BYTES) + needed;
+                break;
+            }
+        }
+        let is_at_end = stop >= self.segments[0].end;
+        if self.cleaner.offset >= stop && is_at_end {
+            self.cleaner.is_done = true;
+        } else if is_at_end && self.cleaner.offset == before {
+            // Something claims to go on behind the segment's end.
+            self.lose_track();
+        }
+        records
+    }
+
+    fn walk_one(&mut self, start: usize, slice: &[u8], bytes: &Bytes, records: &mut Vec<Carried>) -> Step {
+        let has_files = self.options.has_files();
+        let offset = self.cleaner.offset;
+        let rest = &slice[offset - start..];
+        if has_files && !self.cleaner.is_lost && offset >= self.cleaner.batch_end {
+            return self.enter_batch(rest);
+        }
+        if rest.len() < PREFIX_BYTES {
+            return self.needs(PREFIX_BYTES, rest.len(), start + slice.len());
+        }
+        let prefix = Prefix::read(rest).expect("there is room for a prefix");
+        let limit =
+            if has_files && !self.cleaner.is_lost { self.cleaner.batch_end } else { self.segments[0].end };
+        if !prefix.is_plausible(limit - offset) {
+            self.lose_track();
+            return Step::More;
+        }
+        let length = prefix.length as usize;
+        if rest.len() < length {
+            return self.needs(length, rest.len(), start + slice.len());
+        }
+        let position = self.geometry.position(self.first_serial, offset);
+        // Without a checksum of its own nothing is ever live; in memory nothing has one.
+        let is_sound = !has_files || verify(position, &rest[..length], prefix.length).is_ok();
+        let has_crc = RawRecord::parse(&rest[..length]).is_ok_and(|raw| raw.has_own_crc());
+        if is_sound {
+            records.push(Carried { position, bytes: bytes.clone(), start: offset - start, length });
+        } else if has_crc || self.cleaner.is_lost {
+            self.lose_track();
+            return Step::More;
+        }
+        self.cleaner.offset += round_up(length, RECORD_ALIGNMENT);
+        if has_files && !self.cleaner.is_lost && self.cleaner.offset >= self.cleaner.batch_end {
+            self.leave_batch();
+        }
+        Step::More
+    }
+
+    /// More bytes are needed for what is at the cleaner's offset; at the segment's end that is damage.
+    fn needs(&mut self, needed: usize, here: usize, stop: usize) -> Step {
+        if stop >= self.segments[0].end {
+            self.lose_track();
+            if here < PREFIX_BYTES {
+                self.cleaner.offset = stop;
+            }
+            return Step::More;
+        }
+        Step::Needs(needed)
+    }
+
+    fn enter_batch(&mut self, rest: &[u8]) -> Step {
+        let Some(header) = BatchHeader::read(rest) else {
+            self.lose_track();
+            return Step::More;
+        };
+        let end = self.cleaner.offset + header.length as usize;
+        if header.serial != self.first_serial || end > self.segments[0].end {
+            self.lose_track();
+            return Step::More;
+        }
+        self.cleaner.batch_end = end;
+        self.cleaner.offset += BATCH_HEADER_BYTES;
+        if self.cleaner.offset >= end {
+            self.leave_batch();
+        }
+        Step::More
+    }
+
+    fn leave_batch(&mut self) {
+        self.cleaner.offset = round_up(self.cleaner.batch_end, BLOCK_BYTES);
+        self.cleaner.batch_end = 0;
+    }
+
+    /// From here on records are looked for at every place where one can begin.
+    fn lose_track(&mut self) {
+        self.cleaner.is_lost = true;
+        self.cleaner.offset += RECORD_ALIGNMENT;
+    }
+}

@@ -1,0 +1,292 @@
+//! The files around the log: those that wait to be used, those that wait to be free, how many
+//! there may be, and what is kept in reserve (rule 16).
+//!
+//! A segment's file is used again in two steps (rule 13). First nothing in the segment may be live,
+//! with the copies or deletions that emptied it durable, and the next segment's header durable too:
+//! from then on the log begins after it. Then a durable batch must say so, or recovery would look for
+//! the segment in vain; and no read of it may be under way.
+
+use std::collections::VecDeque;
+use std::io;
+
+use super::BLOCK_BYTES;
+use super::log::Log;
+use crate::flaws::Flaws;
+use crate::shard::driver::FileNumber;
+
+/// Files kept ready for new segments; what is freed beyond them is removed.
+const SPARE_FILES_MAX: usize = 4;
+/// How long after a file could not be made (a full disk) the next attempt comes.
+const PREPARE_AGAIN_AFTER_MS: u64 = 1_000;
+/// Segments that cleaning needs to go on: what a full disk still has.
+const RESERVE_SEGMENTS: u64 = 2;
+/// What a stored message may still need: records that hide it and move it …
+const RESERVE_RECEIVE_BYTES: u64 = 2 * 72;
+/// … and one that deletes it.
+const RESERVE_DELETE_BYTES: u64 = 72;
+
+/// What there is still room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Everything.
+    All,
+    /// Deletes and receives go on, sends are refused.
+    NoSends,
+    /// Deletes go on, sends and receives are refused.
+    NoReceives,
+}
+
+/// The files that belong to no segment of the log.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Ready to be written, in the order in which they came.
+    pub(super) spares: VecDeque<FileNumber>,
+    /// Left by a segment; free once a durable batch states a serial above this one.
+    pub(super) retiring: VecDeque<(u64, FileNumber)>,
+    preparing: Option<FileNumber>,
+    removing: Option<FileNumber>,
+    /// Files to be removed as they are none of ours or too many.
+    pub(super) surplus: VecDeque<FileNumber>,
+    /// Numbers below `next_number` that no file has.
+    unused: Vec<FileNumber>,
+    pub(super) next_number: u32,
+    /// When a file could not be made: until the next attempt, the files there are are all.
+    failed_ms: Option<u64>,
+}
+
+impl Files {
+    /// Whether no file is ready for the next segment.
+    pub(super) fn is_short(&self) -> bool {
+        self.spares.is_empty()
+    }
+
+    fn count(&self) -> u64 {
+        (self.spares.len() + self.retiring.len() + usize::from(self.preparing.is_some())) as u64
+    }
+}
+
+impl<F: Flaws> Log<F> {
+    /// A file that the shard shall prepare, with its length.
+    pub fn wants_segment(&mut self) -> Option<(FileNumber, u64)> {
+        if !self.options.has_files() || self.files.preparing.is_some() || self.failed_lately() {
+            return None;
+        }
+        let without =
+            self.segments.iter().rev().take_while(|segment| segment.file.is_none() && !segment.is_vacant);
+        // Before anything is written a start waits for its first file only. After that the reserve is
+        // made in advance, and one more, so that the tail finds its next file ready.
+        let in_advance = if self.commit.stated_serial() == 0 { 0 } else { RESERVE_SEGMENTS as usize + 1 };
+        let files = self.files_in_log() + self.files.count();
+        if self.files.spares.len() >= without.count() + in_advance || files >= self.budget() {
+            return None;
+        }
+        let file = self.files.unused.pop().unwrap_or_else(|| {
+            self.files.next_number += 1;
+            FileNumber(self.files.next_number)
+        });
+        self.files.preparing = Some(file);
+        Some((file, self.geometry.segment_bytes()))
+    }
+
+    /// The file asked for is there, or could not be made.
+    pub fn segment_prepared(&mut self, file: FileNumber, result: io::Result<()>) {
+        self.files.preparing = None;
+        if result.is_ok() {
+            self.files.failed_ms = None;
+            self.files.spares.push_back(file);
+        } else {
+            self.files.failed_ms = Some(self.commit.now_ms);
+            self.files.unused.push(file);
+        }
+    }
+
+    /// A file that the shard shall remove.
+    pub fn wants_removal(&mut self) -> Option<FileNumber> {
+        if !self.options.has_files() || self.files.removing.is_some() {
+            return None;
+        }
+        let file = self.files.surplus.pop_front().or_else(|| {
+            let too_many = self.files.spares.len() > SPARE_FILES_MAX;
+            if too_many { self.files.spares.pop_back() } else { None }
+        })?;
+        self.files.removing = Some(file);
+        Some(file)
+    }
+
+    /// The file is removed; where that failed it stays where it is and is made anew when its number
+    /// comes up.
+    pub fn removed(&mut self, file: FileNumber, _result: io::Result<()>) {
+        self.files.removing = None;
+        self.files.unused.push(file);
+    }
+
+    /// Lets go of segments in which nothing is live, oldest first, as far as that is safe. Called
+    /// once a turn, when nobody holds bytes of a record any more.
+    pub(super) fn retire(&mut self) {
+        while self.segments.len() > 1 {
+            if self.segments[0].is_vacant {
+                self.vacant -= 1;
+                self.drop_oldest();
+                continue;
+            }
+            if self.live[0] > 0 || !self.is_retirable() {
+                break;
+            }
+            let serial = self.first_serial;
+            let segment = self.drop_oldest();
+            if let Some(memory) = segment.memory {
+                self.give_memory_back(memory);
+            }
+            self.files.retiring.extend(segment.file.map(|file| (serial, file)));
+        }
+        self.mark_emptied();
+        self.free_files();
+    }
+
+    fn drop_oldest(&mut self) -> super::log::Segment {
+        self.live.pop_front();
+        self.first_serial += 1;
+        self.hot_serial = self.hot_serial.max(self.first_serial);
+        self.segments.pop_front().expect("there is a segment")
+    }
+
+    /// Whether the oldest segment, in which nothing is live, may go.
+    fn is_retirable(&self) -> bool {
+        if !self.options.has_files() {
+            return true;
+        }
+        let next = self.segments.iter().skip(1).find(|segment| !segment.is_vacant);
+        let Some(next_sequence) = next.and_then(|segment| segment.first_sequence) else { return false };
+        if F::RECYCLE_BEFORE_COPIES_ARE_DURABLE {
+            return true;
+        }
+        let Some(emptied_at) = self.segments[0].emptied_at else { return false };
+        let next_is_durable = next_sequence <= self.commit.durable_sequence();
+        next_is_durable && self.commit.durable_end() >= emptied_at
+    }
+
+    /// Notes where the log ends for the segments that have become empty since.
+    fn mark_emptied(&mut self) {
+        if !self.options.has_files() {
+            return;
+        }
+        let end = self.end();
+        let before_tail = self.segments.len().saturating_sub(1);
+        for (segment, live) in self.segments.iter_mut().zip(&self.live).take(before_tail) {
+            if segment.is_vacant {
+                continue;
+            }
+            if *live > 0 {
+                break;
+            }
+            segment.emptied_at.get_or_insert(end);
+        }
+    }
+
+    /// Takes back files whose segments a durable batch declares to be gone.
+    fn free_files(&mut self) {
+        while let Some(&(serial, file)) = self.files.retiring.front() {
+            let stated = self.commit.stated_serial() > serial || F::RECYCLE_BEFORE_COPIES_ARE_DURABLE;
+            if !stated || self.windows.reads_from(file) {
+                return;
+            }
+            self.files.retiring.pop_front();
+            self.files.spares.push_back(file);
+        }
+    }
+
+    /// Sealed segments leave memory, oldest first, until the rest keeps to its bound. Called once a
+    /// turn.
+    pub(super) fn cool(&mut self) {
+        if !self.options.has_files() {
+            return;
+        }
+        let tail_serial = self.tail_serial();
+        let durable_sequence = self.commit.durable_sequence();
+        while self.hot_serial < tail_serial {
+            let hot_bytes = (tail_serial + 1 - self.hot_serial) * self.geometry.segment_bytes();
+            let index = (self.hot_serial - self.first_serial) as usize;
+            let next = &self.segments[index + 1];
+            // The next segment's first batch follows all of this one.
+            let is_durable = next.first_sequence.is_some_and(|first| first <= durable_sequence);
+            let is_cold = self.segments[index].memory.is_none();
+            if !is_cold && (hot_bytes <= self.options.hot_bytes_max || !is_durable) {
+                return;
+            }
+            if let Some(memory) = self.segments[index].memory.take() {
+                self.give_memory_back(memory);
+            }
+            self.hot_serial += 1;
+        }
+    }
+
+    /// What there is room for (rule 16).
+    pub fn room(&self) -> Room {
+        let files_max = self.files_max();
+        if files_max == u64::MAX {
+            return Room::All;
+        }
+        let free_bytes = self.free_bytes(files_max);
+        let cleaning = RESERVE_SEGMENTS * self.geometry.segment_bytes();
+        let deletes = cleaning + self.live_count * RESERVE_DELETE_BYTES;
+        if free_bytes < deletes {
+            return Room::NoReceives;
+        }
+        if free_bytes < deletes + self.live_count * RESERVE_RECEIVE_BYTES { Room::NoSends } else { Room::All }
+    }
+
+    /// Whether cleaning must begin though the log has not grown to its bound: little room is left, and
+    /// there is something to gain.
+    pub(super) fn is_tight(&self) -> bool {
+        let files_max = self.files_max();
+        if files_max == u64::MAX {
+            return false;
+        }
+        let segment = self.geometry.segment_bytes();
+        let reserve = self.live_count * (RESERVE_RECEIVE_BYTES + RESERVE_DELETE_BYTES);
+        let wanted = reserve + (RESERVE_SEGMENTS + 2).max(files_max / 8) * segment;
+        let garbage = self.log_bytes().saturating_sub(self.live_total_bytes);
+        self.free_bytes(files_max) < wanted && garbage >= RESERVE_SEGMENTS * segment
+    }
+
+    fn free_bytes(&self, files_max: u64) -> u64 {
+        let segment = self.geometry.segment_bytes();
+        let used = self.segments_taken();
+        let in_tail = if used == 0 { 0 } else { segment.saturating_sub(self.tail.saturating_sub(self.base)) };
+        files_max.saturating_sub(used) * (segment - BLOCK_BYTES as u64) + in_tail
+    }
+
+    /// How many segments there may be; `MAX` where nothing is known to stop them.
+    fn files_max(&self) -> u64 {
+        if self.files.failed_ms.is_some() {
+            return self.budget().min(self.files_in_log() + self.files.count());
+        }
+        self.budget()
+    }
+
+    /// How many segments the settings allow.
+    fn budget(&self) -> u64 {
+        let bytes = match (self.options.log_bytes_max, self.options.has_files()) {
+            (Some(bytes), _) => bytes,
+            (None, false) => self.options.hot_bytes_max,
+            (None, true) => return u64::MAX,
+        };
+        bytes / self.geometry.segment_bytes()
+    }
+
+    /// Segments of the log, but those that were never filled.
+    pub(super) fn segments_taken(&self) -> u64 {
+        self.segments.len() as u64 - self.vacant
+    }
+
+    fn files_in_log(&self) -> u64 {
+        // Only the newest segments can be without a file.
+        let without =
+            self.segments.iter().rev().take_while(|segment| segment.file.is_none() && !segment.is_vacant);
+        self.segments_taken() - without.count() as u64
+    }
+
+    fn failed_lately(&self) -> bool {
+        self.files.failed_ms.is_some_and(|failed_ms| self.commit.now_ms < failed_ms + PREPARE_AGAIN_AFTER_MS)
+    }
+}

@@ -1,0 +1,205 @@
+//! The log over a disk that fails in every way that disks do.
+
+mod disk;
+mod model;
+
+use model::{World, options};
+use proptest::prelude::*;
+
+use super::{Durability, Log, LogOptions, OpenError, Position, Room, SEGMENT_BYTES_MIN, inspect, verify};
+use crate::flaws::{Flaws, Sound};
+
+/// Sends, deletes, turns and crashes by chance.
+fn live_through(durability: Durability, seed: u64, steps: u64) -> World<Sound> {
+    let mut world = World::<Sound>::new(options(durability), seed);
+    for _ in 0..steps {
+        work(&mut world);
+        if world.random.one_in(60) {
+            world.settle();
+        }
+        if world.random.one_in(40) {
+            let power_fails = world.random.one_in(2);
+            world.restart(power_fails).expect("a crash is no damage");
+        }
+    }
+    world
+}
+
+fn work<F: Flaws>(world: &mut World<F>) {
+    if !world.log.is_backlogged() {
+        for _ in 0..world.random.below(12) {
+            let body = if world.random.one_in(20) { 20_000 } else { 600 };
+            let body = world.random.below(body) as usize;
+            world.send(body);
+        }
+        let deletes = world.random.below(14);
+        for _ in 0..deletes {
+            let index = world.random.below(world.live.len().max(1) as u64) as usize;
+            // Mostly the oldest, as queues do, and now and then any.
+            let index = if world.random.one_in(4) { index } else { 0 };
+            let Some(&message) = world.live.keys().nth(index) else { break };
+            world.delete(message);
+        }
+    }
+    let haste = 1 + world.random.below(4);
+    world.turn(haste);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn what_was_promised_outlives_every_crash(seed: u64) {
+        let mut world = live_through(Durability::Fsync, seed, 400);
+        world.settle();
+        world.restart(true).unwrap();
+        prop_assert!(verify(&mut world.disk, &world.options).unwrap().damage.is_empty());
+    }
+
+    #[test]
+    fn after_a_power_cut_an_async_log_is_a_prefix(seed: u64) {
+        live_through(Durability::Async, seed, 400);
+    }
+
+    #[test]
+    fn damage_is_never_cut(seed: u64) {
+        let mut world = World::<Sound>::new(options(Durability::Fsync), seed);
+        for _ in 0..150 {
+            work(&mut world);
+        }
+        world.settle();
+        let before = world.history.len();
+        let place = world.random.next();
+        rot(&mut world, place);
+        match world.restart(true) {
+            Ok(()) => prop_assert_eq!(world.history.len(), before, "nothing is missing"),
+            Err(OpenError::Damage { .. }) => {
+                prop_assert!(!verify(&mut world.disk, &world.options).unwrap().damage.is_empty());
+            }
+            Err(error) => panic!("not damage: {error}"),
+        }
+    }
+}
+
+/// Flips one bit somewhere on the disk, but not in the last batch, which nothing vouches for.
+fn rot(world: &mut World<Sound>, place: u64) {
+    let mark = world.log.chain_end;
+    let files: Vec<u32> = world.disk.files.keys().copied().collect();
+    let file = files[(place % files.len() as u64) as usize];
+    let offset = (place / 64 % u64::from(SEGMENT_BYTES_MIN)) as usize;
+    let tail_file = world.log.segments.back().and_then(|segment| segment.file);
+    let last_block = world.log.geometry.offset(Position(mark.0 - 1)) / super::BLOCK_BYTES;
+    let is_mark = tail_file.is_some_and(|tail| tail.0 == file) && offset / super::BLOCK_BYTES == last_block;
+    if !is_mark {
+        world.disk.files.get_mut(&file).unwrap()[offset] ^= 1 << (place % 8);
+    }
+}
+
+#[test]
+fn small_logs_are_cleaned_and_their_files_used_again() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 1);
+    let keeper = world.send(500);
+    for _ in 0..3_000 {
+        let message = world.send(400);
+        world.turn(1);
+        world.delete(message);
+    }
+    world.settle();
+    assert!(world.copied > 0, "the keeper was carried");
+    assert!(world.log.log_bytes() < 1 << 20, "{} bytes", world.log.log_bytes());
+    assert!(world.disk.files.len() < 16, "{} files", world.disk.files.len());
+    assert!(world.fetch(keeper).is_ok());
+    world.restart(true).unwrap();
+    assert_eq!(world.live.keys().collect::<Vec<_>>(), [&keeper]);
+}
+
+#[test]
+fn cold_records_come_back_and_damaged_ones_are_told() {
+    let options = LogOptions { growth_base_bytes: 1 << 30, ..options(Durability::Fsync) };
+    let mut world = World::<Sound>::new(options, 2);
+    let messages: Vec<u64> = (0..400)
+        .map(|_| {
+            let message = world.send(1_500);
+            world.turn(1);
+            message
+        })
+        .collect();
+    world.settle();
+    world.restart(false).unwrap();
+    for message in &messages {
+        let bytes = world.fetch(*message).expect("it is whole");
+        assert_eq!(bytes.len(), 1_500 + 32);
+        assert_eq!(bytes[40], *message as u8);
+    }
+    let (position, _) = world.live[&messages[5]];
+    let offset = world.log.geometry.offset(position) + 100;
+    let serial = world.log.geometry.serial(position);
+    let file = world.log.segments[(serial - world.log.first_serial) as usize].file.unwrap();
+    world.log.windows = super::cold::Windows::default();
+    world.disk.files.get_mut(&file.0).unwrap()[offset] ^= 1;
+    assert!(world.fetch(messages[5]).is_err(), "its own checksum tells");
+    assert!(world.fetch(messages[6]).is_ok());
+    world.log.windows = super::cold::Windows::default();
+    world.disk.files.remove(&file.0);
+    assert!(world.fetch(messages[7]).is_err(), "a failed read is not waited for forever");
+}
+
+#[test]
+fn a_full_disk_leaves_room_to_delete() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 3);
+    world.disk.files_max = Some(14);
+    while world.log.room() == Room::All {
+        world.send(2_000);
+        world.turn(1);
+        assert!(world.disk.files.len() <= 14);
+    }
+    let kept: Vec<u64> = world.live.keys().copied().collect();
+    for (index, message) in kept.iter().enumerate() {
+        if index % 4 != 0 {
+            world.delete(*message);
+        }
+        world.turn(1);
+    }
+    world.settle();
+    for _ in 0..2_000 {
+        world.turn(1);
+        world.now_ms += 10;
+        world.log.idle_mark(world.now_ms);
+    }
+    assert_eq!(world.log.room(), Room::All, "cleaning has made room");
+    world.send(10);
+    world.settle();
+    world.restart(true).unwrap();
+}
+
+#[test]
+fn a_log_in_memory_frees_what_is_dead() {
+    let options = LogOptions { hot_bytes_max: 2 << 20, ..options(Durability::Memory) };
+    let mut log = Log::<Sound>::in_memory(options);
+    let keeper = log.append(1, 5, 8, 40, true, |bytes| bytes.fill(7));
+    log.live(keeper, 64);
+    for _ in 0..20_000 {
+        let position = log.append(1, 5, 8, 400, true, |bytes| bytes.fill(9));
+        log.live(position, 424);
+        log.release(position, 424);
+        let _ = log.cleaning_chunk(4096);
+    }
+    assert!(log.log_bytes() > 1 << 20, "the keeper holds the log");
+    let room = log.room();
+    assert_ne!(room, Room::All);
+    log.release(keeper, 64);
+    let _ = log.cleaning_chunk(4096);
+    assert_eq!(log.segments.len(), 1);
+    assert_eq!(log.room(), Room::All);
+    assert_eq!(log.committed(), Position::MAX);
+}
+
+#[test]
+fn inspecting_tells_what_there_is() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 4);
+    world.send(100);
+    world.settle();
+    let summary = inspect(&mut world.disk, &world.options).unwrap();
+    assert_eq!((summary.totals.records, summary.totals.batches, summary.serials), (1, 2, Some((1, 1))));
+    assert!(summary.to_string().starts_with("1 records in 2 batches of 1 segments"), "{summary}");
+}
