@@ -4,14 +4,14 @@ use tenpin_protocol::{ErrorCode, Handles};
 
 use super::handle::Handle;
 use super::message::LISTED_MAX;
-use super::outputs::{Outcome, Outputs, Refusal, ReplyBody};
+use super::outputs::{Outputs, Refusal, ReplyBody};
 use super::records::{Kind, Listed};
 use super::send::check_batch;
-use super::{Engine, Ticket};
+use super::{BATCH_ENTRIES_MAX, Engine, Ticket};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
 
-const _: () = assert!(super::BATCH_ENTRIES_MAX <= LISTED_MAX, "a batch is one record");
+const _: () = assert!(BATCH_ENTRIES_MAX <= LISTED_MAX, "a batch is one record");
 
 impl<F: Flaws> Engine<F> {
     #[inline]
@@ -33,8 +33,8 @@ impl<F: Flaws> Engine<F> {
         let mut listed = std::mem::take(&mut self.listed);
         listed.clear();
         for handle in handles {
-            let outcome = self.delete_one(incarnation, handle, &mut listed, log);
-            out.outcomes.push(outcome);
+            let handle = self.check_handle(incarnation, handle);
+            out.outcomes.push(handle.map(|handle| self.delete_one(handle, &mut listed, log)));
         }
         if !listed.is_empty() {
             self.journal_list(Kind::Deleted, incarnation, 0, &listed, log);
@@ -50,21 +50,13 @@ impl<F: Flaws> Engine<F> {
         out.reply(ticket, depends_on, ReplyBody::Deleted(start..out.outcomes.len() as u32));
     }
 
+    /// Deletes the message that a handle names. Deleting what is gone is a success, whatever made it go.
     #[inline]
-    fn delete_one(
-        &mut self,
-        incarnation: u64,
-        handle: &[u8],
-        listed: &mut Vec<Listed>,
-        log: &mut Log<F>,
-    ) -> Outcome {
-        let handle = self.check_handle(incarnation, handle)?;
-        // Deleting what is gone is a success, whatever made it go.
+    fn delete_one(&mut self, handle: Handle, listed: &mut Vec<Listed>, log: &mut Log<F>) {
         if let Some(index) = self.find_message(handle.slot, handle.sequence) {
             listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
             self.discard(index, log);
         }
-        Ok(())
     }
 
     /// Reads a handle and checks that this queue issued it.

@@ -77,7 +77,7 @@ impl Handle {
 }
 
 /// SipHash with one round a word and three at the end, over whole words.
-#[inline]
+#[inline(always)]
 fn siphash_1_3(key: &[u64; 2], words: &[u64; 3]) -> u64 {
     let mut state = [
         key[0] ^ 0x736f_6d65_7073_6575,
@@ -101,7 +101,7 @@ fn siphash_1_3(key: &[u64; 2], words: &[u64; 3]) -> u64 {
     state[0] ^ state[1] ^ state[2] ^ state[3]
 }
 
-#[inline]
+#[inline(always)]
 fn round(state: &mut [u64; 4]) {
     let [a, b, c, d] = state;
     *a = a.wrapping_add(*b);

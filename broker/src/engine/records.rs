@@ -456,13 +456,15 @@ impl ListHead {
     /// Writes head and list.
     #[inline]
     pub fn write(&self, listed: &[Listed], out: &mut [u8]) {
-        let mut writer = Writer(out);
+        let (head, list) = out.split_at_mut(LIST_BYTES);
+        let mut writer = Writer(head);
         writer.u64(self.incarnation);
         writer.u64(self.time_ms);
         writer.u64(self.deadline_ms);
         writer.u32(listed.len() as u32);
         writer.u32(0);
-        for message in listed {
+        for (bytes, message) in list.chunks_exact_mut(LISTED_BYTES).zip(listed) {
+            let mut writer = Writer(bytes);
             writer.u32(message.slot);
             writer.u32(message.receive_count);
             writer.u64(message.sequence);

@@ -7,7 +7,6 @@ use super::message::link_fresh;
 use super::outputs::{Outputs, Refusal, ReplyBody};
 use super::records::{Kind, MessageHead, SENT_BYTES, message_overhead_bytes};
 use super::slot::State;
-use super::wheel::Wheel;
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Room};
@@ -60,6 +59,7 @@ impl<F: Flaws> Engine<F> {
             let outcome = self.send_one(queue, &entry, log);
             out.sent.push(outcome);
         }
+        self.start_queue_timer(queue);
         if self.queues[queue].waiting > 0 && self.queues[queue].visible > 0 {
             self.mark_ready(queue);
         }
@@ -120,9 +120,6 @@ impl<F: Flaws> Engine<F> {
             stored.set_sent(self.now_ms, State::Fresh, 0);
             queue.visible += 1;
             link_fresh(&mut self.slab, queue, slot);
-            if !Wheel::is_started(&self.queues, queue_index) {
-                self.start_queue_timer(queue_index);
-            }
         } else {
             stored.set_sent(self.now_ms, State::Delayed, 0);
             queue.delayed += 1;

@@ -113,10 +113,12 @@ impl<F: Flaws> Engine<F> {
     }
 
     /// Starts a queue's timer for the oldest message that was never delivered, if there is one.
+    #[inline]
     pub(super) fn start_queue_timer(&mut self, index: u32) {
-        if let Some(expiry_ms) = self.fresh_expiry_ms(index)
-            && !Wheel::is_started(&self.queues, index)
-        {
+        if Wheel::is_started(&self.queues, index) {
+            return;
+        }
+        if let Some(expiry_ms) = self.fresh_expiry_ms(index) {
             self.queue_wheel.start(&mut self.queues, index, expiry_ms);
         }
     }
