@@ -11,3 +11,4 @@ pub mod journal;
 pub mod server;
 pub mod shard;
 pub mod simulator;
+pub mod tools;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tenpin_broker::config::{Changes, Config, DurabilitySetting, IoSetting};
 use tenpin_broker::exit::{ExitReason, Failure};
-use tenpin_broker::server;
+use tenpin_broker::{server, tools};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,6 +27,9 @@ enum Command {
     /// Run the broker.
     #[command(after_help = EXIT_CODES)]
     Serve(ServeFlags),
+    /// Look at the log of a data folder whose broker is stopped.
+    #[command(subcommand)]
+    Journal(JournalCommand),
 }
 
 #[derive(Args, Default)]
@@ -48,6 +51,21 @@ struct ServeFlags {
     config: Option<PathBuf>,
 }
 
+#[derive(Subcommand)]
+enum JournalCommand {
+    /// Show what the log consists of: segments, batches, records by kind.
+    Inspect(JournalFlags),
+    /// Read the whole log and check every checksum in it.
+    Verify(JournalFlags),
+}
+
+#[derive(Args)]
+struct JournalFlags {
+    /// Folder of the data.
+    #[arg(long, value_name = "FOLDER", default_value = "tenpin-data")]
+    data_dir: PathBuf,
+}
+
 const EXIT_CODES: &str = "Exit codes: 0 stopped as asked, 1 unexpected, 2 usage, 3 configuration, 4 cannot listen, \
 5 folder in use, 6 folder unusable, 7 log damaged, 8 log could not be written, 9 io_uring refused.";
 
@@ -55,6 +73,8 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let result = match command_line.command.unwrap_or(Command::Serve(ServeFlags::default())) {
         Command::Serve(flags) => serve(flags),
+        Command::Journal(JournalCommand::Inspect(flags)) => tools::inspect(&flags.data_dir),
+        Command::Journal(JournalCommand::Verify(flags)) => tools::verify(&flags.data_dir),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -56,7 +56,10 @@ fn write_all<S: Storage, F: Flaws>(storage: &mut S, log: &mut Log<F>) -> Result<
             }
             log.segment_prepared(file, Ok(()));
         }
-        let Some(write) = log.next_write() else { return Ok(()) };
+        let Some(write) = log.next_write() else {
+            // Nothing more can be written; what is left over has found no file.
+            return if log.committed() >= log.end() { Ok(()) } else { Err(OpenError::Full) };
+        };
         storage.write(write.file, write.offset, write.bytes.as_ref()).map_err(OpenError::Write)?;
         log.written();
     }
