@@ -1,0 +1,176 @@
+//! The broker as a process: how it starts, what it refuses, how it stops, with which exit codes.
+
+mod common;
+
+use std::process::Command;
+
+use tenpin_benches::client::{Answer, Outgoing, Receive};
+
+use crate::common::{PATIENCE, TestBroker, program, wait_until};
+
+const USAGE: i32 = 2;
+const CONFIGURATION: i32 = 3;
+const LISTEN: i32 = 4;
+const FOLDER_LOCKED: i32 = 5;
+const FOLDER_UNUSABLE: i32 = 6;
+
+/// Runs `tenpin` with arguments that it refuses; gives the exit code and what it said.
+fn refused(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(program()).args(arguments).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A broker that is told to stop lets long polls return, says goodbye, and has everything on disk.
+fn stopping_drains(signal: i32, durability: &str) {
+    let mut broker = TestBroker::start(durability, "");
+    let (mut client, queue) = broker.client_and_queue();
+    client.send(queue, &[Outgoing { body: b"kept", delay_seconds: Some(900) }]).unwrap();
+    let mut waiting = broker.client();
+    let wait = Receive { messages_max: 1, wait_ms: 20_000, visibility_seconds: None };
+    let asked = waiting.submit_receive(queue, wait).unwrap();
+    waiting.flush().unwrap();
+    wait_until("the receive waits", || client.counts(queue).unwrap().waiting == 1);
+
+    broker.process().signal(signal).unwrap();
+    let (correlation, answer) = waiting.next_answer().unwrap();
+    assert_eq!(correlation, asked);
+    assert!(matches!(&answer, Answer::Received(messages) if messages.is_empty()), "{answer:?}");
+    // The goodbye is an error frame that answers no request.
+    let (correlation, answer) = waiting.next_answer().unwrap();
+    assert!(correlation == 0 && matches!(answer, Answer::Refused(_)), "{answer:?}");
+    waiting.next_answer().expect_err("the connection ends behind the goodbye");
+
+    let (status, printed) = broker.take_process().wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(0), "{printed}");
+    if durability != "memory" {
+        let again = broker.command.start().unwrap();
+        let mut client = tenpin_benches::client::Client::connect(again.address()).unwrap();
+        let queue = client.open("tests").unwrap();
+        assert_eq!(client.counts(queue).unwrap().delayed, 1);
+    }
+}
+
+#[test]
+fn sigterm_drains() {
+    stopping_drains(libc::SIGTERM, "fsync");
+}
+
+#[test]
+fn sigint_drains() {
+    stopping_drains(libc::SIGINT, "async");
+}
+
+#[test]
+fn sigterm_drains_memory() {
+    stopping_drains(libc::SIGTERM, "memory");
+}
+
+/// A client that takes nothing cannot keep the broker from stopping.
+#[test]
+fn a_client_that_does_not_read_cannot_hold_the_stop() {
+    let mut broker = TestBroker::start("memory", "");
+    let (mut client, queue) = broker.client_and_queue();
+    let body = vec![7; 100_000];
+    for _ in 0..10 {
+        client.send(queue, &[Outgoing { body: &body, delay_seconds: None }]).unwrap();
+    }
+    let mut silent = broker.client();
+    for _ in 0..100 {
+        silent.submit_peek(queue, 10).unwrap();
+    }
+    silent.flush().unwrap();
+    broker.stop();
+}
+
+#[test]
+fn a_second_broker_on_the_folder_is_refused() {
+    let broker = TestBroker::start("fsync", "");
+    let second = broker.command.spawn().unwrap();
+    let (status, printed) = second.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(FOLDER_LOCKED), "{printed}");
+    assert!(printed.contains(&broker.process().pid().to_string()), "it names the other: {printed}");
+    let (_, _) = broker.client_and_queue();
+}
+
+#[test]
+fn a_killed_broker_leaves_no_lock() {
+    let mut broker = TestBroker::start("fsync", "");
+    broker.kill_and_restart();
+    broker.stop();
+}
+
+#[test]
+fn an_address_in_use_is_refused() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (code, text) = refused(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", &address]);
+    assert_eq!(code, LISTEN, "{text}");
+    assert!(text.contains(&address), "{text}");
+}
+
+#[test]
+fn flags_that_are_none_are_refused() {
+    for arguments in [
+        &["serve", "--no-such-flag"] as &[&str],
+        &["serve", "--io", "carrier-pigeon"],
+        &["serve", "--durability", "hope"],
+        &["serve", "--listen", "nowhere"],
+        &["no-such-command"],
+    ] {
+        let (code, text) = refused(arguments);
+        assert_eq!(code, USAGE, "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tenpin.toml");
+    for (text, names) in [("handshake_timeout = 3", "handshake_timeout"), ("segment_bytes = 5000", "segment_bytes")] {
+        std::fs::write(&file, text).unwrap();
+        let (code, said) = refused(&["serve", "--config", file.to_str().unwrap()]);
+        assert_eq!(code, CONFIGURATION, "{text}: {said}");
+        assert!(said.contains(names), "{said}");
+    }
+    let (code, said) = refused(&["serve", "--config", "/no/such/file.toml"]);
+    assert_eq!(code, CONFIGURATION, "{said}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let (code, text) = refused(&["serve", "--data-dir", file.join("data").to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, FOLDER_UNUSABLE, "{text}");
+}
+
+/// The lines at the start say where it listens, where data lies, which driver it took and how to try it.
+#[test]
+fn the_first_lines_say_what_one_needs() {
+    let broker = TestBroker::try_start("auto", "fsync", "").unwrap();
+    let folder = broker.command.folder.to_str().unwrap().to_owned();
+    for text in ["listening on ", &folder, "hello"] {
+        broker.process().wait_for_line(text, PATIENCE).unwrap();
+    }
+    let printed = broker.process().printed();
+    assert!(printed.contains("epoll") || printed.contains("io_uring"), "{printed}");
+}
+
+/// The log that a broker leaves is whole, and the tools say so.
+#[test]
+fn the_tools_read_what_a_broker_wrote() {
+    let mut broker = TestBroker::start("fsync", "");
+    let (mut client, queue) = broker.client_and_queue();
+    client.send(queue, &[Outgoing { body: b"one for the log", delay_seconds: None }]).unwrap();
+    broker.stop();
+    for tool in ["inspect", "verify"] {
+        let folder = broker.command.folder.to_str().unwrap();
+        let output = Command::new(program()).args(["journal", tool, "--data-dir", folder]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{tool}: {text}");
+        assert!(!text.is_empty());
+    }
+}
