@@ -35,7 +35,10 @@ fn a_message_lives_and_is_deleted(broker: &mut TestBroker) {
     let (mut client, queue) = broker.client_and_queue();
     let id = send(&mut client, queue, b"strike");
     let received = one(client.receive(queue, NOW).unwrap());
-    assert_eq!((received.id, received.body.as_slice(), received.receive_count), (id, b"strike".as_slice(), 1));
+    assert_eq!(
+        (received.id, received.body.as_slice(), received.receive_count),
+        (id, b"strike".as_slice(), 1)
+    );
     assert_eq!(client.receive(queue, NOW).unwrap(), [], "it is hidden");
     for _ in 0..2 {
         let outcome = client.delete(queue, &[received.handle.clone()]).unwrap().remove(0);
@@ -67,7 +70,10 @@ fn a_mebibyte_fits(broker: &mut TestBroker) {
         Ok(mut outcomes) => outcomes.remove(0).unwrap_err().code.expect("a known code"),
         Err(error) => refused_with(error),
     };
-    assert!(matches!(refused, ErrorCode::BatchRequestTooLong | ErrorCode::InvalidParameterValue), "{refused:?}");
+    assert!(
+        matches!(refused, ErrorCode::BatchRequestTooLong | ErrorCode::InvalidParameterValue),
+        "{refused:?}"
+    );
 }
 
 /// A receive that waits gets a message the moment it arrives, and the first to wait comes first.
@@ -264,7 +270,8 @@ fn acknowledged_things_outlive_the_process(broker: &mut TestBroker, restart: fn(
         send(&mut client, queue, body);
     }
     let received = client.receive(queue, Receive { visibility_seconds: Some(600), ..NOW }).unwrap();
-    let handle_of = |body: &[u8]| received.iter().find(|message| message.body == body).unwrap().handle.clone();
+    let handle_of =
+        |body: &[u8]| received.iter().find(|message| message.body == body).unwrap().handle.clone();
     assert_eq!(client.delete(queue, &[handle_of(b"gone")]).unwrap(), [Ok(())]);
     assert_eq!(client.change_visibility(queue, &[(handle_of(b"keep"), 0)]).unwrap(), [Ok(())]);
     restart(broker);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tenpin_benches::client::{Client, Outgoing, Receive};
 use tenpin_protocol::{
-    Entries, ErrorCode, FRAME_BYTES_MAX_LEAST, HEADER_BYTES, Hello, PeekRequest, ReceiveRequest, Request, SendEntry,
-    SendRequest, VERSION, finish_frame, split_frame,
+    Entries, ErrorCode, FRAME_BYTES_MAX_LEAST, HEADER_BYTES, Hello, PeekRequest, ReceiveRequest, Request,
+    SendEntry, SendRequest, VERSION, finish_frame, split_frame,
 };
 
 use crate::common::{PATIENCE, RawConnection, TestBroker, ping_frame, wait_until};
@@ -141,8 +141,11 @@ fn garbage_ends_the_connection() {
         let mut random = tenpin_benches::random::Random::new(7);
         for round in 0..50 {
             let garbage: Vec<u8> = (0..4_096).map(|_| random.bits() as u8).collect();
-            let mut connection =
-                if round % 2 == 0 { RawConnection::connect(broker.address()) } else { RawConnection::after_hello(broker.address()) };
+            let mut connection = if round % 2 == 0 {
+                RawConnection::connect(broker.address())
+            } else {
+                RawConnection::after_hello(broker.address())
+            };
             // The broker may end the connection before all of it is written.
             let _ = connection.stream.write_all(&garbage);
             let _ = connection.stream.shutdown(std::net::Shutdown::Write);
@@ -362,7 +365,8 @@ fn deliveries_that_nobody_took_go_back() {
         }
         let mut leaving = RawConnection::after_hello(broker.address());
         for correlation in 1..=MESSAGES as u32 {
-            let request = ReceiveRequest { wait_ms: 0, visibility_seconds: 43_200, ..ReceiveRequest::new(queue, 1) };
+            let request =
+                ReceiveRequest { wait_ms: 0, visibility_seconds: 43_200, ..ReceiveRequest::new(queue, 1) };
             leaving.write(&encoded(&Request::Receive(request), correlation));
         }
         // Until the broker has handed out more than the sockets hold, or all it may for one reader.
@@ -406,7 +410,8 @@ fn a_hello_is_answered_with_the_limits() {
         }
         assert!(arrived > HEADER_BYTES);
         let (frame, _) = split_frame(&bytes[..arrived], FRAME_BYTES_MAX_LEAST).unwrap().unwrap();
-        let tenpin_protocol::Response::Hello(reply) = tenpin_protocol::Response::decode(&frame).unwrap() else {
+        let tenpin_protocol::Response::Hello(reply) = tenpin_protocol::Response::decode(&frame).unwrap()
+        else {
             panic!("{frame:?} answers no hello")
         };
         assert_eq!((reply.version, reply.shard_count, reply.batch_entries_max), (VERSION, 1, 10));

@@ -128,7 +128,9 @@ fn flags_that_are_none_are_refused() {
 fn a_configuration_that_is_wrong_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tenpin.toml");
-    for (text, names) in [("handshake_timeout = 3", "handshake_timeout"), ("segment_bytes = 5000", "segment_bytes")] {
+    for (text, names) in
+        [("handshake_timeout = 3", "handshake_timeout"), ("segment_bytes = 5000", "segment_bytes")]
+    {
         std::fs::write(&file, text).unwrap();
         let (code, said) = refused(&["serve", "--config", file.to_str().unwrap()]);
         assert_eq!(code, CONFIGURATION, "{text}: {said}");
@@ -143,7 +145,8 @@ fn a_folder_that_cannot_be_made_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a-file");
     std::fs::write(&file, "").unwrap();
-    let (code, text) = refused(&["serve", "--data-dir", file.join("data").to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    let (code, text) =
+        refused(&["serve", "--data-dir", file.join("data").to_str().unwrap(), "--listen", "127.0.0.1:0"]);
     assert_eq!(code, FOLDER_UNUSABLE, "{text}");
 }
 
@@ -169,7 +172,8 @@ fn the_tools_read_what_a_broker_wrote() {
     for tool in ["inspect", "verify"] {
         let folder = broker.command.folder.to_str().unwrap();
         let output = Command::new(program()).args(["journal", tool, "--data-dir", folder]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{tool}: {text}");
         assert!(!text.is_empty());
     }
