@@ -5,7 +5,11 @@ use std::fmt;
 /// The smallest body that has room for origin, number and check.
 pub const BODY_BYTES_MIN: usize = 24;
 
-const CHECK_AT: std::ops::Range<usize> = 16..20;
+/// The check comes first, so that what it covers is one piece.
+const CHECK_BYTES: usize = 4;
+const ORIGIN_AT: usize = 4;
+const NUMBER_AT: usize = 12;
+const FILLING_AT: usize = 20;
 
 /// What a body says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,35 +37,31 @@ impl Payload {
     /// If the body is shorter than that; callers check the length that they were asked for.
     pub fn write(self, body: &mut [u8]) {
         assert!(body.len() >= BODY_BYTES_MIN, "a body has at least {BODY_BYTES_MIN} bytes");
-        body[..8].copy_from_slice(&self.origin.to_le_bytes());
-        body[8..16].copy_from_slice(&self.number.to_le_bytes());
+        body[ORIGIN_AT..NUMBER_AT].copy_from_slice(&self.origin.to_le_bytes());
+        body[NUMBER_AT..FILLING_AT].copy_from_slice(&self.number.to_le_bytes());
         // Filled from the number, so that bytes of one message in another are seen whatever they are.
         let mut word = self.number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        for chunk in body[CHECK_AT.end..].chunks_mut(8) {
+        for chunk in body[FILLING_AT..].chunks_mut(8) {
             word = word.wrapping_add(0xD1B5_4A32_D192_ED03);
             chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
         }
-        let check = check(body);
-        body[CHECK_AT].copy_from_slice(&check.to_le_bytes());
+        let check = crc32fast::hash(&body[CHECK_BYTES..]);
+        body[..CHECK_BYTES].copy_from_slice(&check.to_le_bytes());
     }
 
     /// Reads a body and verifies it.
     pub fn read(body: &[u8]) -> Result<Payload, Corrupted> {
-        if body.len() < BODY_BYTES_MIN || body[CHECK_AT] != check(body).to_le_bytes() {
+        if body.len() < BODY_BYTES_MIN {
+            return Err(Corrupted);
+        }
+        let (check, covered) = body.split_at(CHECK_BYTES);
+        if check != crc32fast::hash(covered).to_le_bytes() {
             return Err(Corrupted);
         }
         let word =
             |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().expect("eight bytes are a word"));
-        Ok(Payload { origin: word(0), number: word(8) })
+        Ok(Payload { origin: word(ORIGIN_AT), number: word(NUMBER_AT) })
     }
-}
-
-/// The checksum over all but its own place.
-fn check(body: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&body[..CHECK_AT.start]);
-    hasher.update(&body[CHECK_AT.end..]);
-    hasher.finalize()
 }
 
 /// An origin that no other run has: from the time and the process.
