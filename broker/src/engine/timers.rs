@@ -33,6 +33,9 @@ impl<F: Flaws> Engine<F> {
 
     /// The next time at which [`Engine::advance`] has something to do, unless commands bring more.
     pub fn next_deadline_ms(&self) -> Option<u64> {
+        if !self.sweep.is_idle() || !self.discarded.is_empty() {
+            return Some(self.now_ms);
+        }
         let name = self.tombstones.order.front().map(|&(free_at_ms, _)| free_at_ms);
         [
             self.slot_wheel.next_deadline_ms(),
