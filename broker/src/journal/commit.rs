@@ -67,8 +67,10 @@ pub(super) struct Commit {
     dirty: VecDeque<Dirty>,
     dirty_since_ms: Option<u64>,
     syncing: Option<Dirty>,
-    /// Whether the last batch is a closing mark.
+    /// Whether the last batch is a closing mark, and whether one is to follow as soon as nothing is
+    /// left to write.
     is_marked: bool,
+    mark_wanted: bool,
     pub(super) now_ms: u64,
 }
 
@@ -131,6 +133,7 @@ impl<F: Flaws> Log<F> {
         self.limit == 0
             && commit.is_idle()
             && commit.is_marked
+            && !commit.mark_wanted
             && commit.dirty.is_empty()
             && commit.syncing.is_none()
     }
@@ -161,15 +164,12 @@ impl<F: Flaws> Log<F> {
     /// The log has fallen idle: a closing mark follows the last batch, so that it can be told from one
     /// that was never durable (rule 14). Does nothing where there is a mark already.
     pub fn idle_mark(&mut self, now_ms: u64) {
-        if !self.options.has_files() || self.limit != 0 || !self.commit.is_idle() {
-            return;
-        }
         let states_more = self.commit.stated_serial() < self.first_serial && !self.files.retiring.is_empty();
-        if self.commit.is_marked && !states_more {
+        if !self.options.has_files() || (self.limit == 0 && self.commit.is_marked && !states_more) {
             return;
         }
         self.time_ms = self.time_ms.max(now_ms);
-        self.append_mark();
+        self.commit.mark_wanted = true;
     }
 
     /// Appends a batch without records.
@@ -184,6 +184,7 @@ impl<F: Flaws> Log<F> {
         self.tail_memory().bytes_mut(start..start + BLOCK_BYTES).fill(0);
         self.push_pending(start, BATCH_HEADER_BYTES, true);
         self.commit.is_marked = true;
+        self.commit.mark_wanted = false;
     }
 
     /// The next write, if there is something to write, a file for it, and none under way.
@@ -194,8 +195,11 @@ impl<F: Flaws> Log<F> {
         if self.commit.pending.is_empty() {
             if self.limit != 0 && self.tail_has_file() {
                 self.close_batch();
-            } else if self.limit == 0 && self.files.is_short() && self.owes_statement() {
-                // Files wait for a batch that says they are free, and nothing else is coming.
+            } else if self.limit == 0
+                && (self.commit.mark_wanted || (self.files.is_short() && self.owes_statement()))
+            {
+                // The log has fallen idle; or files wait for a batch that says they are free, and
+                // nothing else is coming.
                 self.append_mark();
             }
         }

@@ -77,7 +77,10 @@ impl<F: Flaws> Log<F> {
         // made in advance, and one more, so that the tail finds its next file ready.
         let in_advance = if self.commit.stated_serial() == 0 { 0 } else { RESERVE_SEGMENTS as usize + 1 };
         let files = self.files_in_log() + self.files.count();
-        if self.files.spares.len() >= without.count() + in_advance || files >= self.budget() {
+        // A segment that has bytes gets its file whatever the budget: deletes and copies are what
+        // makes room again, so only what is made in advance keeps to it.
+        let (spares, needed) = (self.files.spares.len(), without.count());
+        if spares >= needed + in_advance || (spares >= needed && files >= self.budget()) {
             return None;
         }
         let file = self.files.unused.pop().unwrap_or_else(|| {

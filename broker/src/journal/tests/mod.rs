@@ -203,3 +203,41 @@ fn inspecting_tells_what_there_is() {
     assert_eq!((summary.totals.records, summary.totals.batches, summary.serials), (1, 2, Some((1, 1))));
     assert!(summary.to_string().starts_with("1 records in 2 batches of 1 segments"), "{summary}");
 }
+
+#[test]
+fn a_closing_mark_that_is_wanted_during_a_write_follows_it() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 5);
+    world.settle();
+    world.send(100);
+    let write = loop {
+        match world.log.next_write() {
+            Some(write) => break write,
+            None => world.turn(1),
+        }
+    };
+    world.log.idle_mark(world.now_ms);
+    super::storage::Storage::write(&mut world.disk, write.file, write.offset, write.bytes.as_ref()).unwrap();
+    world.log.written();
+    assert!(!world.log.is_settled());
+    let mark = world.log.next_write().expect("the mark was not forgotten");
+    assert_eq!(mark.bytes.len(), super::BLOCK_BYTES);
+    world.log.written();
+    assert!(world.log.is_settled());
+}
+
+#[test]
+fn starts_need_no_budget_for_what_they_write() {
+    let options =
+        LogOptions { log_bytes_max: Some(8 * u64::from(SEGMENT_BYTES_MIN)), ..options(Durability::Fsync) };
+    let mut world = World::<Sound>::new(options, 6);
+    while world.log.room() == Room::All {
+        world.send(2_000);
+        world.turn(1);
+    }
+    for _ in 0..12 {
+        world.restart(false).unwrap();
+        // What a start journals before it serves.
+        world.send(10);
+        world.settle();
+    }
+}
