@@ -161,3 +161,20 @@ fn the_first_lines_say_what_one_needs() {
     let printed = broker.process().printed();
     assert!(printed.contains("epoll") || printed.contains("io_uring"), "{printed}");
 }
+
+/// The log that a broker leaves is whole, and the tools say so.
+#[test]
+fn the_tools_read_what_a_broker_wrote() {
+    let mut broker = TestBroker::start("fsync", "");
+    let (mut client, queue) = broker.client_and_queue();
+    client.send(queue, &[Outgoing { body: b"one for the log", delay_seconds: None }]).unwrap();
+    broker.stop();
+    for tool in ["inspect", "verify"] {
+        let folder = broker.command.folder.to_str().unwrap();
+        let output = Command::new(program()).args(["journal", tool, "--data-dir", folder]).output().unwrap();
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{tool}: {text}");
+        assert!(!text.is_empty());
+    }
+}
