@@ -70,6 +70,20 @@ impl BrokerCommand {
         BrokerProcess::watch(command.spawn()?, started)
     }
 
+    /// Has the log's every checksum verified by `tenpin journal verify`, while no broker runs; an
+    /// error carries what it printed.
+    pub fn verify_log(&self) -> io::Result<()> {
+        let output = Command::new(&self.program)
+            .args(["journal", "verify", "--data-dir"])
+            .arg(&self.folder)
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let printed = [output.stdout, output.stderr].concat();
+        Err(io::Error::other(format!("{}: {}", output.status, String::from_utf8_lossy(&printed))))
+    }
+
     /// Starts the process and waits until it listens.
     pub fn start(&self) -> io::Result<BrokerProcess> {
         let broker = self.spawn()?;

@@ -198,6 +198,9 @@ pub fn run(options: &KillOptions) -> io::Result<KillReport> {
     if !status.success() {
         ledger.violation(format!("stopped with {status}; it printed:\n{printed}"));
     }
+    if let Err(error) = options.command.verify_log() {
+        ledger.violation(format!("the log that is left is damaged: {error}"));
+    }
     ledger.close();
     Ok(KillReport {
         kills: killer.kills,
