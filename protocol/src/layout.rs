@@ -356,6 +356,14 @@ impl<'a, E> Entries<'a, E> {
         }
     }
 
+    /// Bytes that they took in their frame; `None` where they are to become one.
+    pub fn wire_bytes(&self) -> Option<usize> {
+        match self.source {
+            Source::Wire { bytes, .. } => Some(bytes.len()),
+            Source::Slice(_) => None,
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,7 +1,7 @@
 //! What can happen to any stored message: it becomes visible, it expires, it goes.
 
 use super::queue::Queue;
-use super::records::{Kind, LIST_BYTES, LISTED_BYTES, ListHead, Listed, message_overhead_bytes};
+use super::records::{Kind, LIST_BYTES, ListHead, Listed, listed_bytes, message_overhead_bytes};
 use super::slab::Slab;
 use super::slot::{FLAG_COPIED, NONE, Slot, State};
 use super::{Engine, append};
@@ -189,8 +189,8 @@ impl<F: Flaws> Engine<F> {
     ) {
         let head = ListHead { incarnation, time_ms: self.now_ms, deadline_ms };
         for listed in listed.chunks(LISTED_MAX) {
-            let variable_bytes = listed.len() * LISTED_BYTES;
-            append(log, self.now_ms, kind, LIST_BYTES, variable_bytes, false, |out| head.write(listed, out));
+            let variable_bytes = listed.len() * listed_bytes(kind);
+            append(log, self.now_ms, kind, LIST_BYTES, variable_bytes, false, |out| head.write(kind, listed, out));
         }
     }
 }

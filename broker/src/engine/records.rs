@@ -82,8 +82,14 @@ pub(super) const COPIED_BYTES: usize = 88;
 pub(super) const QUEUE_STATE_BYTES: usize = 96;
 /// Length of the fixed part of records that list messages.
 pub(super) const LIST_BYTES: usize = 32;
-/// Length of one message in such a list.
-pub(super) const LISTED_BYTES: usize = 24;
+/// Length of one message in such a list; in a Hidden record a deadline follows each.
+const LISTED_BYTES: usize = 16;
+
+/// Length of one message in a list of this kind.
+#[inline]
+pub(super) fn listed_bytes(kind: Kind) -> usize {
+    if kind == Kind::Hidden { LISTED_BYTES + 8 } else { LISTED_BYTES }
+}
 
 /// Bytes of a message's record that are not its content.
 #[inline]
@@ -455,7 +461,7 @@ pub(super) struct Listed {
 impl ListHead {
     /// Writes head and list.
     #[inline]
-    pub fn write(&self, listed: &[Listed], out: &mut [u8]) {
+    pub fn write(&self, kind: Kind, listed: &[Listed], out: &mut [u8]) {
         let (head, list) = out.split_at_mut(LIST_BYTES);
         let mut writer = Writer(head);
         writer.u64(self.incarnation);
@@ -463,22 +469,24 @@ impl ListHead {
         writer.u64(self.deadline_ms);
         writer.u32(listed.len() as u32);
         writer.u32(0);
-        for (bytes, message) in list.chunks_exact_mut(LISTED_BYTES).zip(listed) {
+        for (bytes, message) in list.chunks_exact_mut(listed_bytes(kind)).zip(listed) {
             let mut writer = Writer(bytes);
             writer.u32(message.slot);
             writer.u32(message.receive_count);
             writer.u64(message.sequence);
-            writer.u64(message.deadline_ms);
+            if kind == Kind::Hidden {
+                writer.u64(message.deadline_ms);
+            }
         }
     }
 
     /// Reads the head; the messages are read by [`Listed::each`].
     #[inline]
-    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
+    pub fn read(kind: Kind, raw: &RawRecord<'_>) -> Result<Self, Damage> {
         let mut reader = Reader(raw.fixed);
         let head = Self { incarnation: reader.u64()?, time_ms: reader.u64()?, deadline_ms: reader.u64()? };
         let count = reader.u32()? as usize;
-        if raw.variable.len() != count * LISTED_BYTES {
+        if raw.variable.len() != count * listed_bytes(kind) {
             return Err(Damage::new("a list of messages has another length than it says"));
         }
         Ok(head)
@@ -488,8 +496,8 @@ impl ListHead {
 impl Listed {
     /// The messages of a list whose head has been read.
     #[inline]
-    pub fn each<'a>(raw: &RawRecord<'a>) -> impl Iterator<Item = Self> + use<'a> {
-        raw.variable.chunks_exact(LISTED_BYTES).map(|bytes| {
+    pub fn each<'a>(kind: Kind, raw: &RawRecord<'a>) -> impl Iterator<Item = Self> + use<'a> {
+        raw.variable.chunks_exact(listed_bytes(kind)).map(|bytes| {
             let (mut half, mut word) = ([0; 4], [0; 8]);
             half.copy_from_slice(&bytes[..4]);
             let slot = u32::from_le_bytes(half);
@@ -497,8 +505,11 @@ impl Listed {
             let receive_count = u32::from_le_bytes(half);
             word.copy_from_slice(&bytes[8..16]);
             let sequence = u64::from_le_bytes(word);
-            word.copy_from_slice(&bytes[16..24]);
-            Self { slot, receive_count, sequence, deadline_ms: u64::from_le_bytes(word) }
+            let deadline_ms = bytes.get(16..24).map_or(0, |bytes| {
+                word.copy_from_slice(bytes);
+                u64::from_le_bytes(word)
+            });
+            Self { slot, receive_count, sequence, deadline_ms }
         })
     }
 }

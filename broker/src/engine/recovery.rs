@@ -166,9 +166,9 @@ impl<F: Flaws> Engine<F> {
         kind: Kind,
         raw: &RawRecord<'_>,
     ) -> Result<(), Damage> {
-        let head = ListHead::read(raw)?;
+        let head = ListHead::read(kind, raw)?;
         recovery.time_ms = recovery.time_ms.max(head.time_ms);
-        for listed in Listed::each(raw) {
+        for listed in Listed::each(kind, raw) {
             if self.slab.get(listed.slot).is_some_and(|slot| slot.sequence == listed.sequence) {
                 self.replay_listed(kind, head, listed);
             }

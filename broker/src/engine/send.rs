@@ -44,12 +44,12 @@ impl<F: Flaws> Engine<F> {
     ) -> Result<(), Refusal> {
         let queue = self.find_queue(number)?;
         check_batch(entries.len())?;
-        let mut bytes = 0;
-        for entry in entries {
-            bytes += entry.message_bytes() as u64;
-        }
-        if bytes > BATCH_BYTES_MAX {
-            return Err(batch_too_long(bytes));
+        if entries.wire_bytes().is_none_or(|bytes| bytes as u64 > BATCH_BYTES_MAX) {
+            // Only now does it matter how much of it counts.
+            let bytes = entries.iter().map(|entry| entry.message_bytes() as u64).sum();
+            if bytes > BATCH_BYTES_MAX {
+                return Err(batch_too_long(bytes));
+            }
         }
         if log.room() != Room::All {
             return Err(ErrorCode::StorageFull.into());
