@@ -15,7 +15,7 @@ use super::cold::Found;
 use super::log::Log;
 use super::memory::SealedRange;
 use super::position::{Position, round_down, round_up};
-use super::record::{PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, RawRecord, verify};
+use super::record::{FLAG_OWN_CRC, PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, RawRecord, verify};
 use super::{BATCH_HEADER_BYTES, BLOCK_BYTES};
 use crate::flaws::Flaws;
 
@@ -76,6 +76,8 @@ pub(super) struct Cleaner {
     wanted_bytes: usize,
     /// The structure is lost: records are looked for by their checksums.
     is_lost: bool,
+    /// A read failed and was asked for once more.
+    is_second_try: bool,
     /// Walked to its end.
     is_done: bool,
 }
@@ -124,6 +126,9 @@ impl<F: Flaws> Log<F> {
         if self.cleaner.is_done {
             return Cleaning::Idle;
         }
+        if self.options.has_files() && !self.is_oldest_written() {
+            return Cleaning::Waiting;
+        }
         if self.options.has_files() && self.unwritten_bytes() > self.options.unwritten_bytes_max / 4 {
             // Copies are not to crowd out what clients send.
             return Cleaning::Waiting;
@@ -131,6 +136,12 @@ impl<F: Flaws> Log<F> {
         let Some((start, bytes)) = self.slice_to_clean(budget_bytes) else { return Cleaning::Waiting };
         let records = self.walk(start, &bytes);
         Cleaning::Records(records)
+    }
+
+    /// Whether all batches of the oldest segment were given to be written: until then they change.
+    fn is_oldest_written(&self) -> bool {
+        let next = self.segments.iter().skip(1).find(|segment| !segment.is_vacant);
+        next.is_some_and(|segment| segment.first_sequence.is_some())
     }
 
     fn is_cleaning_due(&self) -> bool {
@@ -151,17 +162,24 @@ impl<F: Flaws> Log<F> {
         let wanted = round_up(budget_bytes.max(self.cleaner.wanted_bytes) + BLOCK_BYTES, BLOCK_BYTES);
         let stop = (start + wanted).min(end);
         let extent = (self.geometry.position(self.first_serial, start), (stop - start) as u32);
-        let bytes = match self.extent(extent) {
-            Found::Here(bytes) => Bytes::Read(Arc::from(bytes)),
+        let found = match self.extent(extent) {
+            Found::Here(bytes) => Some(Bytes::Read(Arc::from(bytes))),
             Found::Reading => return None,
-            Found::Failed => {
-                // What cannot be read is walked over; the live bytes that stay tell of it.
-                self.cleaner.offset = stop;
-                self.cleaner.is_lost = true;
-                self.cleaner.is_done = stop == end;
-                return Some((stop, Bytes::Read(Arc::from(Vec::new()))));
-            }
+            Found::Failed => None,
         };
+        let Some(bytes) = found else {
+            if !std::mem::replace(&mut self.cleaner.is_second_try, true) {
+                // Once more: this asks for it again.
+                let _ = self.extent(extent);
+                return None;
+            }
+            // What cannot be read is walked over; the live bytes that stay tell of it.
+            self.cleaner.offset = stop;
+            self.cleaner.is_lost = true;
+            self.cleaner.is_second_try = false;
+            return Some((stop, Bytes::Read(Arc::from([]))));
+        };
+        self.cleaner.is_second_try = false;
         self.forget_extent(extent);
         Some((start, bytes))
     }
@@ -203,7 +221,9 @@ impl<F: Flaws> Log<F> {
         let prefix = Prefix::read(rest).expect("there is room for a prefix");
         let limit =
             if has_files && !self.cleaner.is_lost { self.cleaner.batch_end } else { self.segments[0].end };
-        if !prefix.is_plausible(limit - offset) {
+        let is_candidate =
+            prefix.flags == FLAG_OWN_CRC && (prefix.length as usize) <= self.record_bytes_max();
+        if !prefix.is_plausible(limit - offset) || (self.cleaner.is_lost && !is_candidate) {
             self.lose_track();
             return Step::More;
         }

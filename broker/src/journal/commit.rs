@@ -312,12 +312,12 @@ impl<F: Flaws> Log<F> {
         commit.syncing.map(|dirty| dirty.file)
     }
 
-    /// When [`next_sync`](Log::next_sync) will have something without anything else happening.
+    /// When the shard must look again, without anything else happening: a sync is due, or another
+    /// attempt to make a file that a full disk refused.
     pub fn sync_due_ms(&self) -> Option<u64> {
-        if self.commit.syncing.is_some() {
-            return None;
-        }
-        self.commit.dirty_since_ms.map(|since_ms| since_ms + SYNC_INTERVAL_MS)
+        let sync_ms = self.commit.dirty_since_ms.map(|since_ms| since_ms + SYNC_INTERVAL_MS);
+        let sync_ms = sync_ms.filter(|_| self.commit.syncing.is_none());
+        sync_ms.into_iter().chain(self.prepare_due_ms()).min()
     }
 
     /// The sync under way has ended well.

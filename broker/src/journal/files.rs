@@ -15,7 +15,7 @@ use crate::flaws::Flaws;
 use crate::shard::driver::FileNumber;
 
 /// Files kept ready for new segments; what is freed beyond them is removed.
-const SPARE_FILES_MAX: usize = 4;
+const SPARE_FILES_MAX: usize = 8;
 /// How long after a file could not be made (a full disk) the next attempt comes.
 const PREPARE_AGAIN_AFTER_MS: u64 = 1_000;
 /// Segments that cleaning needs to go on: what a full disk still has.
@@ -68,19 +68,7 @@ impl Files {
 impl<F: Flaws> Log<F> {
     /// A file that the shard shall prepare, with its length.
     pub fn wants_segment(&mut self) -> Option<(FileNumber, u64)> {
-        if !self.options.has_files() || self.files.preparing.is_some() || self.failed_lately() {
-            return None;
-        }
-        let without =
-            self.segments.iter().rev().take_while(|segment| segment.file.is_none() && !segment.is_vacant);
-        // Before anything is written a start waits for its first file only. After that the reserve is
-        // made in advance, and one more, so that the tail finds its next file ready.
-        let in_advance = if self.commit.stated_serial() == 0 { 0 } else { RESERVE_SEGMENTS as usize + 1 };
-        let files = self.files_in_log() + self.files.count();
-        // A segment that has bytes gets its file whatever the budget: deletes and copies are what
-        // makes room again, so only what is made in advance keeps to it.
-        let (spares, needed) = (self.files.spares.len(), without.count());
-        if spares >= needed + in_advance || (spares >= needed && files >= self.budget()) {
+        if !self.lacks_files() || self.failed_lately() {
             return None;
         }
         let file = self.files.unused.pop().unwrap_or_else(|| {
@@ -89,6 +77,35 @@ impl<F: Flaws> Log<F> {
         });
         self.files.preparing = Some(file);
         Some((file, self.geometry.segment_bytes()))
+    }
+
+    /// Whether one more file should be made.
+    fn lacks_files(&self) -> bool {
+        if !self.options.has_files() || self.files.preparing.is_some() {
+            return false;
+        }
+        let needed = self.segments_without_file();
+        let spares = self.files.spares.len() as u64;
+        // Before anything is written a start waits for its first file only. After that one is ready for
+        // the tail, and the reserve with it; files that will be free with the next batches count.
+        let (ready, coming) = if self.commit.stated_serial() == 0 { (0, 0) } else { (1, RESERVE_SEGMENTS) };
+        let is_short =
+            spares < needed + ready || spares + (self.files.retiring.len() as u64) < needed + ready + coming;
+        // A segment that has bytes gets its file whatever the budget: deletes and copies are what
+        // makes room again, so only what is made in advance keeps to it.
+        spares < needed || (is_short && self.files_in_log() + self.files.count() < self.budget())
+    }
+
+    /// When another attempt to make a file is due, where the last one failed.
+    pub(super) fn prepare_due_ms(&self) -> Option<u64> {
+        let failed_ms = self.files.failed_ms?;
+        self.lacks_files().then_some(failed_ms + PREPARE_AGAIN_AFTER_MS)
+    }
+
+    /// The newest segments, that have no file yet.
+    fn segments_without_file(&self) -> u64 {
+        let newest = self.segments.iter().rev();
+        newest.take_while(|segment| segment.file.is_none() && !segment.is_vacant).count() as u64
     }
 
     /// The file asked for is there, or could not be made.
@@ -283,10 +300,7 @@ impl<F: Flaws> Log<F> {
     }
 
     fn files_in_log(&self) -> u64 {
-        // Only the newest segments can be without a file.
-        let without =
-            self.segments.iter().rev().take_while(|segment| segment.file.is_none() && !segment.is_vacant);
-        self.segments_taken() - without.count() as u64
+        self.segments_taken() - self.segments_without_file()
     }
 
     fn failed_lately(&self) -> bool {

@@ -39,8 +39,8 @@ pub struct LogOptions {
     pub segment_bytes: u32,
     /// What an acknowledgement means.
     pub durability: Durability,
-    /// How much of the log stays in memory (the segment being filled always does). Without files
-    /// it means nothing.
+    /// How much of the log stays in memory (the segment being filled always does). Without files it
+    /// is the most that the log may take, unless `log_bytes_max` says otherwise.
     pub hot_bytes_max: u64,
     /// The most that all segments may take; `None`: what the disk has.
     pub log_bytes_max: Option<u64>,
@@ -91,7 +91,9 @@ impl LogOptions {
                 "segment size {segment}: must be a power of two from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
             ));
         }
-        if self.cold_window_bytes == 0 || self.cold_window_bytes as usize % super::BLOCK_BYTES != 0 {
+        if self.cold_window_bytes == 0
+            || !(self.cold_window_bytes as usize).is_multiple_of(super::BLOCK_BYTES)
+        {
             return Err(format!("cold window {}: must be a multiple of 4096", self.cold_window_bytes));
         }
         Ok(())

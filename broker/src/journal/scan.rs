@@ -262,14 +262,14 @@ impl<'a, S: Storage> Scanner<'a, S> {
         let missing = self.walked.last_sequence + 1;
         let mut highest = self.walked.highest_serial;
         let mut proof = None;
-        let mut is_cut = false;
+        let mut left_out = None;
         for (file, from) in files {
             self.scan(file, from, &mut |offset, header| {
                 if header.serial < serial {
                     return false;
                 }
                 highest = highest.max(header.serial);
-                is_cut = true;
+                left_out.get_or_insert((file, offset));
                 if header.durable_sequence >= missing {
                     proof.get_or_insert((file, offset));
                 }
@@ -277,7 +277,6 @@ impl<'a, S: Storage> Scanner<'a, S> {
             })?;
         }
         self.walked.highest_serial = highest;
-        let (end_file, end_offset) = place.unwrap_or((FileNumber(0), 0));
         if let Some((file, offset)) = proof
             && !F::CUT_DAMAGE_AS_TORN_TAIL
         {
@@ -291,11 +290,11 @@ impl<'a, S: Storage> Scanner<'a, S> {
         }
         if let Some((file, offset)) = place {
             let begun = self.batch_at(file, offset)?;
-            is_cut |= begun.is_some_and(|(header, _)| header.serial == serial);
+            if left_out.is_some() || begun.is_some_and(|(header, _)| header.serial == serial) {
+                left_out = place;
+            }
         }
-        if is_cut {
-            self.walked.cut = Some(Cut { file: end_file, offset: end_offset as u64 });
-        }
+        self.walked.cut = left_out.map(|(file, offset)| Cut { file, offset: offset as u64 });
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use super::{Durability, Log, LogOptions, OpenError, Position, Room, SEGMENT_BYTE
 use crate::flaws::{Flaws, Sound};
 
 /// Sends, deletes, turns and crashes by chance.
-fn live_through(durability: Durability, seed: u64, steps: u64) -> World<Sound> {
-    let mut world = World::<Sound>::new(options(durability), seed);
+fn live_through<F: Flaws>(durability: Durability, seed: u64, steps: u64) -> World<F> {
+    let mut world = World::<F>::new(options(durability), seed);
     for _ in 0..steps {
         work(&mut world);
         if world.random.one_in(60) {
@@ -50,7 +50,7 @@ proptest! {
 
     #[test]
     fn what_was_promised_outlives_every_crash(seed: u64) {
-        let mut world = live_through(Durability::Fsync, seed, 400);
+        let mut world = live_through::<Sound>(Durability::Fsync, seed, 400);
         world.settle();
         world.restart(true).unwrap();
         prop_assert!(verify(&mut world.disk, &world.options).unwrap().damage.is_empty());
@@ -58,31 +58,39 @@ proptest! {
 
     #[test]
     fn after_a_power_cut_an_async_log_is_a_prefix(seed: u64) {
-        live_through(Durability::Async, seed, 400);
+        live_through::<Sound>(Durability::Async, seed, 400);
     }
 
     #[test]
     fn damage_is_never_cut(seed: u64) {
-        let mut world = World::<Sound>::new(options(Durability::Fsync), seed);
-        for _ in 0..150 {
-            work(&mut world);
+        survive_rot::<Sound>(seed);
+    }
+}
+
+/// Works, rests, and opens a disk on which one bit has changed.
+fn survive_rot<F: Flaws>(seed: u64) {
+    let mut world = World::<F>::new(options(Durability::Fsync), seed);
+    for _ in 0..150 {
+        work(&mut world);
+        if world.random.one_in(50) {
+            world.restart(true).expect("a crash is no damage");
         }
-        world.settle();
-        let before = world.history.len();
-        let place = world.random.next();
-        rot(&mut world, place);
-        match world.restart(true) {
-            Ok(()) => prop_assert_eq!(world.history.len(), before, "nothing is missing"),
-            Err(OpenError::Damage { .. }) => {
-                prop_assert!(!verify(&mut world.disk, &world.options).unwrap().damage.is_empty());
-            }
-            Err(error) => panic!("not damage: {error}"),
+    }
+    world.settle();
+    let before = world.history.len();
+    let place = world.random.next();
+    rot(&mut world, place);
+    match world.restart(true) {
+        Ok(()) => assert_eq!(world.history.len(), before, "nothing is missing"),
+        Err(OpenError::Damage { .. }) => {
+            assert!(!verify(&mut world.disk, &world.options).unwrap().damage.is_empty());
         }
+        Err(error) => panic!("not damage: {error}"),
     }
 }
 
 /// Flips one bit somewhere on the disk, but not in the last batch, which nothing vouches for.
-fn rot(world: &mut World<Sound>, place: u64) {
+fn rot<F: Flaws>(world: &mut World<F>, place: u64) {
     let mark = world.log.chain_end;
     let files: Vec<u32> = world.disk.files.keys().copied().collect();
     let file = files[(place % files.len() as u64) as usize];
@@ -241,3 +249,33 @@ fn starts_need_no_budget_for_what_they_write() {
         world.settle();
     }
 }
+
+/// Whether one of these seeds shows that something is wrong.
+fn is_found(run: fn(u64)) -> bool {
+    (0..60).any(|seed| std::panic::catch_unwind(|| run(seed)).is_err())
+}
+
+macro_rules! planted {
+    ($test:ident, $flaw:ident, $run:expr) => {
+        #[test]
+        fn $test() {
+            struct Flawed;
+            impl Flaws for Flawed {
+                const NAME: &'static str = stringify!($flaw);
+                const $flaw: bool = true;
+            }
+            assert!(is_found($run), "these tests would not find it");
+        }
+    };
+}
+
+planted!(a_reply_before_the_sync_is_found, ACKNOWLEDGE_BEFORE_SYNC, |seed| {
+    live_through::<Flawed>(Durability::Fsync, seed, 400);
+});
+planted!(a_file_used_again_too_early_is_found, RECYCLE_BEFORE_COPIES_ARE_DURABLE, |seed| {
+    live_through::<Flawed>(Durability::Fsync, seed, 400);
+});
+planted!(a_torn_batch_taken_as_whole_is_found, TAKE_TORN_TAIL_AS_WHOLE, |seed| {
+    live_through::<Flawed>(Durability::Fsync, seed, 400);
+});
+planted!(damage_cut_as_a_torn_tail_is_found, CUT_DAMAGE_AS_TORN_TAIL, survive_rot::<Flawed>);

@@ -207,8 +207,9 @@ impl<F: Flaws> World<F> {
     /// promised. An error is what opening said.
     pub(super) fn restart(&mut self, power_fails: bool) -> Result<(), OpenError> {
         let committed = self.log.committed();
-        let was_promised =
-            |position: &Position| *position < committed && self.options.durability == Durability::Fsync;
+        let was_promised = |position: &Position| {
+            *position < committed && (!power_fails || self.options.durability == Durability::Fsync)
+        };
         let promised = self.history.iter().filter(|(_, position)| was_promised(position)).count();
         self.write = None;
         self.syncing = false;
