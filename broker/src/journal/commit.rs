@@ -78,7 +78,9 @@ impl Commit {
     /// Where a recovered log begins: everything up to here is on disk.
     pub(super) fn recovered(sequence: u64, previous_crc: u32, end: Position) -> Self {
         let durable = Written { sequence, end, oldest_serial: 0 };
-        Commit { sequence, previous_crc, written: durable, durable, is_marked: true, ..Commit::default() }
+        // The last batch found may be one that nothing behind it vouches for.
+        let is_marked = sequence == 0;
+        Commit { sequence, previous_crc, written: durable, durable, is_marked, ..Commit::default() }
     }
 
     /// The sequence up to which everything is durable.
