@@ -32,7 +32,7 @@ pub(super) struct BatchHeader {
     pub(super) time_ms: u64,
     /// All batches up to this one were durable when this one was written.
     pub(super) durable_sequence: u64,
-    /// No segment before this one is needed any more.
+    /// No segment before this one is needed any more; 0 while this one is not known to be durable.
     pub(super) oldest_serial: u64,
     /// The segment that it is part of.
     pub(super) serial: u64,

@@ -71,6 +71,7 @@ pub(super) struct Commit {
     /// left to write.
     is_marked: bool,
     mark_wanted: bool,
+    has_written: bool,
     pub(super) now_ms: u64,
 }
 
@@ -96,6 +97,11 @@ impl Commit {
     /// The oldest serial that a durable batch states.
     pub(super) fn stated_serial(&self) -> u64 {
         self.durable.oldest_serial
+    }
+
+    /// Whether this run has written anything.
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written
     }
 
     /// Whether nothing that was closed is unwritten.
@@ -232,8 +238,16 @@ impl<F: Flaws> Log<F> {
         segment.file
     }
 
+    /// The segment that the log begins with, for recovery to look for: none before it is on disk.
+    fn oldest_serial(&self) -> u64 {
+        let first = self.segments.front().and_then(|segment| segment.first_sequence);
+        let is_durable = first.is_some_and(|first| first <= self.commit.durable_sequence());
+        if is_durable { self.first_serial } else { 0 }
+    }
+
     fn start_write(&mut self, pending: Pending, file: FileNumber) -> JournalWrite {
         let Pending { serial, start, length, time_ms, is_closing } = pending;
+        let oldest_serial = self.oldest_serial();
         let commit = &mut self.commit;
         let sequence = commit.sequence + 1;
         let header = BatchHeader {
@@ -242,7 +256,7 @@ impl<F: Flaws> Log<F> {
             sequence,
             time_ms,
             durable_sequence: commit.durable.sequence,
-            oldest_serial: self.first_serial,
+            oldest_serial,
             serial,
             previous_crc: commit.previous_crc,
         };
@@ -260,7 +274,7 @@ impl<F: Flaws> Log<F> {
                 serial,
                 previous_end: segment.previous_end,
                 first_sequence: sequence,
-                oldest_serial: self.first_serial,
+                oldest_serial,
                 previous_crc: commit.previous_crc,
             };
             header.seal(memory.bytes_mut(0..BLOCK_BYTES), nonce);
@@ -271,7 +285,7 @@ impl<F: Flaws> Log<F> {
         // A mark ends where the record before it does: replies wait for records only.
         let end =
             if is_closing { commit.written.end } else { self.geometry.position(serial, start + length) };
-        commit.write = Some(Write { file, sequence, end, oldest_serial: self.first_serial });
+        commit.write = Some(Write { file, sequence, end, oldest_serial });
         let durable = self.options.durability == Durability::Fsync;
         JournalWrite { file, offset: write_start as u64, bytes, durable }
     }
@@ -281,6 +295,7 @@ impl<F: Flaws> Log<F> {
         let write = self.commit.write.take().expect("one write is under way when one ends");
         let commit = &mut self.commit;
         let Write { file, sequence, end, oldest_serial } = write;
+        commit.has_written = true;
         commit.written = Written { sequence, end, oldest_serial };
         if self.options.durability == Durability::Fsync {
             commit.durable = commit.written;

@@ -145,13 +145,16 @@ impl<'a, S: Storage> Scanner<'a, S> {
         mut self,
         visit: &mut dyn FnMut(&Batch<'_>) -> Result<(), Damage>,
     ) -> Result<Walked, OpenError> {
-        let Some(oldest_serial) = self.find_oldest()? else {
+        let oldest_serial = self.find_oldest()?;
+        self.walked.oldest_serial = oldest_serial;
+        // While nothing says where the log begins it begins with the first batch of all.
+        let first = if oldest_serial == 0 { self.successor(0) } else { Some(oldest_serial) };
+        let Some(first) = first else {
             self.judge_end::<F>(0, None)?;
             self.sort_files();
             return Ok(self.walked);
         };
-        self.walked.oldest_serial = oldest_serial;
-        let Some(&(file, header)) = self.headers.get(&oldest_serial) else {
+        let Some(&(file, header)) = self.headers.get(&first) else {
             let (&serial, &(file, _)) = self
                 .headers
                 .range(oldest_serial..)
@@ -164,7 +167,7 @@ impl<'a, S: Storage> Scanner<'a, S> {
         self.walked.end = header.previous_end;
         self.walked.last_sequence = header.first_sequence.saturating_sub(1);
         self.walked.last_crc = header.previous_crc;
-        let mut serial = oldest_serial;
+        let mut serial = first;
         let mut file = file;
         let mut offset = BLOCK_BYTES;
         loop {
@@ -182,9 +185,9 @@ impl<'a, S: Storage> Scanner<'a, S> {
         Ok(self.walked)
     }
 
-    /// The oldest segment that is needed; `None` where there is none at all.
-    fn find_oldest(&mut self) -> Result<Option<u64>, OpenError> {
-        let Some((&newest, &(file, _))) = self.headers.iter().next_back() else { return Ok(None) };
+    /// The oldest segment that is needed; 0 where none was ever known to be on disk.
+    fn find_oldest(&mut self) -> Result<u64, OpenError> {
+        let Some((&newest, &(file, _))) = self.headers.iter().next_back() else { return Ok(0) };
         let mut oldest = self.headers.values().map(|(_, header)| header.oldest_serial).max().unwrap_or(0);
         // Segments that were freed while the newest was filled are only stated in its batches.
         self.scan(file, BLOCK_BYTES, &mut |_, header| {
@@ -193,7 +196,7 @@ impl<'a, S: Storage> Scanner<'a, S> {
             }
             false
         })?;
-        Ok(Some(oldest))
+        Ok(oldest)
     }
 
     /// The segment that goes on where the log has come to: the newest that says so.
