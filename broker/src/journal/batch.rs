@@ -38,6 +38,8 @@ pub(super) struct BatchHeader {
     pub(super) serial: u64,
     /// The checksum of the batch before it; zero for the first.
     pub(super) previous_crc: u32,
+    /// The block of the segment that it begins at: one that a disk has put elsewhere is none.
+    pub(super) block: u32,
 }
 
 impl BatchHeader {
@@ -55,7 +57,7 @@ impl BatchHeader {
         head[40..48].copy_from_slice(&self.oldest_serial.to_le_bytes());
         head[48..56].copy_from_slice(&self.serial.to_le_bytes());
         head[56..60].copy_from_slice(&self.previous_crc.to_le_bytes());
-        head[60..64].fill(0);
+        head[60..64].copy_from_slice(&self.block.to_le_bytes());
         let crc = batch_crc(batch, nonce);
         batch[4..8].copy_from_slice(&crc.to_le_bytes());
         crc
@@ -76,6 +78,7 @@ impl BatchHeader {
             oldest_serial: read_u64(head, 40),
             serial: read_u64(head, 48),
             previous_crc: read_u32(head, 56),
+            block: read_u32(head, 60),
         })
     }
 }
@@ -198,6 +201,7 @@ mod tests {
             oldest_serial: 3,
             serial: 5,
             previous_crc: 0x1234,
+            block: 7,
         };
         let mut batch = vec![7; 80];
         let crc = header.seal(&mut batch, &[1; 16]);

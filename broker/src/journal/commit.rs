@@ -259,6 +259,7 @@ impl<F: Flaws> Log<F> {
             oldest_serial,
             serial,
             previous_crc: commit.previous_crc,
+            block: (start / BLOCK_BYTES) as u32,
         };
         let segment = &mut self.segments[(serial - self.first_serial) as usize];
         let memory = segment.memory.as_mut().expect("segments stay in memory until they are written");

@@ -353,7 +353,7 @@ impl<'a, S: Storage> Scanner<'a, S> {
         let start = self.fill(file, offset, BLOCK_BYTES)?;
         let Some(header) = BatchHeader::read(&self.buffer[start..]) else { return Ok(None) };
         let length = header.length as usize;
-        if offset + length > segment_bytes {
+        if header.block as usize != offset / BLOCK_BYTES || offset + length > segment_bytes {
             return Ok(None);
         }
         let start = self.fill(file, offset, length)?;
