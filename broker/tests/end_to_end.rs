@@ -41,7 +41,7 @@ fn a_message_lives_and_is_deleted(broker: &mut TestBroker) {
     );
     assert_eq!(client.receive(queue, NOW).unwrap(), [], "it is hidden");
     for _ in 0..2 {
-        let outcome = client.delete(queue, &[received.handle.clone()]).unwrap().remove(0);
+        let outcome = client.delete(queue, std::slice::from_ref(&received.handle)).unwrap().remove(0);
         assert_eq!(outcome, Ok(()));
     }
     assert_eq!(client.counts(queue).unwrap().all(), 0);
@@ -177,7 +177,7 @@ fn errors_say_what_is_wrong(broker: &mut TestBroker) {
         client.delete(queue, &[handle]).unwrap().remove(0)
     };
     assert_eq!(forged.unwrap_err().code, Some(ErrorCode::ReceiptHandleIsInvalid));
-    let elsewhere = client.delete(other, &[received.handle.clone()]).unwrap().remove(0);
+    let elsewhere = client.delete(other, std::slice::from_ref(&received.handle)).unwrap().remove(0);
     assert!(elsewhere.is_err(), "a handle works on the queue that issued it only");
     assert_eq!(client.delete(queue, &[received.handle]).unwrap(), [Ok(())]);
     let bad_name = client.create("no spaces in names", &[]).unwrap_err();

@@ -190,7 +190,9 @@ impl<F: Flaws> Engine<F> {
         let head = ListHead { incarnation, time_ms: self.now_ms, deadline_ms };
         for listed in listed.chunks(LISTED_MAX) {
             let variable_bytes = listed.len() * listed_bytes(kind);
-            append(log, self.now_ms, kind, LIST_BYTES, variable_bytes, false, |out| head.write(kind, listed, out));
+            append(log, self.now_ms, kind, LIST_BYTES, variable_bytes, false, |out| {
+                head.write(kind, listed, out)
+            });
         }
     }
 }

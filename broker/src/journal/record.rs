@@ -50,7 +50,7 @@ impl std::error::Error for Damage {}
 
 impl<'a> RawRecord<'a> {
     /// The record that begins at the start of `bytes`, which may go on behind it. Its own checksum is
-    /// not looked at: that is [`verify`]'s work.
+    /// not looked at: that is `verify`'s work.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Damage> {
         let prefix = Prefix::read(bytes).ok_or(Damage::new("no room for a record's prefix"))?;
         if !prefix.is_plausible(bytes.len()) {
