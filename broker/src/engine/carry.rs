@@ -13,6 +13,7 @@ use super::records::{
 };
 use super::slot::{FLAG_COPIED, State};
 use super::{Engine, append};
+use crate::catalog::QueueName;
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position, RawRecord};
 
@@ -71,6 +72,12 @@ impl<F: Flaws> Engine<F> {
         if tombstone.record.0 != position {
             return false;
         }
+        self.journal_tombstone(name, tombstone, log);
+        true
+    }
+
+    /// Writes the mark of a queue's deletion again at the tail.
+    pub(super) fn journal_tombstone(&mut self, name: QueueName, tombstone: Tombstone, log: &mut Log<F>) {
         let Tombstone { incarnation, deleted_at_ms, record: before } = tombstone;
         let mark = Mark { incarnation, time_ms: deleted_at_ms, through: 0 };
         let variable_bytes = name_bytes(&name);
@@ -82,7 +89,6 @@ impl<F: Flaws> Engine<F> {
         log.live(record.0, record.1);
         log.release(before.0, before.1);
         self.tombstones.by_name.insert(name, Tombstone { record, ..tombstone });
-        true
     }
 
     fn carry_message(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
@@ -97,6 +103,16 @@ impl<F: Flaws> Engine<F> {
             return false;
         }
         head.available_at_ms = slot.available_at_ms;
+        let before_bytes = content_bytes(slot);
+        self.copy_message(head, raw.variable, log);
+        debug_assert_eq!(before_bytes, content_bytes(&self.slab[head.slot]), "copying changes no content");
+        true
+    }
+
+    /// Writes a stored message again at the tail with its whole state; what it had before is released.
+    pub(super) fn copy_message(&mut self, head: MessageHead, content: &[u8], log: &mut Log<F>) {
+        let slot = &self.slab[head.slot];
+        let before = (Position(slot.position), slot.length);
         let was_received = slot.receive_count > 0;
         let state = CopiedState {
             damaged: slot.state() == State::Damaged,
@@ -104,7 +120,6 @@ impl<F: Flaws> Engine<F> {
             first_received_at_ms: if was_received { slot.first_received_at_ms() } else { 0 },
             delivered_at_ms: if slot.state() == State::Hidden { slot.delivered_at_ms() } else { 0 },
         };
-        let content = raw.variable;
         let (copy, length) =
             append(log, self.now_ms, Kind::Copied, COPIED_BYTES, content.len(), true, |out| {
                 head.write(out);
@@ -112,13 +127,10 @@ impl<F: Flaws> Engine<F> {
                 out[COPIED_BYTES..].copy_from_slice(content);
             });
         log.live(copy, length);
-        log.release(position, raw.length);
+        log.release(before.0, before.1);
         let slot = &mut self.slab[head.slot];
-        let before_bytes = content_bytes(slot);
         slot.position = copy.0;
         slot.length = length;
         slot.set_flags(slot.flags() | FLAG_COPIED);
-        debug_assert_eq!(before_bytes, content_bytes(slot), "copying changes no content");
-        true
     }
 }

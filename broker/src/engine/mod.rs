@@ -26,6 +26,7 @@ mod queue;
 mod receive;
 pub mod records;
 mod recovery;
+mod rescue;
 mod returned;
 mod send;
 mod slab;
@@ -123,6 +124,8 @@ pub struct Engine<F: Flaws> {
     now_ms: u64,
     retention_lag_ms: u64,
     start_record: (Position, u32),
+    /// Where [`Engine::rescue`] goes on.
+    rescue_cursor: u32,
     recovery: Option<Box<Recovery>>,
     flaws: PhantomData<F>,
 }
@@ -148,6 +151,7 @@ impl<F: Flaws> Engine<F> {
             now_ms: 0,
             retention_lag_ms: 0,
             start_record: (Position::default(), 0),
+            rescue_cursor: 0,
             recovery: Some(Box::default()),
             flaws: PhantomData,
         }

@@ -153,6 +153,14 @@ impl<F: Flaws> World<F> {
         self.note_records();
     }
 
+    /// The oldest records cannot be read any more: what is live of them is rescued, a few slots at a time.
+    fn lose(&mut self, count: usize) {
+        let lost: Vec<_> = self.records.drain(..count).collect();
+        let end = self.records.first().copied().unwrap_or(self.log.end());
+        while !self.engine.rescue(self.now_ms, &(lost[0]..end), 2, &mut self.log) {}
+        self.note_records();
+    }
+
     pub fn create(&mut self, name: &str) -> u64 {
         self.create_with(name, &[])
     }
@@ -608,4 +616,22 @@ fn a_million_deadlines_are_spread_over_turns() {
     }
     assert!(turns >= 100);
     assert_eq!(world.counts(queue), [10_000, 0, 0, 0]);
+}
+
+#[test]
+fn what_cannot_be_read_any_more_is_set_aside_and_nothing_else_is_lost() {
+    let mut world = world::<Sound>();
+    let queue = world.create("here");
+    world.send(queue, &["a", "b", "c", "d", "e"]);
+    let kept = world.records.len();
+    world.send(queue, &["f"]);
+    world.lose(kept);
+    assert_eq!(world.counts(queue), [1, 0, 0, 5]);
+    let digest = world.engine.digest();
+    let live_bytes = world.live_bytes();
+    world.recover();
+    assert_eq!(world.engine.digest(), digest, "the queue and what was set aside outlive a restart");
+    assert_eq!(world.live_bytes(), live_bytes);
+    world.restart_recovered();
+    assert_eq!(world.received(queue, 10, 30), ["f"]);
 }

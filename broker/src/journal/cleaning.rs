@@ -5,9 +5,9 @@
 //! walking the segment's batches; where damage has made that impossible, by looking for the next
 //! record whose own checksum holds. A segment of which a live record can no longer be found is kept,
 //! as that record's message is still listed: cleaning stops there, and the log says so by
-//! [`Log::damaged_segment`]. When the message is asked for, the shard sets it aside and tells the
-//! operator.
+//! [`Log::lost_positions`]; the engine then sets aside what it has there.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::BatchHeader;
@@ -107,12 +107,14 @@ impl<F: Flaws> Log<F> {
         self.retire();
     }
 
-    /// The oldest segment, where cleaning has found it damaged and stopped.
-    pub fn damaged_segment(&self) -> Option<u64> {
+    /// The oldest segment's positions, where cleaning has come to its end and something in it is still
+    /// live: records that cannot be found there any more, which the engine has to give up or write anew.
+    pub fn lost_positions(&self) -> Option<Range<Position>> {
         let is_stuck = self.cleaner.is_done
             && self.cleaner.serial == self.first_serial
             && self.live.front().is_some_and(|live| *live > 0);
-        is_stuck.then_some(self.cleaner.serial)
+        let start = self.geometry.position(self.first_serial, 0);
+        is_stuck.then(|| start..self.geometry.position(self.first_serial + 1, 0))
     }
 
     fn clean_on(&mut self, budget_bytes: usize) -> Cleaning {

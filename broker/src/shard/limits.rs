@@ -43,3 +43,6 @@ pub const ENGINE_STEPS_A_TURN: u32 = 2_048;
 
 /// Bytes of the oldest segment that a turn looks through for what is live.
 pub const CLEANING_BYTES_A_TURN: u32 = 256 << 10;
+
+/// Slots that a turn looks at for messages of a damaged segment.
+pub const RESCUED_SLOTS_A_TURN: u32 = 16 << 10;

@@ -52,7 +52,8 @@ impl<F: Flaws> Core<F> {
     pub(super) fn clean(&mut self) {
         let now_ms = self.now_ms();
         self.upkeep.has_more = match self.log.cleaning_chunk(limits::CLEANING_BYTES_A_TURN) {
-            Cleaning::Idle | Cleaning::Waiting => false,
+            Cleaning::Idle => self.rescue(),
+            Cleaning::Waiting => false,
             Cleaning::Records(records) => {
                 for record in &records {
                     self.engine.carry(now_ms, record.position, record.raw(), &mut self.log);
@@ -61,6 +62,21 @@ impl<F: Flaws> Core<F> {
                 true
             }
         };
+    }
+
+    /// Goes on with what cleaning could not find, if there is anything (rule 15). Says whether there is
+    /// more to do.
+    fn rescue(&mut self) -> bool {
+        let Some(lost) = self.log.lost_positions() else { return false };
+        let now_ms = self.now_ms();
+        if !self.engine.rescue(now_ms, &lost, limits::RESCUED_SLOTS_A_TURN, &mut self.log) {
+            return true;
+        }
+        eprintln!(
+            "tenpin: records in the oldest segment of the log cannot be read any more; their messages are set \
+             aside and counted as damaged"
+        );
+        false
     }
 
     fn mark_idle(&mut self) {
