@@ -266,7 +266,10 @@ impl<F: Flaws> Log<F> {
         let reserve = self.live_count * (RESERVE_RECEIVE_BYTES + RESERVE_DELETE_BYTES);
         let wanted = reserve + (RESERVE_SEGMENTS + 2).max(files_max / 8) * segment;
         let garbage = self.log_bytes().saturating_sub(self.live_total_bytes);
-        self.free_bytes(files_max) < wanted && garbage >= RESERVE_SEGMENTS * segment
+        // Copying makes some garbage of its own: without a fair share of it to win, cleaning would go
+        // round and round.
+        let is_worth_it = garbage >= RESERVE_SEGMENTS * segment && garbage >= self.log_bytes() / 8;
+        self.free_bytes(files_max) < wanted && is_worth_it
     }
 
     fn free_bytes(&self, files_max: u64) -> u64 {

@@ -279,3 +279,30 @@ planted!(a_torn_batch_taken_as_whole_is_found, TAKE_TORN_TAIL_AS_WHOLE, |seed| {
     live_through::<Flawed>(Durability::Fsync, seed, 400);
 });
 planted!(damage_cut_as_a_torn_tail_is_found, CUT_DAMAGE_AS_TORN_TAIL, survive_rot::<Flawed>);
+
+#[test]
+fn a_segment_with_a_damaged_record_is_kept_and_the_rest_is_carried() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 7);
+    let messages: Vec<u64> = (0..100).map(|_| world.send(500)).collect();
+    world.settle();
+    world.restart(false).unwrap();
+    let serial = world.log.first_serial;
+    let file = world.log.segments[0].file.unwrap();
+    // A record's own length, so that the way to those behind it is lost, and another one's body.
+    for (message, byte) in [(messages[10], 1), (messages[50], 100)] {
+        let (position, _) = world.live[&message];
+        let offset = world.log.geometry.offset(position) + byte;
+        world.disk.files.get_mut(&file.0).unwrap()[offset] ^= 1;
+    }
+    world.log.options.growth_base_bytes = 0;
+    // The oldest segment is cleaned once there is a newer one.
+    world.send(10);
+    world.log.options.growth_factor = 0;
+    for _ in 0..2_000 {
+        world.turn(1);
+    }
+    assert_eq!(world.log.damaged_segment(), Some(serial));
+    assert_eq!(world.copied, 98, "all others were carried, once");
+    assert!(world.fetch(messages[10]).is_err() && world.fetch(messages[50]).is_err());
+    assert!(world.fetch(messages[11]).is_ok());
+}
