@@ -163,11 +163,6 @@ fn report_recovery(report: &RecoveryReport, began: Instant) {
     }
 }
 
-/// Without files a short queue's log had better stay within the processor's cache: it is cut into
-/// small pieces, which are cleaned early.
-const MEMORY_SEGMENT_BYTES: u32 = 8 << 20;
-const MEMORY_GROWTH_BASE_BYTES: u64 = 32 << 20;
-
 /// How a log of this folder is set up; the tools use it as well.
 pub fn log_options(config: &Config, identity: &Identity) -> LogOptions {
     let durability = match config.durability {
@@ -176,10 +171,8 @@ pub fn log_options(config: &Config, identity: &Identity) -> LogOptions {
         DurabilitySetting::Memory => Durability::Memory,
     };
     let defaults = LogOptions::new(durability, identity.nonce, 0);
-    let in_memory = durability == Durability::Memory;
     LogOptions {
-        segment_bytes: if in_memory { MEMORY_SEGMENT_BYTES } else { identity.segment_bytes },
-        growth_base_bytes: if in_memory { MEMORY_GROWTH_BASE_BYTES } else { defaults.growth_base_bytes },
+        segment_bytes: if defaults.has_files() { identity.segment_bytes } else { defaults.segment_bytes },
         hot_bytes_max: config.hot_bytes_max,
         log_bytes_max: config.log_bytes_max,
         growth_factor: config.log_growth_factor,

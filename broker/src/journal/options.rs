@@ -20,6 +20,12 @@ pub const COLD_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 /// the shard takes no more input.
 pub const UNWRITTEN_BYTES_MAX_DEFAULT: u64 = 32 << 20;
 
+/// Without files a short queue's log had better stay within the processor's cache: it is cut into
+/// smaller segments …
+const MEMORY_SEGMENT_BYTES: u32 = 8 << 20;
+/// … which are cleaned early.
+const MEMORY_GROWTH_BASE_BYTES: u64 = 32 << 20;
+
 /// What an acknowledgement means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -63,13 +69,17 @@ pub struct LogOptions {
 impl LogOptions {
     /// The defaults.
     pub fn new(durability: Durability, nonce: [u8; 16], shard: u16) -> Self {
+        let (segment_bytes, growth_base_bytes) = match durability {
+            Durability::Memory => (MEMORY_SEGMENT_BYTES, MEMORY_GROWTH_BASE_BYTES),
+            Durability::Async | Durability::Fsync => (SEGMENT_BYTES_DEFAULT, GROWTH_BASE_BYTES_DEFAULT),
+        };
         LogOptions {
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            segment_bytes,
             durability,
             hot_bytes_max: HOT_BYTES_MAX_DEFAULT,
             log_bytes_max: None,
             growth_factor: GROWTH_FACTOR_DEFAULT,
-            growth_base_bytes: GROWTH_BASE_BYTES_DEFAULT,
+            growth_base_bytes,
             nonce,
             shard,
             cold_window_bytes: COLD_WINDOW_BYTES_DEFAULT,
