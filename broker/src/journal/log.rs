@@ -19,8 +19,9 @@ use super::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BLOCK_BYTES};
 use crate::flaws::Flaws;
 use crate::shard::driver::FileNumber;
 
-/// Emptied segments' memory that is kept for new ones; more goes back to the kernel.
-const SPARE_MEMORIES_MAX: usize = 2;
+/// Emptied segments' memory that is kept for new ones, at least two of them; more goes back to the
+/// kernel. Memory that is mapped anew has to be cleared, page by page.
+const SPARE_MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// One shard's log. Owned by the shard's thread.
 pub struct Log<F: Flaws> {
@@ -287,7 +288,8 @@ impl<F: Flaws> Log<F> {
 
     /// Takes back the memory of a segment that needs none any more.
     pub(super) fn give_memory_back(&mut self, memory: SegmentMemory) {
-        if self.spare_memories.len() < SPARE_MEMORIES_MAX {
+        let spares_max = (SPARE_MEMORY_BYTES_MAX / memory.len()).max(2);
+        if self.spare_memories.len() < spares_max {
             self.spare_memories.extend(memory.recycle());
         }
     }

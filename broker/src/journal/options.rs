@@ -22,9 +22,9 @@ pub const UNWRITTEN_BYTES_MAX_DEFAULT: u64 = 32 << 20;
 
 /// Without files a short queue's log had better stay within the processor's cache: it is cut into
 /// smaller segments …
-const MEMORY_SEGMENT_BYTES: u32 = 8 << 20;
+const MEMORY_SEGMENT_BYTES: u32 = 4 << 20;
 /// … which are cleaned early.
-const MEMORY_GROWTH_BASE_BYTES: u64 = 32 << 20;
+const MEMORY_GROWTH_BASE_BYTES: u64 = 8 << 20;
 
 /// What an acknowledgement means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
