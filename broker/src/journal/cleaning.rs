@@ -3,9 +3,8 @@
 //!
 //! It begins when the log has grown to its bound (rule 17) or room is short. Records are found by
 //! walking the segment's batches; where damage has made that impossible, by looking for the next
-//! record whose own checksum holds. A segment of which a live record can no longer be found is kept,
-//! as that record's message is still listed: cleaning stops there, and the log says so by
-//! [`Log::lost_positions`]; the engine then sets aside what it has there.
+//! record whose own checksum holds. A segment of which a live record can no longer be found is kept
+//! until the engine, told by [`Log::lost_positions`], has set aside what it had there.
 
 use std::ops::Range;
 use std::sync::Arc;
