@@ -71,7 +71,7 @@ pub(super) struct Commit {
     /// left to write.
     is_marked: bool,
     mark_wanted: bool,
-    has_written: bool,
+    /// The time as of the shard's last turn; 0 before its first.
     pub(super) now_ms: u64,
 }
 
@@ -99,9 +99,9 @@ impl Commit {
         self.durable.oldest_serial
     }
 
-    /// Whether this run has written anything.
-    pub(super) fn has_written(&self) -> bool {
-        self.has_written
+    /// Whether the shard runs: while a start writes its first records nothing is made in advance.
+    pub(super) fn is_running(&self) -> bool {
+        self.now_ms > 0
     }
 
     /// Whether nothing that was closed is unwritten.
@@ -296,7 +296,6 @@ impl<F: Flaws> Log<F> {
         let write = self.commit.write.take().expect("one write is under way when one ends");
         let commit = &mut self.commit;
         let Write { file, sequence, end, oldest_serial } = write;
-        commit.has_written = true;
         commit.written = Written { sequence, end, oldest_serial };
         if self.options.durability == Durability::Fsync {
             commit.durable = commit.written;

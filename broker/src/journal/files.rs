@@ -86,9 +86,9 @@ impl<F: Flaws> Log<F> {
         }
         let needed = self.segments_without_file();
         let spares = self.files.spares.len() as u64;
-        // Before anything is written a start waits for its first file only. After that one is ready for
-        // the tail, and the reserve with it; files that will be free with the next batches count.
-        let (ready, coming) = if self.commit.has_written() { (1, RESERVE_SEGMENTS) } else { (0, 0) };
+        // A start waits for the files that it needs only. After that one is ready for the tail, and
+        // the reserve with it; files that will be free with the next batches count.
+        let (ready, coming) = if self.commit.is_running() { (1, RESERVE_SEGMENTS) } else { (0, 0) };
         let is_short =
             spares < needed + ready || spares + (self.files.retiring.len() as u64) < needed + ready + coming;
         // A segment that has bytes gets its file whatever the budget: deletes and copies are what
