@@ -37,7 +37,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         // As the broker's without files, but with room for any depth.
-        let options = LogOptions { hot_bytes_max: 1 << 40, ..LogOptions::new(Durability::Memory, [0; 16], 0) };
+        let options =
+            LogOptions { hot_bytes_max: 1 << 40, ..LogOptions::new(Durability::Memory, [0; 16], 0) };
         let mut log = Log::in_memory(options);
         let options = EngineOptions { in_flight_max: u64::MAX, ..EngineOptions::new(0, [1, 2]) };
         let mut engine = Engine::new(options);
