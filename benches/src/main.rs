@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tenpin_benches::backlog::{self, BacklogOptions};
 use tenpin_benches::kill::{self, KillOptions};
-use tenpin_benches::load::{self, LoadOptions, Target, Variant, VariantRuns};
+use tenpin_benches::load::{self, LoadOptions, Shape, Target, Variant, VariantRuns};
 use tenpin_benches::process::BrokerCommand;
 use tenpin_benches::{hello, measure, payload};
 
@@ -82,9 +82,12 @@ struct LifecycleArguments {
     /// Connections.
     #[arg(long, default_value_t = 8)]
     connections: usize,
-    /// Requests under way on each connection.
+    /// Rounds (or single requests, with --steps) under way on each connection.
     #[arg(long, default_value_t = 8)]
     in_flight: usize,
+    /// Ask for one thing at a time (send, then receive, then delete), not for all three in a round.
+    #[arg(long)]
+    steps: bool,
     /// Messages a request.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=10))]
     batch: u8,
@@ -193,6 +196,7 @@ fn run_lifecycle(arguments: &LifecycleArguments) -> Verdict {
     let options = LoadOptions {
         connections: arguments.connections.max(1),
         in_flight: arguments.in_flight.max(1),
+        shape: if arguments.steps { Shape::Steps } else { Shape::Rounds },
         batch: usize::from(arguments.batch),
         body_bytes: arguments.body_bytes,
         depth: arguments.depth,
@@ -202,8 +206,13 @@ fn run_lifecycle(arguments: &LifecycleArguments) -> Verdict {
     };
     println!("{}", measure::machine());
     println!(
-        "{} connections, {} requests under way on each, {} messages a request, bodies of {} bytes, {} queued beside",
-        options.connections, options.in_flight, options.batch, options.body_bytes, options.depth
+        "{} connections, {} {} under way on each, batches of {}, bodies of {} bytes, {} queued beside",
+        options.connections,
+        options.in_flight,
+        if arguments.steps { "single requests" } else { "rounds" },
+        options.batch,
+        options.body_bytes,
+        options.depth
     );
     let all = load::run(&options, &variants(arguments), arguments.runs.max(1), &mut |variant, run| {
         println!("{:<16} {run}", variant.name);

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tenpin_benches::load::{self, Account, LoadOptions, Target, Variant};
+use tenpin_benches::load::{self, Account, LoadOptions, Shape, Target, Variant};
 use tenpin_protocol::{
     Entries, FRAME_BYTES_MAX_LEAST, HelloReply, Outcome, OutcomeReply, QueueOpened, ReceiveReply,
     ReceivedFixed, ReceivedMessage, Request, Response, SendOutcome, SendReply, split_frame,
@@ -132,9 +132,15 @@ fn start(fault: Fault) -> SocketAddr {
 }
 
 fn load_with(fault: Fault, depth: u64) -> Account {
+    load_in(Shape::Steps, fault, depth);
+    load_in(Shape::Rounds, fault, depth)
+}
+
+fn load_in(shape: Shape, fault: Fault, depth: u64) -> Account {
     let options = LoadOptions {
         connections: 2,
         in_flight: 3,
+        shape,
         batch: 10,
         body_bytes: 64,
         depth,

@@ -17,15 +17,57 @@ pub(super) enum Step {
     Delete,
 }
 
-/// A place for one request at a time; its number plus one is the correlation id.
-#[derive(Debug, Clone, Copy)]
+impl Step {
+    const ALL: [Step; 3] = [Step::Send, Step::Receive, Step::Delete];
+}
+
+/// A place for requests: one step after the other, or a round of all three together.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
-    /// What is under way, if anything is.
-    pub(super) step: Option<Step>,
-    /// When it was asked, in nanoseconds since the run's start.
+    /// Which steps are under way, a bit each.
+    under_way: u8,
+    /// The step that was answered last.
+    pub(super) last: Option<Step>,
+    /// When they were asked, in nanoseconds since the run's start.
     pub(super) asked_ns: u64,
-    /// How many messages the request is about.
-    pub(super) messages: u32,
+    /// Messages in the send and in the delete that are under way.
+    pub(super) sending: u32,
+    pub(super) deleting: u32,
+    /// Handles of what was received and is not yet asked to be deleted, one behind the other, and
+    /// where each ends.
+    pub(super) handles: Vec<u8>,
+    pub(super) handle_ends: Vec<usize>,
+}
+
+impl Slot {
+    /// Whether nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way == 0
+    }
+
+    /// Notes that a step was asked.
+    pub(super) fn begin(&mut self, step: Step) {
+        self.under_way |= 1 << step as u8;
+    }
+
+    /// Notes that it was answered; false where it was not under way.
+    pub(super) fn end(&mut self, step: Step) -> bool {
+        let was_under_way = self.under_way & 1 << step as u8 != 0;
+        self.under_way &= !(1 << step as u8);
+        self.last = Some(step);
+        was_under_way
+    }
+}
+
+/// The correlation id of a slot's step; each has one of its own, and none is 0.
+pub(super) fn correlation(slot: usize, step: Step) -> u32 {
+    (slot * Step::ALL.len() + step as usize + 1) as u32
+}
+
+/// The slot and step of a correlation id.
+pub(super) fn slot_and_step(correlation: u32) -> Option<(usize, Step)> {
+    let number = (correlation as usize).checked_sub(1)?;
+    Some((number / Step::ALL.len(), Step::ALL[number % Step::ALL.len()]))
 }
 
 /// Bytes in and out of a socket that never blocks.
@@ -58,7 +100,6 @@ impl Connection {
         let stream = client.into_stream()?;
         stream.set_nonblocking(true)?;
         epoll.add(&stream, index)?;
-        let slot = Slot { step: None, asked_ns: 0, messages: 0 };
         Ok(Connection {
             stream,
             index,
@@ -69,7 +110,7 @@ impl Connection {
             frame_bytes_max,
             written: 0,
             waits_for_room: false,
-            slots: vec![slot; in_flight],
+            slots: vec![Slot::default(); in_flight],
         })
     }
 

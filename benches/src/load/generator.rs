@@ -7,9 +7,9 @@ use hdrhistogram::Histogram;
 use tenpin_protocol::split_frame;
 
 use super::books::{Account, Books};
-use super::connection::{Connection, Slot, Step};
+use super::connection::{Connection, Slot, Step, correlation, slot_and_step};
 use super::epoll::Epoll;
-use super::{LoadOptions, QUEUE};
+use super::{LoadOptions, QUEUE, Shape};
 use crate::client::{Client, ClientError, Receive};
 use crate::measure::{self, Gaps};
 use crate::wire::{self, Reply};
@@ -92,6 +92,7 @@ struct State {
     now_ns: u64,
     /// Requests under way on all connections.
     under_way: usize,
+    shape: Shape,
     depth: u64,
     batch: usize,
     bodies: Vec<u8>,
@@ -117,6 +118,7 @@ impl<'a> Generator<'a> {
             started: Instant::now(),
             now_ns: 0,
             under_way: 0,
+            shape: options.shape,
             depth: options.depth,
             batch: options.batch,
             bodies: vec![0; options.batch * options.body_bytes],
@@ -191,7 +193,7 @@ impl<'a> Generator<'a> {
         for connection in &mut self.connections {
             let Connection { slots, output, queue, .. } = connection;
             for (index, slot) in slots.iter_mut().enumerate() {
-                self.state.ask_send(slot, index, *queue, output);
+                self.state.go_on(slot, index, *queue, output);
             }
             connection.flush(&self.epoll)?;
         }
@@ -252,17 +254,22 @@ impl State {
         while let Some((frame, length)) =
             split_frame(&input[arrived.clone()], *frame_bytes_max).map_err(io::Error::other)?
         {
-            let index = (frame.correlation as usize).wrapping_sub(1);
             let reply = wire::read_reply(&frame)?;
-            let Some(slot) = slots.get_mut(index) else {
+            let place = slot_and_step(frame.correlation);
+            let Some((index, step, slot)) =
+                place.and_then(|(index, step)| slots.get_mut(index).map(|slot| (index, step, slot)))
+            else {
                 return Err(ClientError::Protocol(format!("an unexpected frame: {reply:?}")).into());
             };
-            let Some(step) = slot.step.take() else {
-                return Err(ClientError::Protocol(format!("a second reply to request {}", index + 1)).into());
-            };
+            if !slot.end(step) {
+                return Err(ClientError::Protocol(format!("a second reply to a {step:?}")).into());
+            }
             self.under_way -= 1;
             self.note_time(step, slot.asked_ns);
-            self.go_on(step, reply, slot, index, *queue, output)?;
+            self.take_reply(step, reply, slot)?;
+            if slot.is_idle() {
+                self.go_on(slot, index, *queue, output);
+            }
             arrived.start += length;
         }
         Ok(())
@@ -282,18 +289,11 @@ impl State {
         histogram.saturating_record(self.now_ns - asked_ns);
     }
 
-    fn go_on(
-        &mut self,
-        step: Step,
-        reply: Reply<'_>,
-        slot: &mut Slot,
-        index: usize,
-        queue: u64,
-        output: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    /// Books what a reply says.
+    fn take_reply(&mut self, step: Step, reply: Reply<'_>, slot: &mut Slot) -> io::Result<()> {
+        let mut answered = 0;
         match (step, reply) {
             (Step::Send, Reply::Sent(outcomes)) => {
-                let mut answered = 0;
                 for outcome in outcomes {
                     answered += 1;
                     if let Err(refusal) = wire::send_outcome(&outcome) {
@@ -301,50 +301,68 @@ impl State {
                         self.fail(format!("a send was refused: {refusal}"));
                     }
                 }
-                self.check_count(answered, slot.messages);
-                if self.phase == Phase::Fill && self.books.made() < self.depth {
-                    self.ask_send(slot, index, queue, output);
-                } else {
-                    self.ask_receive(slot, index, queue, output);
-                }
+                self.check_count(answered, slot.sending);
             }
             (Step::Receive, Reply::Received(messages)) => {
-                let mut handles: [&[u8]; wire::BATCH_MAX] = [&[]; wire::BATCH_MAX];
-                let mut count = 0;
                 for message in messages {
                     self.books.received(message.body);
-                    handles[count] = message.handle;
-                    count += 1;
+                    slot.handles.extend_from_slice(message.handle);
+                    slot.handle_ends.push(slot.handles.len());
                 }
-                if count > 0 {
-                    wire::write_delete(output, correlation(index), queue, &handles[..count]);
-                    self.asked(slot, Step::Delete, count as u32);
-                } else if self.phase != Phase::Drain {
-                    self.ask_receive(slot, index, queue, output);
+                if slot.handle_ends.len() > self.batch {
+                    self.fail(format!(
+                        "{} messages where {} were asked for",
+                        slot.handle_ends.len(),
+                        self.batch
+                    ));
                 }
             }
             (Step::Delete, Reply::Outcomes(outcomes)) => {
-                let mut answered = 0;
                 for outcome in outcomes {
                     answered += 1;
                     if let Err(refusal) = wire::outcome(&outcome) {
                         self.fail(format!("a delete was refused: {refusal}"));
                     }
                 }
-                self.check_count(answered, slot.messages);
+                self.check_count(answered, slot.deleting);
                 self.deleted += u64::from(answered);
-                if self.phase == Phase::Drain {
-                    self.ask_receive(slot, index, queue, output);
-                } else {
-                    self.ask_send(slot, index, queue, output);
-                }
             }
             (_, Reply::Refused(refusal)) => return Err(ClientError::Refused(refusal).into()),
             (step, reply) => {
-                return Err(ClientError::Protocol(format!("the answer to {step:?} is {reply:?}")).into());
+                return Err(ClientError::Protocol(format!("the answer to a {step:?} is {reply:?}")).into());
             }
         }
         Ok(())
+    }
+
+    /// Asks for what comes next in a slot that has all its answers; nothing where all is drained.
+    fn go_on(&mut self, slot: &mut Slot, index: usize, queue: u64, output: &mut Vec<u8>) {
+        let has_received = !slot.handle_ends.is_empty();
+        let is_in_rounds = self.shape == Shape::Rounds;
+        slot.asked_ns = self.now_ns;
+        if self.phase == Phase::Fill && self.books.made() < self.depth {
+            return self.ask_send(slot, index, queue, output);
+        }
+        if has_received {
+            self.ask_delete(slot, index, queue, output);
+            if !is_in_rounds {
+                return;
+            }
+        }
+        let is_draining = self.phase == Phase::Drain;
+        let sends = !is_draining && (is_in_rounds || matches!(slot.last, None | Some(Step::Delete)));
+        // While draining, a receive that brought nothing was the last one.
+        let receives = if is_draining {
+            has_received || slot.last != Some(Step::Receive)
+        } else {
+            is_in_rounds || !sends
+        };
+        if sends {
+            self.ask_send(slot, index, queue, output);
+        }
+        if receives {
+            self.ask_receive(slot, index, queue, output);
+        }
     }
 
     fn check_count(&mut self, answered: u32, asked: u32) {
@@ -357,8 +375,8 @@ impl State {
         self.failure.get_or_insert(what);
     }
 
-    fn asked(&mut self, slot: &mut Slot, step: Step, messages: u32) {
-        *slot = Slot { step: Some(step), asked_ns: self.now_ns, messages };
+    fn asked(&mut self, slot: &mut Slot, step: Step) {
+        slot.begin(step);
         self.under_way += 1;
     }
 
@@ -366,19 +384,32 @@ impl State {
         for body in self.bodies.chunks_exact_mut(self.body_bytes) {
             self.books.next_body(body);
         }
-        wire::write_send(output, correlation(index), queue, self.bodies.chunks_exact(self.body_bytes));
-        self.asked(slot, Step::Send, self.batch as u32);
+        let bodies = self.bodies.chunks_exact(self.body_bytes);
+        wire::write_send(output, correlation(index, Step::Send), queue, bodies);
+        slot.sending = self.batch as u32;
+        self.asked(slot, Step::Send);
     }
 
     fn ask_receive(&mut self, slot: &mut Slot, index: usize, queue: u64, output: &mut Vec<u8>) {
         let wait_ms = if self.phase == Phase::Drain { 0 } else { WAIT_MS };
         let receive =
             Receive { messages_max: self.batch as u8, wait_ms, visibility_seconds: Some(VISIBILITY_SECONDS) };
-        wire::write_receive(output, correlation(index), queue, receive);
-        self.asked(slot, Step::Receive, 0);
+        wire::write_receive(output, correlation(index, Step::Receive), queue, receive);
+        self.asked(slot, Step::Receive);
     }
-}
 
-fn correlation(index: usize) -> u32 {
-    index as u32 + 1
+    fn ask_delete(&mut self, slot: &mut Slot, index: usize, queue: u64, output: &mut Vec<u8>) {
+        let mut handles: [&[u8]; wire::BATCH_MAX] = [&[]; wire::BATCH_MAX];
+        let mut start = 0;
+        let count = slot.handle_ends.len().min(handles.len());
+        for (handle, &end) in handles.iter_mut().zip(&slot.handle_ends) {
+            *handle = &slot.handles[start..end];
+            start = end;
+        }
+        wire::write_delete(output, correlation(index, Step::Delete), queue, &handles[..count]);
+        slot.deleting = count as u32;
+        slot.handles.clear();
+        slot.handle_ends.clear();
+        self.asked(slot, Step::Delete);
+    }
 }

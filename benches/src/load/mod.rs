@@ -1,8 +1,8 @@
 //! Lifecycles under load: messages sent, received and deleted over and over, what each costs the
 //! broker, and how long each request takes.
 //!
-//! Every connection has a number of slots, each with one request under way: a send, then a receive
-//! of as many, then their deletion, and again. One thread serves all connections. What is compared is
+//! Every connection has a number of slots, each with a batch under way: sent, received, deleted, and
+//! again, as rounds or as single steps (see [`Shape`]). One thread serves all connections. What is compared is
 //! interleaved: all variants once, then all again, as many times as there are runs.
 
 mod books;
@@ -32,13 +32,25 @@ const PROBE: Duration = Duration::from_millis(250);
 /// How long a broker may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
-/// The shape of the load.
+/// What a slot asks for together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// The deletion of the batch received before, a send, and a receive, written together; the next
+    /// round when all three are answered. A client that has always more to do works like this.
+    Rounds,
+    /// One request at a time: a send, then a receive, then the deletion.
+    Steps,
+}
+
+/// The size and shape of the load.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Connections.
     pub connections: usize,
-    /// Requests under way on each.
+    /// Slots on each: rounds, or single requests, that are under way at once.
     pub in_flight: usize,
+    /// What a slot asks for together.
+    pub shape: Shape,
     /// Messages a request, 1 to 10.
     pub batch: usize,
     /// Bytes of each body.
