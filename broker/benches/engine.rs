@@ -115,11 +115,15 @@ impl Bench {
 /// Cleaning as the shard does it.
 fn clean(engine: &mut Engine<Sound>, log: &mut Log<Sound>, now_ms: u64) {
     use tenpin_broker::journal::Cleaning;
-    if let Cleaning::Records(records) = log.cleaning_chunk(256 << 10) {
-        for record in &records {
-            engine.carry(now_ms, record.position, record.raw(), log);
+    match log.cleaning_chunk(256 << 10) {
+        Cleaning::Begins(old) => engine.carry_definitions(now_ms, &old, log),
+        Cleaning::Records(records) => {
+            for record in &records {
+                engine.carry(now_ms, record.position, record.raw(), log);
+            }
+            log.cleaned(records);
         }
-        log.cleaned(records);
+        Cleaning::Idle | Cleaning::Waiting => {}
     }
 }
 

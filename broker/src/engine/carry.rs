@@ -1,15 +1,16 @@
 //! Cleaning: what of an old segment is still needed is written again at the tail.
 //!
-//! This is the one list of what recovery needs (rule 11). A kind that is not carried must be one
+//! These two functions are the one list of what recovery needs (rule 11). A kind that is not carried must be one
 //! whose effect is in what is carried: a message is copied with its whole state, so that no record
 //! about it is needed any more; a queue's record has the mark of its last purge. By the time that a
 //! record is met here, everything before it in the log has been carried or is gone.
 
+use std::ops::Range;
+
 use super::manage::Tombstone;
 use super::message::content_bytes;
 use super::records::{
-    COPIED_BYTES, CopiedState, Kind, MARK_BYTES, Mark, MessageHead, QueueState, name_bytes, read_name,
-    write_name,
+    COPIED_BYTES, CopiedState, Kind, MARK_BYTES, Mark, MessageHead, name_bytes, write_name,
 };
 use super::slot::{FLAG_COPIED, State};
 use super::{Engine, append};
@@ -22,13 +23,13 @@ impl<F: Flaws> Engine<F> {
     pub fn carry(&mut self, now_ms: u64, position: Position, raw: RawRecord<'_>, log: &mut Log<F>) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
         match Kind::from_code(raw.kind) {
-            Some(Kind::Start) => self.carry_start(position, log),
-            Some(Kind::QueueState) => self.carry_queue(position, &raw, log),
-            Some(Kind::QueueDeleted) => self.carry_tombstone(position, &raw, log),
             Some(Kind::Sent | Kind::Copied) => self.carry_message(position, &raw, log),
-            // Their effects are in what is carried.
+            // Their effects are in what is carried; the first three are by `carry_definitions`.
             Some(
-                Kind::Purged
+                Kind::Start
+                | Kind::QueueState
+                | Kind::QueueDeleted
+                | Kind::Purged
                 | Kind::Delivered
                 | Kind::Hidden
                 | Kind::Deleted
@@ -40,44 +41,39 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
-    fn carry_start(&mut self, position: Position, log: &mut Log<F>) -> bool {
-        let is_live = self.start_record.1 > 0 && self.start_record.0 == position;
-        if is_live {
+    /// Writes again at the tail what is live at these positions and is whole in the engine's memory:
+    /// the newest start, queues, marks of deletion.
+    pub fn carry_definitions(&mut self, now_ms: u64, old: &Range<Position>, log: &mut Log<F>) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if self.start_record.1 > 0 && old.contains(&self.start_record.0) {
             self.journal_start(log);
         }
-        is_live
+        for index in 0..self.queues.table_length() {
+            let is_old = |record: (Position, u32)| record.1 > 0 && old.contains(&record.0);
+            if self.queues.get(index).is_some_and(|queue| !queue.deleted && is_old(queue.record)) {
+                self.carry_queue(index, log);
+            }
+        }
+        self.free_names(log);
+        let buried =
+            self.tombstones.by_name.iter().filter(|(_, tombstone)| old.contains(&tombstone.record.0));
+        let buried: Vec<_> = buried.map(|(name, tombstone)| (name.clone(), *tombstone)).collect();
+        for (name, tombstone) in buried {
+            self.journal_tombstone(name, tombstone, log);
+        }
     }
 
-    fn carry_queue(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
-        let Ok(state) = QueueState::read(raw) else { return false };
-        let is_live = self.queues.get(state.index).is_some_and(|queue| {
-            !queue.deleted && queue.incarnation == state.incarnation && queue.record.0 == position
-        });
-        if !is_live {
-            return false;
-        }
+    fn carry_queue(&mut self, index: u32, log: &mut Log<F>) {
         if F::LOSE_QUEUES_IN_CLEANING {
-            let record = std::mem::take(&mut self.queues[state.index].record);
+            let record = std::mem::take(&mut self.queues[index].record);
             log.release(record.0, record.1);
         } else {
-            self.journal_queue(state.index, log);
+            self.journal_queue(index, log);
         }
-        true
-    }
-
-    fn carry_tombstone(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
-        let Ok(name) = read_name(raw.variable) else { return false };
-        self.free_names(log);
-        let Some(&tombstone) = self.tombstones.by_name.get(&name) else { return false };
-        if tombstone.record.0 != position {
-            return false;
-        }
-        self.journal_tombstone(name, tombstone, log);
-        true
     }
 
     /// Writes the mark of a queue's deletion again at the tail.
-    pub(super) fn journal_tombstone(&mut self, name: QueueName, tombstone: Tombstone, log: &mut Log<F>) {
+    fn journal_tombstone(&mut self, name: QueueName, tombstone: Tombstone, log: &mut Log<F>) {
         let Tombstone { incarnation, deleted_at_ms, record: before } = tombstone;
         let mark = Mark { incarnation, time_ms: deleted_at_ms, through: 0 };
         let variable_bytes = name_bytes(&name);

@@ -20,7 +20,7 @@ impl<F: Flaws> Engine<F> {
     pub fn rescue(&mut self, now_ms: u64, lost: &Range<Position>, slots_max: u32, log: &mut Log<F>) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
         if self.rescue_cursor == 0 {
-            self.rescue_definitions(lost, log);
+            self.carry_definitions(now_ms, lost, log);
         }
         let end = self.slab.used().min(self.rescue_cursor.saturating_add(slots_max));
         for index in self.rescue_cursor..end {
@@ -29,24 +29,6 @@ impl<F: Flaws> Engine<F> {
         let is_done = end == self.slab.used();
         self.rescue_cursor = if is_done { 0 } else { end };
         is_done
-    }
-
-    fn rescue_definitions(&mut self, lost: &Range<Position>, log: &mut Log<F>) {
-        if self.start_record.1 > 0 && lost.contains(&self.start_record.0) {
-            self.journal_start(log);
-        }
-        for index in 0..self.queues.table_length() {
-            let is_lost = |record: (Position, u32)| record.1 > 0 && lost.contains(&record.0);
-            if self.queues.get(index).is_some_and(|queue| !queue.deleted && is_lost(queue.record)) {
-                self.journal_queue(index, log);
-            }
-        }
-        let buried =
-            self.tombstones.by_name.iter().filter(|(_, tombstone)| lost.contains(&tombstone.record.0));
-        let buried: Vec<_> = buried.map(|(name, tombstone)| (name.clone(), *tombstone)).collect();
-        for (name, tombstone) in buried {
-            self.journal_tombstone(name, tombstone, log);
-        }
     }
 
     fn rescue_message(&mut self, index: u32, lost: &Range<Position>, log: &mut Log<F>) {

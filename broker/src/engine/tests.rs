@@ -146,6 +146,10 @@ impl<F: Flaws> World<F> {
     /// Carries what is live of the oldest records, and forgets these.
     pub fn clean(&mut self, count: usize) {
         let old: Vec<_> = self.records.drain(..count.min(self.records.len())).collect();
+        let end = self.records.first().copied().unwrap_or(self.log.end());
+        if let Some(&start) = old.first() {
+            self.engine.carry_definitions(self.now_ms, &(start..end), &mut self.log);
+        }
         for position in old {
             let raw = self.raw(position);
             self.engine.carry(self.now_ms, position, raw, &mut self.log);

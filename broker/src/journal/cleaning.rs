@@ -18,6 +18,11 @@ use super::record::{FLAG_OWN_CRC, PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, RawRec
 use super::{BATCH_HEADER_BYTES, BLOCK_BYTES};
 use crate::flaws::Flaws;
 
+/// The oldest segment is cleaned early when at most this part of it is live (one in …) …
+const NEARLY_DEAD_PART: u64 = 32;
+/// … and there are so many segments.
+const NEARLY_DEAD_FROM_SEGMENTS: u64 = 4;
+
 /// What there is to clean.
 #[derive(Debug)]
 pub enum Cleaning {
@@ -25,6 +30,9 @@ pub enum Cleaning {
     Idle,
     /// Something, once a read or a write has ended.
     Waiting,
+    /// A segment with these positions is begun. What of it the engine can write anew without its
+    /// records is to be written now: often nothing else is live in it, and it need not be read at all.
+    Begins(Range<Position>),
     /// Records to carry; they go back through [`Log::cleaned`].
     Records(Vec<Carried>),
 }
@@ -112,8 +120,11 @@ impl<F: Flaws> Log<F> {
         let is_stuck = self.cleaner.is_done
             && self.cleaner.serial == self.first_serial
             && self.live.front().is_some_and(|live| *live > 0);
-        let start = self.geometry.position(self.first_serial, 0);
-        is_stuck.then(|| start..self.geometry.position(self.first_serial + 1, 0))
+        is_stuck.then(|| self.oldest_positions())
+    }
+
+    fn oldest_positions(&self) -> Range<Position> {
+        self.geometry.position(self.first_serial, 0)..self.geometry.position(self.first_serial + 1, 0)
     }
 
     fn clean_on(&mut self, budget_bytes: usize) -> Cleaning {
@@ -123,6 +134,7 @@ impl<F: Flaws> Log<F> {
         if self.cleaner.serial != self.first_serial {
             let offset = if self.options.has_files() { BLOCK_BYTES } else { 0 };
             self.cleaner = Cleaner { serial: self.first_serial, offset, ..Cleaner::default() };
+            return Cleaning::Begins(self.oldest_positions());
         }
         if self.cleaner.is_done {
             return Cleaning::Idle;
@@ -146,9 +158,20 @@ impl<F: Flaws> Log<F> {
     }
 
     fn is_cleaning_due(&self) -> bool {
+        if self.is_nearly_dead() {
+            return true;
+        }
         let growth = u64::from(self.options.growth_factor).saturating_mul(self.live_total_bytes);
         let bound = growth.saturating_add(self.options.growth_base_bytes);
         self.log_bytes() > bound || self.is_tight()
+    }
+
+    /// Whether the oldest segment holds so little that its file is had for almost nothing. Using files
+    /// again early keeps the log within few of them: none has to be filled with zeros, and their memory
+    /// is warm. What is copied stays far below the bound of rule 17.
+    fn is_nearly_dead(&self) -> bool {
+        let copied_bytes = self.live[0].saturating_mul(NEARLY_DEAD_PART);
+        self.segments_taken() >= NEARLY_DEAD_FROM_SEGMENTS && copied_bytes <= self.geometry.segment_bytes()
     }
 
     /// Bytes of the oldest segment from a block at or before the cleaner's offset on.

@@ -54,6 +54,10 @@ impl<F: Flaws> Core<F> {
         self.upkeep.has_more = match self.log.cleaning_chunk(limits::CLEANING_BYTES_A_TURN) {
             Cleaning::Idle => self.rescue(),
             Cleaning::Waiting => false,
+            Cleaning::Begins(old) => {
+                self.engine.carry_definitions(now_ms, &old, &mut self.log);
+                true
+            }
             Cleaning::Records(records) => {
                 for record in &records {
                     self.engine.carry(now_ms, record.position, record.raw(), &mut self.log);
