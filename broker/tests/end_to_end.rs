@@ -303,6 +303,57 @@ restarts! {
     outlives_a_kill_uring_fsync: "uring", "fsync", TestBroker::kill_and_restart;
 }
 
+/// A log that is full refuses sends by name, while what is stored is still received and deleted; then
+/// there is room again. Nothing that was accepted is lost on the way.
+fn a_full_log_refuses_sends_only(broker: &TestBroker, body_bytes: usize) {
+    let (mut client, queue) = broker.client_and_queue();
+    let body = vec![9; body_bytes];
+    let mut accepted = Vec::new();
+    let refused = loop {
+        match client.send(queue, &[message(&body)]) {
+            Ok(mut outcomes) => match outcomes.remove(0) {
+                Ok(id) => accepted.push(id),
+                Err(refusal) => break refusal.code.expect("a known code"),
+            },
+            Err(error) => break refused_with(error),
+        }
+        assert!(accepted.len() * body_bytes < 1 << 30, "a gigabyte fits into a log that is far smaller");
+    };
+    assert_eq!(refused, ErrorCode::StorageFull);
+    assert!(!accepted.is_empty());
+    let mut received = Vec::new();
+    while received.len() < accepted.len() {
+        let messages = client
+            .receive(queue, WAITING)
+            .unwrap_or_else(|error| panic!("{} of {}: {error}", received.len(), accepted.len()));
+        assert!(!messages.is_empty(), "{} of {} came", received.len(), accepted.len());
+        let handles: Vec<Vec<u8>> = messages.iter().map(|message| message.handle.clone()).collect();
+        assert!(client.delete(queue, &handles).unwrap().iter().all(Result::is_ok));
+        received.extend(messages.iter().map(|message| message.id));
+    }
+    assert!(received == accepted, "not the same messages, or not in their order");
+    wait_until("there is room again", || {
+        client.send(queue, &[message(&body)]).is_ok_and(|outcomes| outcomes[0].is_ok())
+    });
+}
+
+#[test]
+fn a_full_log_on_disk_goes_on() {
+    for (io, body_bytes) in [("epoll", 100_000), ("uring", 1_000_000), ("uring", 20_000)] {
+        if let Some(mut broker) = TestBroker::try_start(io, "fsync", "log_bytes_max = 41943040\n") {
+            a_full_log_refuses_sends_only(&broker, body_bytes);
+            broker.stop();
+        }
+    }
+}
+
+#[test]
+fn a_full_log_in_memory_goes_on() {
+    let mut broker = TestBroker::start("memory", "");
+    a_full_log_refuses_sends_only(&broker, 100_000);
+    broker.stop();
+}
+
 /// The command that the broker's own lines suggest works, and says what it does.
 #[test]
 fn hello_tells_its_story() {

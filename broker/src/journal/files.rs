@@ -24,6 +24,10 @@ const RESERVE_SEGMENTS: u64 = 2;
 const RESERVE_RECEIVE_BYTES: u64 = 2 * 72;
 /// … and one that deletes it.
 const RESERVE_DELETE_BYTES: u64 = 72;
+/// What the largest send may take, with the end of a segment that its last record does not fit into.
+/// Sends are refused this far above the reserve, so that the last one that is taken leaves it whole.
+/// A log of segments smaller than this keeps one of them.
+const LARGEST_SEND_BYTES: u64 = 2 * ((1 << 20) + (128 << 10));
 
 /// What there is still room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +256,9 @@ impl<F: Flaws> Log<F> {
         if free_bytes < deletes {
             return Room::NoReceives;
         }
-        if free_bytes < deletes + self.live_count * RESERVE_RECEIVE_BYTES { Room::NoSends } else { Room::All }
+        let reserve = deletes + self.live_count * RESERVE_RECEIVE_BYTES;
+        let send = LARGEST_SEND_BYTES.min(self.geometry.segment_bytes());
+        if free_bytes < reserve + send { Room::NoSends } else { Room::All }
     }
 
     /// Whether cleaning must begin though the log has not grown to its bound: little room is left, and
