@@ -60,6 +60,7 @@ pub(super) fn take(
                 };
                 let Some(id) = world.checker.received(&received, window) else { return };
                 world.note("received", &[client.index as u64, id, u64::from(received.receive_count)]);
+                world.trace.remark(0, || format!("handle of {id}: {:?}", &message.handle[4..16]));
                 if message.trace_header() != habits::trace_header(id).as_deref() {
                     world.violation(format!("message {id} has another trace header than it was sent with"));
                 }

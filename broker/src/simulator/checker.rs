@@ -13,6 +13,9 @@ use super::history::History;
 use super::message::{Existence, Hold, HoldKind, Message, Removal};
 use super::plan::{MS, SECOND};
 
+/// Engine time goes in whole milliseconds, at either end of an interval, and may run one ahead.
+const CLOCK_STEP_NS: u64 = 2 * MS;
+
 /// When a request took effect: after the shard was handed it, before its reply left.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
@@ -186,7 +189,7 @@ impl Checker {
             .filter(|(at_ns, by_ms)| (from_ns..=to_ns).contains(at_ns) && *by_ms > 0)
             .map(|(_, by_ms)| by_ms.unsigned_abs())
             .sum();
-        to_ns.saturating_sub(from_ns) + jumps_ms * MS
+        to_ns.saturating_sub(from_ns) + jumps_ms * MS + CLOCK_STEP_NS
     }
 
     /// Engine time, where no jump of the wall has made it uncertain.
@@ -510,14 +513,14 @@ impl Checker {
         let from_ns = message.sent_from_ns();
         let delay_min = self.queues.get(&received.queue).map_or(0, |queue| queue.delay_seconds_min);
         let delay_ns = message.delay_seconds.unwrap_or(delay_min) * SECOND;
-        if self.elapsed_ns_max(from_ns, window.to_ns) + MS < delay_ns {
+        if self.elapsed_ns_max(from_ns, window.to_ns) < delay_ns {
             return self.violation(format!("message {id} was received before its delay had passed"));
         }
         let (Some(from_ms), Some(sent_ms)) = (self.engine_ms(window.from_ns), self.engine_ms(from_ns)) else {
             return;
         };
         if received.sent_at_ms + 1 < sent_ms
-            || received.sent_at_ms > from_ms.max(self.engine_ms(window.to_ns).unwrap_or(0))
+            || received.sent_at_ms > 1 + from_ms.max(self.engine_ms(window.to_ns).unwrap_or(0))
         {
             return self.violation(format!(
                 "message {id} says that it was sent at {}, but it was handed over at {sent_ms}",
@@ -565,7 +568,7 @@ impl Checker {
             hidden_ns,
             certain: true,
         };
-        let elapsed = |from_ns, to_ns| self.elapsed_ns_max(from_ns, to_ns) + MS;
+        let elapsed = |from_ns, to_ns| self.elapsed_ns_max(from_ns, to_ns);
         let found = self.messages[&id].holds_against(&hold, elapsed);
         if let Some(found) = found {
             self.violation(format!("message {id} {found}"));
@@ -587,20 +590,24 @@ impl Checker {
         queue.purges.iter().any(may_follow)
             || queue.purges_under_way > 0
             || queue.may_be_gone()
-            || self.elapsed_ns_max(from_ns, now_ns) + MS >= queue.retention_seconds.0 * SECOND
+            || self.elapsed_ns_max(from_ns, now_ns) >= queue.retention_seconds.0 * SECOND
     }
 
     /// The broker says how many messages a queue has, in all states together.
     pub fn counted(&mut self, number: u64, count: u64, window: Window) {
         let (mut least, mut most) = (0, 0);
-        for message in self.messages.values().filter(|message| message.queue == number) {
+        let mut expected = Vec::new();
+        for (id, message) in self.messages.iter().filter(|(_, message)| message.queue == number) {
             let certain = matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns < window.from_ns);
             let removed = matches!(message.removal, Removal::Yes { to_ns } if to_ns < window.from_ns);
-            least += u64::from(certain && !self.may_be_gone(message, window.to_ns));
+            if certain && !self.may_be_gone(message, window.to_ns) {
+                least += 1;
+                expected.push(*id);
+            }
             most += u64::from(message.existence != Existence::No && !removed);
         }
         if (!self.rot && count < least) || count > most {
-            self.violation(format!("queue {number} counts {count} messages; it has from {least} to {most}"));
+            self.violation(format!("queue {number} counts {count} messages; it has from {least} to {most}: {expected:?}"));
         }
     }
 

@@ -176,7 +176,10 @@ impl Disk {
     /// what was not synced.
     pub fn crash(&mut self, crash: Crash, random: &mut Random) {
         for under_way in std::mem::take(&mut self.under_way).into_values() {
-            self.abandon(&under_way, random);
+            // A sync that nobody waits for any more changes nothing of what the kernel has.
+            if !matches!(under_way.operation, Operation::Sync { .. }) {
+                self.abandon(&under_way, random);
+            }
         }
         if crash == Crash::Kill {
             return;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::{Engine, EngineOptions};
 use crate::flaws::Flaws;
-use crate::journal::{Durability, Log, LogOptions, OpenError, Position};
+use crate::journal::{Durability, Log, LogOptions, OpenError, Position, RECORD_ALIGNMENT};
 use crate::shard::{Opened, Shard, ShardError, ShardOptions, Turn, open};
 
-use super::disk::{BLOCK_BYTES, Crash};
+use super::disk::Crash;
 use super::driver::{SharedWorld, SimulatedDriver, SimulatedStorage};
 use super::trace::TraceMode;
 use super::world::{Phase, World};
@@ -183,16 +183,16 @@ impl<F: Flaws> Run<F> {
         }
         let mut storage = SimulatedStorage::new(&self.world);
         let mut engine = Engine::<F>::new(self.engine_options());
+        let mut end = Position::default();
         let (mut log, _) =
             Log::<F>::open(&mut storage, log_options.clone(), &mut |_| {}, &mut |position, record| {
+                let record_end = position.0 + u64::from(record.length);
+                end = Position(record_end.next_multiple_of(RECORD_ALIGNMENT as u64));
                 engine.replay(position, record)
             })?;
-        let end = log.end();
-        // The log goes on at the next block. Further away is the inside of a turn whose records did
-        // not fit into one write; what the state was there, nobody has seen.
-        let seen = self.states.range(..=end).next_back();
-        if let Some((seen_end, (now_ms, expected))) = seen
-            && end.0 <= seen_end.0.next_multiple_of(BLOCK_BYTES as u64)
+        // Where the log ends elsewhere, a turn's records did not fit into one write; what the state was
+        // inside of a turn, nobody has seen.
+        if let Some((now_ms, expected)) = self.states.get(&end)
             && engine.finish_recovery(*now_ms, &mut log).is_ok()
         {
             let digest = engine.digest();

@@ -182,6 +182,8 @@ pub struct World {
     stop_asked: bool,
     write_under_way: Option<(u64, SealedRange)>,
     sync_under_way: bool,
+    /// Since when acknowledged writes are lost by a failed sync.
+    lost_since_ns: Option<u64>,
     last_written: Option<FileNumber>,
     /// Rot that fell, to be undone where it makes the log unreadable.
     rot: Vec<(FileNumber, u64, u8)>,
@@ -221,6 +223,7 @@ impl World {
             stop_asked: false,
             write_under_way: None,
             sync_under_way: false,
+            lost_since_ns: None,
             last_written: None,
             rot: Vec::new(),
             messages: 0,
@@ -431,7 +434,8 @@ impl World {
             client_now.link_gone(&mut link, &mut self.checker, self.now_ns);
             self.schedule(self.random.clone().below(MS), Happening::ClientLoses(client, link.id));
         }
-        let lost_since_ns = if crash == Crash::PowerCut { oldest_unsynced_ns } else { None };
+        let lost_by_power_ns = if crash == Crash::PowerCut { oldest_unsynced_ns } else { None };
+        let lost_since_ns = [self.lost_since_ns.take(), lost_by_power_ns].into_iter().flatten().min();
         self.checker.crashed(self.now_ns, lost_since_ns);
     }
 

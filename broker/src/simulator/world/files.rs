@@ -94,6 +94,7 @@ impl World {
         let fails = self.plan.faults.failed_writes;
         let failure = (fails > 0 && self.disk.may_fail(serial) && self.random.chance(1, fails))
             .then_some(io::ErrorKind::Other);
+        let oldest_unsynced_ns = self.disk.oldest_unsynced_ns();
         let (operation, result) = self.disk.finish(serial, self.now_ns, failure, &mut self.random);
         self.note("disk", &[serial, u64::from(result.is_ok())]);
         let done = result.as_ref().map(|_| ()).map_err(|error| error.kind().into());
@@ -107,6 +108,10 @@ impl World {
             }
             Operation::Sync { .. } => {
                 self.sync_under_way = false;
+                if done.is_err() {
+                    // What the kernel could not write it forgets, as a power cut would.
+                    self.lost_since_ns = oldest_unsynced_ns;
+                }
                 ShardEvent::Synced(done)
             }
             Operation::Read(read) => ShardEvent::Read(read, result),
