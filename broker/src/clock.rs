@@ -43,7 +43,7 @@ impl Clock {
             retention_lag_ms: 0,
             grace_ends_ms: 0,
         };
-        clock.follow_wall(clocks.wall_ms);
+        clock.follow_wall(clocks);
         clock
     }
 
@@ -55,7 +55,7 @@ impl Clock {
         }
         self.at_ns += elapsed_ms * 1_000_000;
         self.now_ms += if self.now_ms > clocks.wall_ms { self.slowed(elapsed_ms) } else { elapsed_ms };
-        self.follow_wall(clocks.wall_ms);
+        self.follow_wall(clocks);
         if self.retention_lag_ms > 0 && self.now_ms >= self.grace_ends_ms {
             self.confirm();
         }
@@ -84,7 +84,8 @@ impl Clock {
         whole_ms
     }
 
-    fn follow_wall(&mut self, wall_ms: u64) {
+    fn follow_wall(&mut self, clocks: Clocks) {
+        let wall_ms = clocks.wall_ms;
         let ahead_ms = wall_ms.saturating_sub(self.now_ms);
         if ahead_ms > TRUSTED_JUMP_MS {
             self.retention_lag_ms += ahead_ms;
@@ -95,7 +96,11 @@ impl Clock {
             self.retention_lag_ms = self.retention_lag_ms.min(self.now_ms - wall_ms);
             self.grace_ends_ms = u64::MAX;
         }
-        self.now_ms = self.now_ms.max(wall_ms);
+        if wall_ms > self.now_ms {
+            self.now_ms = wall_ms;
+            // Counted from here, or the part of a millisecond before it would be counted twice.
+            self.at_ns = clocks.monotonic_ns;
+        }
     }
 }
 
@@ -107,6 +112,16 @@ mod tests {
 
     fn at(monotonic_ms: u64, wall_ms: u64) -> Clocks {
         Clocks { monotonic_ns: monotonic_ms * 1_000_000, wall_ms }
+    }
+
+    #[test]
+    fn never_runs_ahead_of_a_wall_that_does_not_jump() {
+        let mut clock = Clock::start(None, Clocks { monotonic_ns: 900_000, wall_ms: 1_000 });
+        for now_us in (900..100_000).step_by(370) {
+            let clocks = Clocks { monotonic_ns: now_us * 1000, wall_ms: 1_000 + now_us / 1000 };
+            let now_ms = clock.tick(clocks);
+            assert!((clocks.wall_ms - 1..=clocks.wall_ms).contains(&now_ms), "{now_ms} at {clocks:?}");
+        }
     }
 
     #[test]

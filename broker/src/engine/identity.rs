@@ -7,6 +7,10 @@
 
 const COUNTER_BITS: u32 = 40;
 const COUNTER_MAX: u64 = (1 << COUNTER_BITS) - 1;
+/// Incarnations that a start leaves out. With durability `async` a power cut may take the records of
+/// queues whose numbers clients have already: those numbers must not come to mean other queues.
+const INCARNATIONS_SKIPPED_A_START: u64 = 1 << 14;
+
 /// A data folder can be started this often, which is more than once a second for half a year.
 const START_NUMBER_MAX: u32 = (1 << 24) - 1;
 
@@ -54,6 +58,9 @@ impl Identity {
     /// Begins a start with a number above all before. The caller journals it.
     pub fn begin_start(&mut self, epoch: [u8; 16]) {
         assert!(self.start_number < START_NUMBER_MAX, "a data folder has room for 2^24 starts");
+        if self.start_number > 0 {
+            self.incarnation_next += INCARNATIONS_SKIPPED_A_START;
+        }
         self.start_number += 1;
         self.counter = 0;
         self.epoch = epoch;
@@ -123,6 +130,18 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn an_incarnation_whose_record_was_lost_is_not_given_out_again() {
+        let mut identity = Identity::new();
+        identity.begin_start([1; 16]);
+        let stated = identity.incarnation_next();
+        let lost: Vec<u64> = (0..100).map(|_| identity.next_incarnation()).collect();
+        let mut recovered = Identity::new();
+        recovered.replay_start(1, [1; 16], stated);
+        recovered.begin_start([2; 16]);
+        assert!(!lost.contains(&recovered.next_incarnation()));
+    }
 
     #[test]
     fn sequences_rise_across_starts_and_ids_are_distinct_uuids() {
