@@ -16,6 +16,9 @@ pub const MS: u64 = 1_000_000;
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000 * MS;
 
+/// Mean time between two crashes of a kind where room on the disk is short.
+const STARTS_APART_WHEN_SHORT_NS: u64 = 20 * SECOND;
+
 /// How the broker is set up.
 #[derive(Debug, Clone)]
 pub struct BrokerPlan {
@@ -167,12 +170,20 @@ impl Plan {
         };
         let broker = draw_broker(random, durability);
         let clients = draw_clients(random);
-        let faults = draw_faults(random, durability);
+        let mut faults = draw_faults(random, durability);
         let disk_bytes = if random.chance(1, 3) {
             u64::from(broker.segment_bytes) * random.between(8, 24)
         } else {
             1 << 30
         };
+        if broker.log_bytes_max.is_some() || disk_bytes < 1 << 30 || faults.full_disk_ns > 0 {
+            // Each start takes a segment of its own, and cleaning needs time to give one back.
+            for mean_ns in [&mut faults.kill_ns, &mut faults.power_cut_ns, &mut faults.stop_ns] {
+                if *mean_ns > 0 {
+                    *mean_ns = (*mean_ns).max(STARTS_APART_WHEN_SHORT_NS);
+                }
+            }
+        }
         Self {
             broker,
             clients,
