@@ -114,6 +114,7 @@ pub struct Checker {
     wall_jumps: Vec<(u64, i64)>,
     wall_starts_ms: u64,
     rot: bool,
+    may_have_lost: bool,
     /// How many replies, deliveries and so on there were: a run that did nothing proves nothing.
     pub delivered: u64,
 }
@@ -130,6 +131,7 @@ impl Checker {
             wall_jumps: Vec::new(),
             wall_starts_ms,
             rot: false,
+            may_have_lost: false,
             delivered: 0,
         }
     }
@@ -149,6 +151,11 @@ impl Checker {
         self.violation.as_deref()
     }
 
+    /// Whether the last crash may have taken what was acknowledged (durability `async` only).
+    pub fn may_have_lost(&self) -> bool {
+        self.may_have_lost
+    }
+
     /// A bit flipped somewhere on disk.
     pub fn rot_fell(&mut self) {
         self.rot = true;
@@ -162,6 +169,7 @@ impl Checker {
     /// The broker crashed. What it acknowledged since `lost_since_ns` may be gone (with `async`
     /// durability and a power cut only).
     pub fn crashed(&mut self, _now_ns: u64, lost_since_ns: Option<u64>) {
+        self.may_have_lost = lost_since_ns.is_some();
         let lost_since_ns = lost_since_ns.unwrap_or(u64::MAX);
         for message in self.messages.values_mut() {
             message.crashed(lost_since_ns);
@@ -614,6 +622,9 @@ impl Checker {
     /// The end: everything that clients may expect has been received and deleted, or something was
     /// lost. `set_aside`: how many messages the broker reports as damaged.
     pub fn finish(&mut self, now_ns: u64, set_aside: u64) {
+        if set_aside > 0 && !self.rot {
+            self.violation(format!("{set_aside} messages are set aside as damaged, though nothing was"));
+        }
         let missing: Vec<u64> = self
             .messages
             .iter()

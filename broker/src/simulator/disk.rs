@@ -173,16 +173,18 @@ impl Disk {
     }
 
     /// The end of the world as the broker knew it: settles what was under way and, without power,
-    /// what was not synced.
-    pub fn crash(&mut self, crash: Crash, random: &mut Random) {
+    /// what was not synced. Says whether a write was under way that did not reach the disk whole.
+    pub fn crash(&mut self, crash: Crash, random: &mut Random) -> bool {
+        let mut is_torn = false;
         for under_way in std::mem::take(&mut self.under_way).into_values() {
             // A sync that nobody waits for any more changes nothing of what the kernel has.
             if !matches!(under_way.operation, Operation::Sync { .. }) {
                 self.abandon(&under_way, random);
             }
+            is_torn |= self.is_torn(&under_way.operation);
         }
         if crash == Crash::Kill {
-            return;
+            return is_torn;
         }
         for file in self.files.values_mut() {
             for write in std::mem::take(&mut file.unsynced) {
@@ -190,6 +192,15 @@ impl Disk {
             }
             file.seen.clone_from(&file.durable);
         }
+        is_torn
+    }
+
+    fn is_torn(&self, operation: &Operation) -> bool {
+        let Operation::Write { file, offset, bytes, .. } = operation else { return false };
+        let from = *offset as usize;
+        // What fills up the last block is zeros, and of no matter.
+        let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        self.files.get(file).is_none_or(|file| file.durable[from..from + length] != bytes[..length])
     }
 
     /// Makes everything durable that the kernel took.

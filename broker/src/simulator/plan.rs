@@ -168,9 +168,10 @@ impl Plan {
             1 | 2 => Durability::Async,
             _ => Durability::Fsync,
         };
-        let broker = draw_broker(random, durability);
-        let clients = draw_clients(random);
+        let mut broker = draw_broker(random, durability);
+        let mut clients = draw_clients(random);
         let mut faults = draw_faults(random, durability);
+        set_theme(random, &mut broker, &mut clients, &mut faults);
         let disk_bytes = if random.chance(1, 3) {
             u64::from(broker.segment_bytes) * random.between(8, 24)
         } else {
@@ -197,13 +198,64 @@ impl Plan {
     }
 }
 
+/// Some seeds look for what a run at random comes across too seldom.
+fn set_theme(random: &mut Random, broker: &mut BrokerPlan, clients: &mut ClientPlan, faults: &mut Faults) {
+    let has_files = broker.durability != Durability::Memory;
+    match random.below(12) {
+        // Messages expire while clients receive, and the shard does not always run in time.
+        0 => {
+            clients.retention_seconds_max = 60;
+            clients.visibility_seconds_max = 2;
+            clients.requests = clients.requests.max(600);
+            clients.think_ns = 150 * MS * clients.clients as u64;
+            clients.operations.delete = 1;
+            clients.operations.receive = 30;
+            clients.operations.purge = 0;
+            clients.operations.delete_queue = 0;
+            faults.wall_jump_ns = 0;
+            faults.pause_ns = SECOND;
+            faults.pause_ns_max = SECOND;
+        }
+        // The disk takes longer than messages are hidden.
+        1 if has_files => {
+            clients.visibility_seconds_max = 1;
+            clients.operations.receive = 40;
+            clients.operations.long_poll = 40;
+            clients.operations.change_visibility = 0;
+            clients.think_ns = clients.think_ns.clamp(5 * MS, 100 * MS);
+            clients.clients = clients.clients.max(3);
+            faults.slow_operations = random.between(4, 40);
+            faults.slow_ns_max = 6 * SECOND;
+            faults.failed_writes = 0;
+            faults.slow_reader_ns = 0;
+        }
+        // Bodies leave memory and rot before they are read.
+        2 if has_files => {
+            broker.hot_bytes_max = u64::from(broker.segment_bytes);
+            broker.growth_factor = 4;
+            clients.body_bytes_max = 8_000;
+            clients.operations.delete = 2;
+            clients.operations.purge = 0;
+            clients.operations.delete_queue = 0;
+            clients.requests = clients.requests.max(400);
+            clients.retention_seconds_max = 345_600;
+            faults.rot_ns = random.skewed(50 * MS, 2 * SECOND);
+            faults.kill_ns = 0;
+            faults.power_cut_ns = if random.chance(1, 2) { 0 } else { 5 * SECOND };
+        }
+        _ => {}
+    }
+}
+
 fn draw_broker(random: &mut Random, durability: Durability) -> BrokerPlan {
     let segment_bytes: u32 = (64 << 10) << random.below(2);
+    // Without files this is all the room there is.
+    let has_files = durability != Durability::Memory;
     let in_segments = |count: u64| count * u64::from(segment_bytes);
     BrokerPlan {
         durability,
         segment_bytes,
-        hot_bytes_max: in_segments(random.between(1, 6)),
+        hot_bytes_max: in_segments(if has_files { random.between(1, 6) } else { random.between(8, 24) }),
         log_bytes_max: random.chance(1, 4).then(|| in_segments(random.between(8, 32))),
         growth_factor: random.between(1, 4) as u32,
         growth_base_bytes: in_segments(random.below(4)),

@@ -59,6 +59,7 @@ pub fn run<F: Flaws>(seed: u64, mode: TraceMode) -> RunReport {
         check_key: [seed, !seed],
         world: Rc::clone(&world),
         states: BTreeMap::new(),
+        promise: Promise::default(),
         starts: 0,
         flaws: std::marker::PhantomData,
     };
@@ -86,6 +87,18 @@ enum End {
     Over,
 }
 
+/// How far a shard's log had come when it ended.
+#[derive(Debug, Default, Clone, Copy)]
+struct Promise {
+    /// Up to here replies had left.
+    committed: Position,
+    /// The last write that was begun, and where the log ended then.
+    write: Option<u64>,
+    written: Position,
+    /// Where it had ended when the write before was begun.
+    written_before: Position,
+}
+
 struct Run<F: Flaws> {
     world: SharedWorld,
     nonce: [u8; 16],
@@ -93,6 +106,8 @@ struct Run<F: Flaws> {
     /// The engine's time and the digest of its state at each end that the log had after a turn, since
     /// the last start: what recovery must come back to.
     states: BTreeMap<Position, (u64, u64)>,
+    /// What of the log must be there after a crash, and what cannot be.
+    promise: Promise,
     starts: u64,
     flaws: std::marker::PhantomData<F>,
 }
@@ -190,6 +205,7 @@ impl<F: Flaws> Run<F> {
                 end = Position(record_end.next_multiple_of(RECORD_ALIGNMENT as u64));
                 engine.replay(position, record)
             })?;
+        self.check_promise(end);
         // Where the log ends elsewhere, a turn's records did not fit into one write; what the state was
         // inside of a turn, nobody has seen.
         if let Some((now_ms, expected)) = self.states.get(&end)
@@ -206,11 +222,38 @@ impl<F: Flaws> Run<F> {
         Ok(())
     }
 
+    /// What was acknowledged must be in the log, and what is not whole must not.
+    fn check_promise(&mut self, end: Position) {
+        let mut world = self.world.borrow_mut();
+        let Promise { committed, written_before, write, .. } = self.promise;
+        if end < committed && !world.checker.may_have_lost() {
+            let (end, committed) = (end.0, committed.0);
+            world.violation(format!("the log was recovered up to {end}; replies rely on it up to {committed}"));
+        }
+        if world.last_write_is_torn() && write.is_some() && end > written_before {
+            world.violation("a batch that is not whole on the disk was recovered".into());
+        }
+    }
+
+    /// Notes how far the log has come.
+    fn note_promise(&mut self, log: &Log<F>, write: Option<u64>, is_over: bool) {
+        if !is_over {
+            self.promise.committed = log.committed();
+        }
+        if write.is_some() && write != self.promise.write {
+            self.promise.write = write;
+            self.promise.written_before = self.promise.written;
+            self.promise.written = log.end();
+        }
+    }
+
     fn live(&mut self, opened: Opened<F>) -> End {
         let stop = Arc::new(AtomicBool::new(false));
         let driver = SimulatedDriver::new(&self.world);
         let mut shard = Shard::new(driver, opened, ShardOptions::default(), Arc::clone(&stop));
         self.states.clear();
+        let end = shard.log().end();
+        self.promise = Promise { written: end, written_before: end, ..Promise::default() };
         loop {
             let end = shard.log().end();
             if self.states.last_key_value().is_none_or(|(last, _)| *last != end) {
@@ -220,7 +263,9 @@ impl<F: Flaws> Run<F> {
                 stop.store(true, Ordering::Release);
             }
             let result = shard.turn();
-            let mut world = self.world.borrow_mut();
+            let world = Rc::clone(&self.world);
+            let mut world = world.borrow_mut();
+            self.note_promise(shard.log(), world.write_under_way(), world.crashed().is_some());
             if world.turn > TURNS_MAX {
                 world.violation(format!("the run has not ended after {TURNS_MAX} turns"));
             }

@@ -185,6 +185,7 @@ pub struct World {
     /// Since when acknowledged writes are lost by a failed sync.
     lost_since_ns: Option<u64>,
     last_written: Option<FileNumber>,
+    last_write_is_torn: bool,
     /// Rot that fell, to be undone where it makes the log unreadable.
     rot: Vec<(FileNumber, u64, u8)>,
     messages: u64,
@@ -225,6 +226,7 @@ impl World {
             sync_under_way: false,
             lost_since_ns: None,
             last_written: None,
+            last_write_is_torn: false,
             rot: Vec::new(),
             messages: 0,
             calm_since_ns: None,
@@ -414,7 +416,7 @@ impl World {
         self.note("down", &[crash as u64]);
         let oldest_unsynced_ns = self.disk.oldest_unsynced_ns();
         self.check_unsynced(oldest_unsynced_ns);
-        self.disk.crash(crash, &mut self.random);
+        self.last_write_is_torn = self.disk.crash(crash, &mut self.random);
         self.inbox.clear();
         self.write_under_way = None;
         self.sync_under_way = false;
@@ -451,6 +453,16 @@ impl World {
             let age_ms = (self.now_ns - oldest_ns) / MS;
             self.violation(format!("a write had not been synced for {age_ms} ms"));
         }
+    }
+
+    /// The journal write under way, by its number.
+    pub fn write_under_way(&self) -> Option<u64> {
+        self.write_under_way.as_ref().map(|(serial, _)| *serial)
+    }
+
+    /// Whether the last crash left a write in part on the disk.
+    pub fn last_write_is_torn(&self) -> bool {
+        self.last_write_is_torn
     }
 
     /// Lets some time go by while nothing serves.

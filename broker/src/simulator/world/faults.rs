@@ -70,12 +70,24 @@ impl World {
             return;
         }
         let (file, length) = **self.random.pick(&sealed);
-        let offset = self.random.below(length);
+        // Most of a segment may be empty; what is written is likelier to matter.
+        let mut offset = self.random.below(length);
+        for _ in 0..20 {
+            let mut byte = [0];
+            if self.disk.read(file, offset, &mut byte).is_ok() && byte != [0] {
+                break;
+            }
+            offset = self.random.below(length);
+        }
         let bits = 1 << self.random.below(8);
         self.note("rot", &[u64::from(file.0), offset]);
         self.disk.rot(file, offset, bits);
         self.rot.push((file, offset, bits));
         self.checker.rot_fell();
+        if self.random.chance(1, 3) && self.plan.faults.power_cut_ns > 0 {
+            // Only a start looks at all of the log.
+            self.fall(Fault::PowerCut);
+        }
     }
 
     /// Whether rot fell in this run.
