@@ -156,6 +156,11 @@ impl Checker {
         self.may_have_lost
     }
 
+    /// The log was recovered and looked at: what was lost is known.
+    pub fn recovered(&mut self) {
+        self.may_have_lost = false;
+    }
+
     /// A bit flipped somewhere on disk.
     pub fn rot_fell(&mut self) {
         self.rot = true;
@@ -169,7 +174,7 @@ impl Checker {
     /// The broker crashed. What it acknowledged since `lost_since_ns` may be gone (with `async`
     /// durability and a power cut only).
     pub fn crashed(&mut self, _now_ns: u64, lost_since_ns: Option<u64>) {
-        self.may_have_lost = lost_since_ns.is_some();
+        self.may_have_lost |= lost_since_ns.is_some();
         let lost_since_ns = lost_since_ns.unwrap_or(u64::MAX);
         for message in self.messages.values_mut() {
             message.crashed(lost_since_ns);
@@ -615,7 +620,9 @@ impl Checker {
             most += u64::from(message.existence != Existence::No && !removed);
         }
         if (!self.rot && count < least) || count > most {
-            self.violation(format!("queue {number} counts {count} messages; it has from {least} to {most}: {expected:?}"));
+            self.violation(format!(
+                "queue {number} counts {count} messages; it has from {least} to {most}: {expected:?}"
+            ));
         }
     }
 

@@ -137,6 +137,7 @@ impl Storage for SimulatedStorage {
         let mut world = self.world.borrow_mut();
         world.note("recovery_write", &[u64::from(file.0), offset, bytes.len() as u64]);
         world.recovery_step()?;
+        world.overwrites(file, offset, bytes.len() as u64);
         world.disk.write_now(file, offset, bytes)
     }
 

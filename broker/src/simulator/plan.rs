@@ -201,36 +201,41 @@ impl Plan {
 /// Some seeds look for what a run at random comes across too seldom.
 fn set_theme(random: &mut Random, broker: &mut BrokerPlan, clients: &mut ClientPlan, faults: &mut Faults) {
     let has_files = broker.durability != Durability::Memory;
-    match random.below(12) {
+    match random.below(16) {
         // Messages expire while clients receive, and the shard does not always run in time.
-        0 => {
+        0 | 1 => {
             clients.retention_seconds_max = 60;
             clients.visibility_seconds_max = 2;
-            clients.requests = clients.requests.max(600);
+            clients.requests = 1_000;
             clients.think_ns = 150 * MS * clients.clients as u64;
             clients.operations.delete = 1;
             clients.operations.receive = 30;
             clients.operations.purge = 0;
             clients.operations.delete_queue = 0;
             faults.wall_jump_ns = 0;
-            faults.pause_ns = SECOND;
+            faults.pause_ns = SECOND / 2;
             faults.pause_ns_max = SECOND;
         }
         // The disk takes longer than messages are hidden.
-        1 if has_files => {
+        2 | 3 if has_files => {
             clients.visibility_seconds_max = 1;
+            clients.wait_ms_max = 20_000;
             clients.operations.receive = 40;
             clients.operations.long_poll = 40;
+            clients.operations.delete = 5;
             clients.operations.change_visibility = 0;
-            clients.think_ns = clients.think_ns.clamp(5 * MS, 100 * MS);
+            clients.think_ns = clients.think_ns.clamp(20 * MS, 100 * MS);
             clients.clients = clients.clients.max(3);
-            faults.slow_operations = random.between(4, 40);
-            faults.slow_ns_max = 6 * SECOND;
-            faults.failed_writes = 0;
-            faults.slow_reader_ns = 0;
+            clients.pipeline = clients.pipeline.max(6);
+            clients.delay_seconds_max = 0;
+            *faults = Faults {
+                slow_operations: random.between(4, 20),
+                slow_ns_max: 6 * SECOND,
+                ..Faults::default()
+            };
         }
         // Bodies leave memory and rot before they are read.
-        2 if has_files => {
+        4 if has_files => {
             broker.hot_bytes_max = u64::from(broker.segment_bytes);
             broker.growth_factor = 4;
             clients.body_bytes_max = 8_000;

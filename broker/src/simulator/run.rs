@@ -103,8 +103,8 @@ struct Run<F: Flaws> {
     world: SharedWorld,
     nonce: [u8; 16],
     check_key: [u64; 2],
-    /// The engine's time and the digest of its state at each end that the log had after a turn, since
-    /// the last start: what recovery must come back to.
+    /// The engine's time and the digest of its state at each end of a batch, since the last
+    /// start: what recovery must come back to.
     states: BTreeMap<Position, (u64, u64)>,
     /// What of the log must be there after a crash, and what cannot be.
     promise: Promise,
@@ -167,7 +167,7 @@ impl<F: Flaws> Run<F> {
                     world.note("damage_reported", &[]);
                     world.undo_rot();
                 }
-                Err(error) if world.disk_may_be_full() => {
+                Err(error) if world.disk_may_be_full() && !matches!(error, OpenError::Damage { .. }) => {
                     world.trace.remark(0, || format!("no room to start: {error}"));
                     world.give_room();
                 }
@@ -219,6 +219,7 @@ impl<F: Flaws> Run<F> {
             }
         }
         self.states.clear();
+        self.world.borrow_mut().checker.recovered();
         Ok(())
     }
 
@@ -228,23 +229,27 @@ impl<F: Flaws> Run<F> {
         let Promise { committed, written_before, write, .. } = self.promise;
         if end < committed && !world.checker.may_have_lost() {
             let (end, committed) = (end.0, committed.0);
-            world.violation(format!("the log was recovered up to {end}; replies rely on it up to {committed}"));
+            world.violation(format!(
+                "the log was recovered up to {end}; replies rely on it up to {committed}"
+            ));
         }
         if world.last_write_is_torn() && write.is_some() && end > written_before {
             world.violation("a batch that is not whole on the disk was recovered".into());
         }
     }
 
-    /// Notes how far the log has come.
-    fn note_promise(&mut self, log: &Log<F>, write: Option<u64>, is_over: bool) {
+    /// Notes how far the log has come; says whether a write was begun in this turn.
+    fn note_promise(&mut self, log: &Log<F>, write: Option<u64>, is_over: bool) -> bool {
         if !is_over {
             self.promise.committed = log.committed();
         }
-        if write.is_some() && write != self.promise.write {
-            self.promise.write = write;
-            self.promise.written_before = self.promise.written;
-            self.promise.written = log.end();
+        if write.is_none() || write == self.promise.write {
+            return false;
         }
+        self.promise.write = write;
+        self.promise.written_before = self.promise.written;
+        self.promise.written = log.end();
+        true
     }
 
     fn live(&mut self, opened: Opened<F>) -> End {
@@ -253,19 +258,19 @@ impl<F: Flaws> Run<F> {
         let mut shard = Shard::new(driver, opened, ShardOptions::default(), Arc::clone(&stop));
         self.states.clear();
         let end = shard.log().end();
+        self.states.insert(end, (shard.now_ms(), shard.engine().digest()));
         self.promise = Promise { written: end, written_before: end, ..Promise::default() };
         loop {
-            let end = shard.log().end();
-            if self.states.last_key_value().is_none_or(|(last, _)| *last != end) {
-                self.states.insert(end, (shard.now_ms(), shard.engine().digest()));
-            }
             if self.world.borrow().stop_asked() {
                 stop.store(true, Ordering::Release);
             }
             let result = shard.turn();
             let world = Rc::clone(&self.world);
             let mut world = world.borrow_mut();
-            self.note_promise(shard.log(), world.write_under_way(), world.crashed().is_some());
+            if self.note_promise(shard.log(), world.write_under_way(), world.crashed().is_some()) {
+                // Here a batch ends, and so may the log when it is read again.
+                self.states.insert(shard.log().end(), (shard.now_ms(), shard.engine().digest()));
+            }
             if world.turn > TURNS_MAX {
                 world.violation(format!("the run has not ended after {TURNS_MAX} turns"));
             }

@@ -184,8 +184,11 @@ pub struct World {
     sync_under_way: bool,
     /// Since when acknowledged writes are lost by a failed sync.
     lost_since_ns: Option<u64>,
-    last_written: Option<FileNumber>,
+    /// The files written to last, newest first.
+    last_written: Vec<FileNumber>,
     last_write_is_torn: bool,
+    /// Whether neither disk nor thread ever takes long in this run.
+    is_smooth: bool,
     /// Rot that fell, to be undone where it makes the log unreadable.
     rot: Vec<(FileNumber, u64, u8)>,
     messages: u64,
@@ -225,8 +228,9 @@ impl World {
             write_under_way: None,
             sync_under_way: false,
             lost_since_ns: None,
-            last_written: None,
+            last_written: Vec::new(),
             last_write_is_torn: false,
+            is_smooth: plan.faults.slow_operations == 0 && plan.faults.pause_ns == 0,
             rot: Vec::new(),
             messages: 0,
             calm_since_ns: None,
@@ -447,9 +451,10 @@ impl World {
         if self.plan.broker.durability == Durability::Fsync {
             return self.violation("with durability fsync, a write was not asked to be durable".into());
         }
-        let faults = &self.plan.faults;
-        let is_smooth = faults.slow_operations == 0 && faults.pause_ns == 0 && self.broker != Broker::Down;
-        if is_smooth && self.now_ns - oldest_ns > ASYNC_LOSS_NS_MAX + 6 * self.plan.disk_ns {
+        if self.is_smooth
+            && self.broker != Broker::Down
+            && self.now_ns - oldest_ns > ASYNC_LOSS_NS_MAX + 6 * self.plan.disk_ns
+        {
             let age_ms = (self.now_ns - oldest_ns) / MS;
             self.violation(format!("a write had not been synced for {age_ms} ms"));
         }

@@ -22,14 +22,19 @@ impl World {
             self.violation("the shard began a journal write while one was under way".into());
             return;
         }
-        self.last_written = Some(write.file);
-        self.rot.retain(|(file, offset, _)| {
-            *file != write.file || !(write.offset..write.offset + bytes.len() as u64).contains(offset)
-        });
+        self.last_written.retain(|file| *file != write.file);
+        self.last_written.insert(0, write.file);
+        self.last_written.truncate(3);
+        self.overwrites(write.file, write.offset, bytes.len() as u64);
         let operation =
             Operation::Write { file: write.file, offset: write.offset, bytes, durable: write.durable };
         let serial = self.begin_on_disk(operation);
         self.write_under_way = Some((serial, write.bytes));
+    }
+
+    /// Rot where something new is written is gone.
+    pub fn overwrites(&mut self, file: FileNumber, offset: u64, length: u64) {
+        self.rot.retain(|(rotten, at, _)| *rotten != file || !(offset..offset + length).contains(at));
     }
 
     /// The shard starts a sync.
@@ -81,7 +86,7 @@ impl World {
         let faults = &self.plan.faults;
         let (slow, slow_ns_max) = (faults.slow_operations, faults.slow_ns_max.max(5 * MS));
         let takes_ns = if slow > 0 && self.random.chance(1, slow) {
-            self.random.skewed(self.plan.disk_ns, slow_ns_max.max(self.plan.disk_ns))
+            self.random.between(self.plan.disk_ns, slow_ns_max.max(self.plan.disk_ns))
         } else {
             self.random.between(self.plan.disk_ns / 2, self.plan.disk_ns * 2)
         };
