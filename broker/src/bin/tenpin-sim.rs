@@ -1,0 +1,207 @@
+//! `tenpin-sim`: runs whole brokers in simulated worlds, one seed after the other, and says which
+//! seed shows something that must not be, with the one command that shows it again.
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use tenpin_broker::flaws::{Flaws, Sound};
+use tenpin_broker::simulator::bugs::{self, FlawVisitor};
+use tenpin_broker::simulator::trace::TraceMode;
+use tenpin_broker::simulator::{RunReport, run};
+
+/// Exit code where a seed shows something that must not be.
+const FOUND: u8 = 1;
+
+/// Exit code where the command line makes no sense.
+const USAGE: u8 = 2;
+
+/// How often progress is shown.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs Tenpin's shard in simulated worlds and judges what its clients see. Without --seed and
+/// --seeds it goes on until it is stopped or finds something.
+#[derive(Debug, Parser)]
+#[command(name = "tenpin-sim", version)]
+struct Arguments {
+    /// Run this seed only.
+    #[arg(long, conflicts_with_all = ["seeds", "first"])]
+    seed: Option<u64>,
+    /// Run so many seeds.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Begin with this seed instead of a random one.
+    #[arg(long)]
+    first: Option<u64>,
+    /// Run a broker that has this planted bug.
+    #[arg(long)]
+    bug: Option<String>,
+    /// Show the names of the planted bugs.
+    #[arg(long)]
+    list_bugs: bool,
+    /// Print everything that happens; with --seed only.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Run so many seeds at a time; as many as there are cores if not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.list_bugs {
+        bugs::NAMES.iter().for_each(|name| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    let bug = arguments.bug.clone().unwrap_or_else(|| Sound::NAME.to_owned());
+    name_seed_when_it_panics(bug.clone());
+    match bugs::with_bug(&bug, Search { arguments }) {
+        Some(code) => code,
+        None => {
+            eprintln!("there is no bug named {bug}; --list-bugs shows those there are");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// A panic of the broker is something found like any other.
+fn name_seed_when_it_panics(bug: String) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        if let Some(seed) = SEED.get() {
+            eprintln!("seed {seed}: the broker panicked\nrepeat with: {}", command(seed, &bug));
+            std::process::exit(i32::from(FOUND));
+        }
+    }));
+}
+
+/// What shows a seed's run again.
+fn command(seed: u64, bug: &str) -> String {
+    let with_bug = if bug == Sound::NAME { String::new() } else { format!(" --bug {bug}") };
+    format!("cargo run --release --bin tenpin-sim -- --seed {seed}{with_bug}")
+}
+
+/// Runs what the arguments ask for with one kind of broker.
+struct Search {
+    arguments: Arguments,
+}
+
+impl FlawVisitor for Search {
+    type Output = ExitCode;
+
+    fn visit<F: Flaws>(self) -> ExitCode {
+        if let Some(seed) = self.arguments.seed {
+            return run_one::<F>(seed, self.arguments.trace);
+        }
+        let first =
+            self.arguments.first.unwrap_or_else(|| RandomState::new().hash_one("a random start") >> 24);
+        let count = self.arguments.seeds.unwrap_or(u64::MAX - first);
+        let jobs = self.arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+        search::<F>(first, count, jobs.unwrap_or(1).max(1))
+    }
+}
+
+fn run_one<F: Flaws>(seed: u64, trace: bool) -> ExitCode {
+    SEED.set(Some(seed));
+    let report = run::<F>(seed, if trace { TraceMode::Print } else { TraceMode::Hash });
+    println!(
+        "seed {seed}: {} turns, {} starts, {} messages received, {} s simulated, {} events with hash {:016x}",
+        report.turns,
+        report.starts,
+        report.delivered,
+        report.simulated_ns / 1_000_000_000,
+        report.fingerprint.1,
+        report.fingerprint.0,
+    );
+    verdict::<F>(&report)
+}
+
+fn verdict<F: Flaws>(report: &RunReport) -> ExitCode {
+    match &report.failure {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            println!("seed {}: {failure}\nrepeat with: {}", report.seed, command(report.seed, F::NAME));
+            ExitCode::from(FOUND)
+        }
+    }
+}
+
+/// What all seeds so far came to.
+#[derive(Debug, Default)]
+struct Totals {
+    seeds: AtomicU64,
+    turns: AtomicU64,
+    starts: AtomicU64,
+    delivered: AtomicU64,
+    simulated_s: AtomicU64,
+}
+
+impl Totals {
+    fn add(&self, report: &RunReport) {
+        self.seeds.fetch_add(1, Ordering::Relaxed);
+        self.turns.fetch_add(report.turns, Ordering::Relaxed);
+        self.starts.fetch_add(report.starts, Ordering::Relaxed);
+        self.delivered.fetch_add(report.delivered, Ordering::Relaxed);
+        self.simulated_s.fetch_add(report.simulated_ns / 1_000_000_000, Ordering::Relaxed);
+    }
+
+    fn show(&self) {
+        println!(
+            "{} seeds, {} turns, {} starts, {} messages received, {} s simulated",
+            self.seeds.load(Ordering::Relaxed),
+            self.turns.load(Ordering::Relaxed),
+            self.starts.load(Ordering::Relaxed),
+            self.delivered.load(Ordering::Relaxed),
+            self.simulated_s.load(Ordering::Relaxed),
+        );
+    }
+}
+
+/// Runs seed after seed, `jobs` at a time, until one fails or all have run.
+fn search<F: Flaws>(first: u64, count: u64, jobs: usize) -> ExitCode {
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let totals = Totals::default();
+    let failed: Mutex<Option<RunReport>> = Mutex::new(None);
+    let shown = Mutex::new(Instant::now());
+    println!("seeds from {first} on");
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return;
+            }
+            SEED.set(Some(first + index));
+            let report = run::<F>(first + index, TraceMode::Hash);
+            totals.add(&report);
+            if report.failure.is_some() {
+                stop.store(true, Ordering::Relaxed);
+                let mut failed = failed.lock().expect("no holder of it panics");
+                failed.get_or_insert(report);
+            }
+            let mut shown = shown.lock().expect("no holder of it panics");
+            if shown.elapsed() >= PROGRESS_EVERY {
+                *shown = Instant::now();
+                totals.show();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
+        }
+    });
+    totals.show();
+    let failed = failed.into_inner().expect("no holder of it panics");
+    failed.map_or(ExitCode::SUCCESS, |report| verdict::<F>(&report))
+}
