@@ -21,7 +21,7 @@ use crate::flaws::Flaws;
 /// The oldest segment is cleaned early when at most this part of it is live (one in …) …
 const NEARLY_DEAD_PART: u64 = 32;
 /// … and there are so many segments.
-const NEARLY_DEAD_FROM_SEGMENTS: u64 = 4;
+pub(super) const NEARLY_DEAD_FROM_SEGMENTS: u64 = 4;
 
 /// What there is to clean.
 #[derive(Debug)]

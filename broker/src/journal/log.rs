@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use super::cleaning::Cleaner;
+use super::cleaning::NEARLY_DEAD_FROM_SEGMENTS;
 use super::cold::Windows;
 use super::commit::Commit;
 use super::files::Files;
@@ -19,8 +20,9 @@ use super::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BLOCK_BYTES};
 use crate::flaws::Flaws;
 use crate::shard::driver::FileNumber;
 
-/// Emptied segments' memory that is kept for new ones, at least two of them; more goes back to the
-/// kernel. Memory that is mapped anew has to be cleared, page by page.
+/// Emptied segments' memory that is kept for new ones, at least as many as are emptied at once when a
+/// short log is used again; more goes back to the kernel. Memory that is mapped anew has to be cleared,
+/// page by page, which cost a third of a broker's time.
 const SPARE_MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// One shard's log. Owned by the shard's thread.
@@ -288,7 +290,7 @@ impl<F: Flaws> Log<F> {
 
     /// Takes back the memory of a segment that needs none any more.
     pub(super) fn give_memory_back(&mut self, memory: SegmentMemory) {
-        let spares_max = (SPARE_MEMORY_BYTES_MAX / memory.len()).max(2);
+        let spares_max = (SPARE_MEMORY_BYTES_MAX / memory.len()).max(NEARLY_DEAD_FROM_SEGMENTS as usize - 1);
         if self.spare_memories.len() < spares_max {
             self.spare_memories.extend(memory.recycle());
         }
