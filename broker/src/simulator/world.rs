@@ -187,6 +187,8 @@ pub struct World {
     /// The files written to last, newest first.
     last_written: Vec<FileNumber>,
     last_write_is_torn: bool,
+    /// The shard's thread does not run.
+    is_paused: bool,
     /// Whether neither disk nor thread ever takes long in this run.
     is_smooth: bool,
     /// Rot that fell, to be undone where it makes the log unreadable.
@@ -230,6 +232,7 @@ impl World {
             lost_since_ns: None,
             last_written: Vec::new(),
             last_write_is_torn: false,
+            is_paused: false,
             is_smooth: plan.faults.slow_operations == 0 && plan.faults.pause_ns == 0,
             rot: Vec::new(),
             messages: 0,

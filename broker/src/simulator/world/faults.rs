@@ -40,9 +40,13 @@ impl World {
                 }
             }
             Fault::WallJump => self.jump_wall(),
+            // One that falls into another has no effect of its own.
+            Fault::Pause if self.is_paused => {}
             Fault::Pause => {
+                self.is_paused = true;
                 let lasts_ns = self.random.between(MS, self.plan.faults.pause_ns_max.max(2 * MS));
                 self.run_until(self.now_ns + lasts_ns, false);
+                self.is_paused = false;
             }
         }
     }
