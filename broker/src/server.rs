@@ -87,7 +87,7 @@ fn run<D: Driver>(
         .map_err(|error| unexpected("the signal thread cannot start", error))?;
     // Only now: whoever reads this may connect at once, or send a signal.
     announce();
-    let result = Shard::new(driver, opened, options, stop).run();
+    let result = Shard::new(driver, opened, options, stop).run(|text| eprintln!("tenpin: {text}"));
     handle.close();
     // It only ever waits for signals, and has just been told to end.
     let _ = listener.join();

@@ -108,9 +108,14 @@ impl<D: Driver, F: Flaws> Shard<D, F> {
         Self { driver, core: Core::new(opened, options, stop) }
     }
 
-    /// Runs turns until the shard is asked to stop.
-    pub fn run(&mut self) -> Result<(), ShardError> {
-        while self.turn()? == Turn::Running {}
+    /// Runs turns until the shard is asked to stop. `say` is told what operators have to know.
+    pub fn run(&mut self, mut say: impl FnMut(&str)) -> Result<(), ShardError> {
+        while self.turn()? == Turn::Running {
+            if std::mem::take(&mut self.core.found_damage) {
+                say("records in the oldest segment of the log cannot be read any more; \
+                     their messages are set aside and counted as damaged");
+            }
+        }
         Ok(())
     }
 
@@ -180,6 +185,8 @@ struct Core<F: Flaws> {
     stop: Arc<AtomicBool>,
     drain: Option<drain::Drain>,
     journal_failure: Option<io::Error>,
+    /// Whether messages of a damaged segment were set aside, which nobody was told yet.
+    found_damage: bool,
 }
 
 impl<F: Flaws> Core<F> {
@@ -206,6 +213,7 @@ impl<F: Flaws> Core<F> {
             stop,
             drain: None,
             journal_failure: None,
+            found_damage: false,
         }
     }
 

@@ -76,10 +76,7 @@ impl<F: Flaws> Core<F> {
         if !self.engine.rescue(now_ms, &lost, limits::RESCUED_SLOTS_A_TURN, &mut self.log) {
             return true;
         }
-        eprintln!(
-            "tenpin: records in the oldest segment of the log cannot be read any more; their messages are set \
-             aside and counted as damaged"
-        );
+        self.found_damage = true;
         false
     }
 
