@@ -267,10 +267,11 @@ impl<F: Flaws> Engine<F> {
         self.retention_lag_ms = retention_lag_ms;
     }
 
-    /// Where a message's record is now, if the message is still there: cleaning moves records.
+    /// Where a message's record is now, if it is still to be given out: cleaning moves records, and what
+    /// was set aside has lost its own.
     pub fn locate(&self, message: DeliveredMessage) -> Option<(Position, u32)> {
         let slot = &self.slab[self.find_message(message.slot, message.sequence)?];
-        Some((Position(slot.position), slot.length))
+        (slot.state() != slot::State::Damaged).then_some((Position(slot.position), slot.length))
     }
 
     /// The queue with this number, or why not.

@@ -89,6 +89,18 @@ pub(super) struct Cleaner {
     is_done: bool,
 }
 
+/// One way round the whole log, where room is short. A round that freed nothing is not followed by
+/// another until something has changed: else copying would go round and round.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// The newest segment when it began.
+    last_serial: u64,
+    /// Segments there were then.
+    taken: u64,
+    /// Live bytes and segments at the end of a round that freed nothing.
+    futile: Option<(u64, u64)>,
+}
+
 /// What a walk over some bytes ended with.
 enum Step {
     /// The bytes are used up, or the segment.
@@ -132,6 +144,10 @@ impl<F: Flaws> Log<F> {
             return Cleaning::Idle;
         }
         if self.cleaner.serial != self.first_serial {
+            self.count_rounds();
+            if !self.is_cleaning_due() {
+                return Cleaning::Idle;
+            }
             let offset = if self.options.has_files() { BLOCK_BYTES } else { 0 };
             self.cleaner = Cleaner { serial: self.first_serial, offset, ..Cleaner::default() };
             return Cleaning::Begins(self.oldest_positions());
@@ -163,7 +179,27 @@ impl<F: Flaws> Log<F> {
         }
         let growth = u64::from(self.options.growth_factor).saturating_mul(self.live_total_bytes);
         let bound = growth.saturating_add(self.options.growth_base_bytes);
-        self.log_bytes() > bound || self.is_tight()
+        self.log_bytes() > bound || (self.is_tight() && !self.is_futile())
+    }
+
+    /// Notes that the log's oldest segment is to be cleaned: whether a round has ended, and what it won.
+    fn count_rounds(&mut self) {
+        if self.first_serial <= self.round.last_serial {
+            return;
+        }
+        let taken = self.segments_taken();
+        let was_futile = self.round.last_serial > 0 && taken >= self.round.taken;
+        let futile = was_futile.then_some((self.live_total_bytes, taken));
+        self.round = Round { last_serial: self.tail_serial(), taken, futile };
+    }
+
+    /// Whether the last round freed nothing, and neither deletes nor new records of a segment's size
+    /// have come since.
+    fn is_futile(&self) -> bool {
+        self.round.futile.is_some_and(|(live_bytes, taken)| {
+            self.live_total_bytes + self.geometry.segment_bytes() > live_bytes
+                && self.segments_taken() <= taken
+        })
     }
 
     /// Whether the oldest segment holds so little that its file is had for almost nothing. Using files

@@ -132,6 +132,15 @@ impl<F: Flaws> Log<F> {
         self.tail.saturating_sub(self.commit.written.end.0)
     }
 
+    /// Whether every record is on disk.
+    pub fn is_durable(&self) -> bool {
+        !self.options.has_files()
+            || (self.limit == 0
+                && self.commit.is_idle()
+                && self.commit.dirty.is_empty()
+                && self.commit.syncing.is_none())
+    }
+
     /// Whether nothing is left to write, the closing mark is written, and all of it is on disk.
     pub fn is_settled(&self) -> bool {
         if !self.options.has_files() {

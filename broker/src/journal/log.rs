@@ -7,8 +7,7 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use super::cleaning::Cleaner;
-use super::cleaning::NEARLY_DEAD_FROM_SEGMENTS;
+use super::cleaning::{Cleaner, NEARLY_DEAD_FROM_SEGMENTS, Round};
 use super::cold::Windows;
 use super::commit::Commit;
 use super::files::Files;
@@ -60,6 +59,7 @@ pub struct Log<F: Flaws> {
     pub(super) files: Files,
     /// How far the oldest segment was looked through.
     pub(super) cleaner: Cleaner,
+    pub(super) round: Round,
     /// What was read back from disk.
     pub(super) windows: Windows,
     /// No segment before this one is in memory.
@@ -118,6 +118,7 @@ impl<F: Flaws> Log<F> {
             commit: Commit::default(),
             files: Files::default(),
             cleaner: Cleaner::default(),
+            round: Round::default(),
             windows: Windows::default(),
             hot_serial: first_serial,
             spare_memories: Vec::new(),

@@ -45,14 +45,19 @@ impl<F: Flaws> Core<F> {
     /// Goes on with a stop that has begun.
     pub(super) fn drain_on(&mut self) {
         let Some(drain) = &self.drain else { return };
-        let out_of_time = self.now_ms() >= drain.ends_ms;
+        let ends_ms = drain.ends_ms;
+        let now_ms = self.now_ms();
+        let out_of_time = now_ms >= ends_ms;
         let owed = !self.held.is_empty() || !self.parked.is_empty();
         if !drain.told_clients && (!owed || out_of_time) {
             self.say_goodbye();
         }
-        let durable = self.log.committed() >= self.log.end() && self.log.is_settled();
+        let settled = self.log.committed() >= self.log.end() && self.log.is_settled();
+        // Clients that take nothing are not waited for; the disk is, as long as there is hope.
+        let disk_is_hopeless = now_ms >= ends_ms + limits::DRAIN_DISK_MS_MAX;
+        let late = out_of_time && (self.log.is_durable() || disk_is_hopeless);
         let Some(drain) = &mut self.drain else { return };
-        drain.stopped = (drain.told_clients && self.connections.len() == 0 && durable) || out_of_time;
+        drain.stopped = (drain.told_clients && self.connections.len() == 0 && settled) || late;
     }
 
     fn say_goodbye(&mut self) {

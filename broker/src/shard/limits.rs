@@ -38,6 +38,10 @@ pub const IDLE_MARK_AFTER_MS: u64 = 100;
 /// How long a stopping broker waits for its clients to take what is theirs.
 pub const DRAIN_MS_MAX: u64 = 5_000;
 
+/// How much longer it waits for a slow disk to have the log; then it ends all the same, and a restart
+/// recovers what is there.
+pub const DRAIN_DISK_MS_MAX: u64 = 25_000;
+
 /// Steps of timers and slices that a turn takes before it looks at the sockets again.
 pub const ENGINE_STEPS_A_TURN: u32 = 2_048;
 

@@ -233,7 +233,12 @@ impl<F: Flaws> Core<F> {
             next_ms = next_ms.min(self.silence_checked_ms + self.silence_check_interval_ms());
         }
         if let Some(drain) = &self.drain {
-            next_ms = next_ms.min(drain.ends_ms);
+            let bound_ms = if now_ms < drain.ends_ms {
+                drain.ends_ms
+            } else {
+                drain.ends_ms + limits::DRAIN_DISK_MS_MAX
+            };
+            next_ms = next_ms.min(bound_ms);
         }
         if next_ms == u64::MAX {
             return None;
