@@ -1,0 +1,406 @@
+//! Messages: those to send, and those that were received.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::Utf8Error;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tenpin_protocol::{
+    ContentFields, Entries, OwnedFrame, ReceivedFixed, ReceivedMessage, SendEntry, UserAttribute,
+    write_content,
+};
+
+use crate::error::{Error, Result};
+
+/// The value of a message's attribute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttributeValue {
+    /// A text.
+    String(String),
+    /// A number, as text: up to 38 digits.
+    Number(String),
+    /// Bytes.
+    Binary(Bytes),
+    /// Any of these with a type of its own behind a dot, such as `Number.float`.
+    Labelled {
+        /// The whole type.
+        data_type: String,
+        /// The value.
+        value: Bytes,
+    },
+}
+
+impl AttributeValue {
+    fn data_type(&self) -> &str {
+        match self {
+            Self::String(_) => "String",
+            Self::Number(_) => "Number",
+            Self::Binary(_) => "Binary",
+            Self::Labelled { data_type, .. } => data_type,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::String(text) | Self::Number(text) => text.as_bytes(),
+            Self::Binary(bytes) | Self::Labelled { value: bytes, .. } => bytes,
+        }
+    }
+}
+
+impl From<&str> for AttributeValue {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<String> for AttributeValue {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl From<i64> for AttributeValue {
+    fn from(number: i64) -> Self {
+        Self::Number(number.to_string())
+    }
+}
+
+/// A message to send. A body alone becomes one by itself: `queue.send("body")`.
+///
+/// ```
+/// use tenpin_client::NewMessage;
+/// let message = NewMessage::new("twelve eggs")
+///     .group("customer-17")
+///     .attribute("source", "web")
+///     .attribute("items", 12);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewMessage {
+    body: Bytes,
+    delay_seconds: Option<u32>,
+    only_if_previous_accepted: bool,
+    fields: Option<Box<Fields>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Fields {
+    group: Option<String>,
+    deduplication_id: Option<String>,
+    attributes: Vec<(String, AttributeValue)>,
+    trace_header: Option<String>,
+}
+
+impl NewMessage {
+    /// A message that is only a body: any bytes, 1 to 1,048,576 of them.
+    pub fn new(body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), ..Self::default() }
+    }
+
+    fn fields(&mut self) -> &mut Fields {
+        self.fields.get_or_insert_default()
+    }
+
+    /// The group within which a FIFO queue keeps the order, and among which a standard queue is fair.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.fields().group = Some(group.into());
+        self
+    }
+
+    /// On FIFO queues: a message with an id that was used in the last five minutes is not stored again.
+    #[must_use]
+    pub fn deduplication_id(mut self, id: impl Into<String>) -> Self {
+        self.fields().deduplication_id = Some(id.into());
+        self
+    }
+
+    /// An attribute, beside the body; up to ten.
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<AttributeValue>) -> Self {
+        self.fields().attributes.push((name.into(), value.into()));
+        self
+    }
+
+    /// The trace header of AWS X-Ray.
+    #[must_use]
+    pub fn trace_header(mut self, header: impl Into<String>) -> Self {
+        self.fields().trace_header = Some(header.into());
+        self
+    }
+
+    /// For how long nobody receives it, where that is not as the queue says: up to 15 minutes, in
+    /// whole seconds; a part of a second counts as one. Not on FIFO queues.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        self.delay_seconds = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
+        self
+    }
+
+    /// On FIFO queues: refuse it if the message of its group that was sent before it on this client
+    /// was refused, so that nothing of a group overtakes.
+    #[must_use]
+    pub fn only_if_previous_accepted(mut self) -> Self {
+        self.only_if_previous_accepted = true;
+        self
+    }
+
+    /// Its group, if it has one.
+    pub fn group_id(&self) -> Option<&str> {
+        self.fields.as_ref()?.group.as_deref()
+    }
+
+    pub(crate) fn has_deduplication_id(&self) -> bool {
+        self.fields.as_ref().is_some_and(|fields| fields.deduplication_id.is_some())
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Bytes as the limits count them: body and attributes.
+    pub fn message_bytes(&self) -> usize {
+        let attributes = self.fields.iter().flat_map(|fields| &fields.attributes);
+        self.body.len()
+            + attributes
+                .map(|(name, value)| name.len() + value.data_type().len() + value.bytes().len())
+                .sum::<usize>()
+    }
+
+    /// Body and fields in one piece, as they travel.
+    pub(crate) fn content(&self) -> Cow<'_, [u8]> {
+        let Some(fields) = &self.fields else { return Cow::Borrowed(&self.body) };
+        let attributes: Vec<_> = fields
+            .attributes
+            .iter()
+            .map(|(name, value)| UserAttribute { name, data_type: value.data_type(), value: value.bytes() })
+            .collect();
+        let mut content = Vec::with_capacity(self.body.len() + 64);
+        let fields = ContentFields {
+            group: fields.group.as_deref(),
+            deduplication_id: fields.deduplication_id.as_deref(),
+            attributes: Entries::from(&attributes[..]),
+            trace_header: fields.trace_header.as_deref(),
+            ..ContentFields::default()
+        };
+        write_content(&mut content, &self.body, &fields);
+        Cow::Owned(content)
+    }
+
+    pub(crate) fn entry<'a>(&self, content: &'a [u8]) -> Result<SendEntry<'a>> {
+        let entry = SendEntry::with_content(content, self.body.len())
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(SendEntry {
+            delay_seconds: self.delay_seconds,
+            only_if_previous_accepted: self.only_if_previous_accepted,
+            ..entry
+        })
+    }
+}
+
+impl From<&str> for NewMessage {
+    fn from(body: &str) -> Self {
+        Self::new(body.to_owned())
+    }
+}
+
+impl From<String> for NewMessage {
+    fn from(body: String) -> Self {
+        Self::new(body)
+    }
+}
+
+impl From<Vec<u8>> for NewMessage {
+    fn from(body: Vec<u8>) -> Self {
+        Self::new(body)
+    }
+}
+
+impl From<&[u8]> for NewMessage {
+    fn from(body: &[u8]) -> Self {
+        Self::new(body.to_vec())
+    }
+}
+
+impl From<Bytes> for NewMessage {
+    fn from(body: Bytes) -> Self {
+        Self::new(body)
+    }
+}
+
+/// A message's id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(pub [u8; 16]);
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                formatter.write_str("-")?;
+            }
+            write!(formatter, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A message that the broker has stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Its id.
+    pub id: MessageId,
+    /// Its place in its queue's order; `None` on standard queues.
+    pub sequence_number: Option<u64>,
+}
+
+/// What deletes one delivery's message, or changes for how long it is hidden.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ReceiptHandle(Bytes);
+
+impl ReceiptHandle {
+    /// A handle from bytes that [`ReceiptHandle::as_bytes`] gave.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Its bytes, to keep or to pass on.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The shard that holds the message: the first two bytes say so.
+    pub(crate) fn shard(&self) -> Option<u16> {
+        self.0.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
+    }
+}
+
+impl fmt::Debug for ReceiptHandle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ReceiptHandle({} bytes)", self.0.len())
+    }
+}
+
+/// A message that was received. It is hidden from others until its visibility timeout passes, and then
+/// comes back, unless it is deleted.
+#[derive(Clone)]
+pub struct Message {
+    fixed: ReceivedFixed,
+    handle: ReceiptHandle,
+    content: Bytes,
+    body_bytes: usize,
+}
+
+impl Message {
+    pub(crate) fn from_wire(message: &ReceivedMessage<'_>, frame: &OwnedFrame) -> Self {
+        Self {
+            fixed: message.fixed,
+            handle: ReceiptHandle(frame.bytes().slice_ref(message.handle)),
+            content: frame.bytes().slice_ref(message.content),
+            body_bytes: message.body.len(),
+        }
+    }
+
+    fn view(&self) -> ReceivedMessage<'_> {
+        ReceivedMessage {
+            fixed: self.fixed,
+            handle: &self.handle.0,
+            body: &self.content[..self.body_bytes],
+            content: &self.content,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> MessageId {
+        MessageId(self.fixed.id)
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
+        &self.content[..self.body_bytes]
+    }
+
+    /// Its body, sharing the memory in which it came.
+    pub fn body_bytes(&self) -> Bytes {
+        self.content.slice(..self.body_bytes)
+    }
+
+    /// Its body as text.
+    pub fn text(&self) -> Result<&str, Utf8Error> {
+        std::str::from_utf8(self.body())
+    }
+
+    /// What deletes it.
+    pub fn handle(&self) -> &ReceiptHandle {
+        &self.handle
+    }
+
+    /// How often it has been received, this time included.
+    pub fn receive_count(&self) -> u32 {
+        self.fixed.receive_count
+    }
+
+    /// When it was sent.
+    pub fn sent_at(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.fixed.sent_at_ms)
+    }
+
+    /// When it was first received.
+    pub fn first_received_at(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.fixed.first_received_at_ms)
+    }
+
+    /// Its place in its queue's order; `None` on standard queues.
+    pub fn sequence_number(&self) -> Option<u64> {
+        (self.fixed.sequence_number != 0).then_some(self.fixed.sequence_number)
+    }
+
+    /// Its group.
+    pub fn group(&self) -> Option<&str> {
+        self.view().group()
+    }
+
+    /// Its deduplication id.
+    pub fn deduplication_id(&self) -> Option<&str> {
+        self.view().deduplication_id()
+    }
+
+    /// Its trace header.
+    pub fn trace_header(&self) -> Option<&str> {
+        self.view().trace_header()
+    }
+
+    /// The ARN of the queue that it was a dead letter of.
+    pub fn dead_letter_source(&self) -> Option<&str> {
+        self.view().dead_letter_source()
+    }
+
+    /// Its attributes: names, types and values.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str, &[u8])> {
+        self.view().attributes().into_iter().map(|entry| (entry.name, entry.data_type, entry.value))
+    }
+
+    /// The value of one attribute.
+    pub fn attribute(&self, name: &str) -> Option<&[u8]> {
+        self.attributes().find(|(found, _, _)| *found == name).map(|(_, _, value)| value)
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Message")
+            .field("id", &self.id())
+            .field("receive_count", &self.receive_count())
+            .field("body_bytes", &self.body_bytes)
+            .finish_non_exhaustive()
+    }
+}

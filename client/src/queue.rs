@@ -1,0 +1,443 @@
+//! A queue: sending, receiving, deleting, hiding, and all that is asked of one queue.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, RwLock};
+use std::time::Duration;
+
+use tenpin_protocol::{
+    ALL_ATTRIBUTES, ANY_SHARD, AttributeName, BATCH_ENTRIES_MAX, ChangeVisibilityEntry,
+    ChangeVisibilityRequest, DeleteQueueRequest, DeleteRequest, Entries, ErrorCode, GetAttributesRequest,
+    ListTagsRequest, Operation, Outcome, OwnedFrame, PurgeRequest, QUEUE_DEFAULT, QueueOpened, QueuesReply,
+    ReceiveRequest, Request, Response, SendEntry, SendRequest, SetAttributesRequest, Tag, TagQueueRequest,
+    Text, UntagQueueRequest,
+};
+
+use crate::attributes::QueueAttributes;
+use crate::client::{Client, response};
+use crate::connection::unexpected;
+use crate::error::{Error, Refusal, Result};
+use crate::message::{Message, NewMessage, ReceiptHandle, Sent};
+use crate::stats::Stats;
+
+/// Entries in a batch at most.
+const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
+
+/// A queue's name, with account and region where they are not the client's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueueName {
+    account: Option<Box<str>>,
+    region: Option<Box<str>>,
+    name: Box<str>,
+}
+
+impl QueueName {
+    /// A name with an account and a region of its own.
+    pub fn full(account: &str, region: &str, name: &str) -> Self {
+        Self { account: Some(account.into()), region: Some(region.into()), name: name.into() }
+    }
+
+    /// The account, where it is named.
+    pub fn account(&self) -> Option<&str> {
+        self.account.as_deref()
+    }
+
+    /// The region, where it is named.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// The name itself.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is the name of a FIFO queue.
+    pub fn is_fifo(&self) -> bool {
+        self.name.ends_with(".fifo")
+    }
+}
+
+impl From<&str> for QueueName {
+    fn from(name: &str) -> Self {
+        Self { account: None, region: None, name: name.into() }
+    }
+}
+
+impl From<String> for QueueName {
+    fn from(name: String) -> Self {
+        Self { account: None, region: None, name: name.into() }
+    }
+}
+
+/// A page of a list of queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuePage {
+    /// The queues' names, in order.
+    pub names: Vec<QueueName>,
+    next: Option<Box<[u8]>>,
+}
+
+impl QueuePage {
+    pub(crate) fn from_wire(reply: &QueuesReply<'_>) -> Self {
+        let names = reply.queues.iter().map(|name| QueueName::full(name.account, name.region, name.name));
+        Self { names: names.collect(), next: reply.next.map(Box::from) }
+    }
+
+    pub(crate) fn next(&self) -> Option<&[u8]> {
+        self.next.as_deref()
+    }
+
+    /// Whether there are more.
+    pub fn has_more(&self) -> bool {
+        self.next.is_some()
+    }
+}
+
+/// What a receive asks for.
+///
+/// ```
+/// use std::time::Duration;
+/// let asked = tenpin_client::Receive::up_to(10).wait(Duration::from_secs(20));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Receive {
+    max: u8,
+    wait_ms: u32,
+    visibility_seconds: u32,
+    attempt_id: Option<String>,
+}
+
+impl Receive {
+    /// Up to so many messages: 1 to 10.
+    pub fn up_to(max: u8) -> Self {
+        Self { max, wait_ms: QUEUE_DEFAULT, visibility_seconds: QUEUE_DEFAULT, attempt_id: None }
+    }
+
+    /// How long to wait for a first message: up to 20 s; as the queue says where it is not set.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(QUEUE_DEFAULT - 1);
+        self
+    }
+
+    /// For how long what is received is hidden, in whole seconds: up to 12 hours; as the queue says
+    /// where it is not set.
+    #[must_use]
+    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.visibility_seconds = u32::try_from(timeout.as_secs()).unwrap_or(QUEUE_DEFAULT - 1);
+        self
+    }
+
+    /// On FIFO queues: a receive with the same id within five minutes gives the same messages again.
+    #[must_use]
+    pub fn attempt_id(mut self, id: impl Into<String>) -> Self {
+        self.attempt_id = Some(id.into());
+        self
+    }
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Self::up_to(BATCH_MAX as u8)
+    }
+}
+
+/// A queue of a broker. Cloning is cheap; all methods may be called from any number of tasks at once.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    name: QueueName,
+    opened: RwLock<QueueOpened>,
+}
+
+impl Queue {
+    pub(crate) fn new(client: Client, name: QueueName, opened: QueueOpened) -> Self {
+        Self { inner: Arc::new(Inner { client, name, opened: RwLock::new(opened) }) }
+    }
+
+    /// Its name, as it was opened.
+    pub fn name(&self) -> &QueueName {
+        &self.inner.name
+    }
+
+    /// The client that it belongs to.
+    pub fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// Whether it is a FIFO queue.
+    pub fn is_fifo(&self) -> bool {
+        self.opened().fifo != 0
+    }
+
+    fn opened(&self) -> QueueOpened {
+        *self.inner.opened.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The shard that its requests go to.
+    fn home(&self) -> u16 {
+        self.opened().shard
+    }
+
+    /// Sends one message.
+    pub async fn send(&self, message: impl Into<NewMessage>) -> Result<Sent> {
+        let message = message.into();
+        let results = self.send_batch(std::slice::from_ref(&message)).await?;
+        results.into_iter().next().unwrap_or(Err(unexpected(Operation::Send)))
+    }
+
+    /// Sends 1 to 10 messages in one request; each has a result of its own, in their order.
+    pub async fn send_batch(&self, messages: &[NewMessage]) -> Result<Vec<Result<Sent>>> {
+        check_batch(messages.len())?;
+        let with_ids;
+        let messages = if self.is_fifo() && !messages.iter().all(NewMessage::has_deduplication_id) {
+            with_ids = self.give_deduplication_ids(messages);
+            &with_ids
+        } else {
+            messages
+        };
+        let contents: [_; BATCH_MAX] =
+            std::array::from_fn(|index| messages.get(index).map(NewMessage::content).unwrap_or_default());
+        let mut entries = [SendEntry::default(); BATCH_MAX];
+        for ((entry, message), content) in entries.iter_mut().zip(messages).zip(&contents) {
+            *entry = message.entry(content)?;
+        }
+        let entries = Entries::from(&entries[..messages.len()]);
+        let frame = self
+            .call(|opened| (opened.shard, Request::Send(SendRequest { queue: opened.queue, entries })))
+            .await?;
+        let Response::Send(reply) = response(&frame)? else { return Err(unexpected(Operation::Send)) };
+        let results = reply.outcomes.iter().map(|outcome| {
+            if outcome.is_success() {
+                let sequence_number = (outcome.sequence_number != 0).then_some(outcome.sequence_number);
+                Ok(Sent { id: crate::MessageId(outcome.id), sequence_number })
+            } else {
+                Err(Refusal::new(outcome.number, outcome.text).into())
+            }
+        });
+        Ok(results.collect())
+    }
+
+    /// A send that is made again must be known as such: on FIFO queues that takes an id (rule 34).
+    fn give_deduplication_ids(&self, messages: &[NewMessage]) -> Vec<NewMessage> {
+        let give = |message: &NewMessage| {
+            let message = message.clone();
+            if message.has_deduplication_id() { message } else { message.deduplication_id(fresh_id()) }
+        };
+        messages.iter().map(give).collect()
+    }
+
+    /// Receives up to 10 messages, waiting as long as the queue says.
+    pub async fn receive(&self) -> Result<Vec<Message>> {
+        self.receive_with(&Receive::default()).await
+    }
+
+    /// Receives messages. Dropping the future lets go: what the broker gives out for it is made visible
+    /// for others again.
+    pub async fn receive_with(&self, asked: &Receive) -> Result<Vec<Message>> {
+        let request = |opened: &QueueOpened| {
+            let request = ReceiveRequest {
+                wait_ms: asked.wait_ms,
+                visibility_seconds: asked.visibility_seconds,
+                attempt_id: asked.attempt_id.as_deref(),
+                ..ReceiveRequest::new(opened.queue, asked.max)
+            };
+            (opened.shard, Request::Receive(request))
+        };
+        let frame = self.call(request).await?;
+        let Response::Receive(reply) = response(&frame)? else { return Err(unexpected(Operation::Receive)) };
+        Ok(reply.messages.iter().map(|message| Message::from_wire(&message, &frame)).collect())
+    }
+
+    /// Deletes a message.
+    pub async fn delete(&self, message: &Message) -> Result<()> {
+        self.delete_handle(message.handle()).await
+    }
+
+    /// Deletes a message by its handle.
+    pub async fn delete_handle(&self, handle: &ReceiptHandle) -> Result<()> {
+        one(self.delete_batch(std::slice::from_ref(handle)).await?)
+    }
+
+    /// Deletes 1 to 10 messages in one request; each has a result of its own, in their order.
+    pub async fn delete_batch(&self, handles: &[ReceiptHandle]) -> Result<Vec<Result<()>>> {
+        check_batch(handles.len())?;
+        let list: Vec<&[u8]> = handles.iter().map(ReceiptHandle::as_bytes).collect();
+        let shard = common_shard(handles.iter());
+        let handles = Entries::from(&list[..]);
+        let frame = self
+            .call(|opened| (shard, Request::Delete(DeleteRequest { queue: opened.queue, handles })))
+            .await?;
+        let Response::Delete(reply) = response(&frame)? else { return Err(unexpected(Operation::Delete)) };
+        Ok(reply.outcomes.iter().map(|outcome| result_of(&outcome)).collect())
+    }
+
+    /// Hides a message for so long from now on, in whole seconds; zero makes it visible at once.
+    pub async fn change_visibility(&self, handle: &ReceiptHandle, timeout: Duration) -> Result<()> {
+        one(self.change_visibility_batch(&[(handle, timeout)]).await?)
+    }
+
+    /// Changes for how long 1 to 10 messages are hidden; each has a result of its own, in their order.
+    pub async fn change_visibility_batch(
+        &self,
+        changes: &[(&ReceiptHandle, Duration)],
+    ) -> Result<Vec<Result<()>>> {
+        check_batch(changes.len())?;
+        let seconds = |timeout: Duration| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        let list: Vec<_> = changes
+            .iter()
+            .map(|(handle, timeout)| ChangeVisibilityEntry {
+                visibility_seconds: seconds(*timeout),
+                handle: handle.as_bytes(),
+            })
+            .collect();
+        let shard = common_shard(changes.iter().map(|(handle, _)| *handle));
+        let entries = Entries::from(&list[..]);
+        let request = |opened: &QueueOpened| {
+            (shard, Request::ChangeVisibility(ChangeVisibilityRequest { queue: opened.queue, entries }))
+        };
+        let frame = self.call(request).await?;
+        match response(&frame)? {
+            Response::ChangeVisibility(reply) => {
+                Ok(reply.outcomes.iter().map(|outcome| result_of(&outcome)).collect())
+            }
+            _ => Err(unexpected(Operation::ChangeVisibility)),
+        }
+    }
+
+    /// All its attributes, counts included.
+    pub async fn attributes(&self) -> Result<QueueAttributes> {
+        let all = [AttributeName { number: ALL_ATTRIBUTES }];
+        let names = Entries::from(&all[..]);
+        let frame =
+            self.call_any(|queue| Request::GetAttributes(GetAttributesRequest { queue, names })).await?;
+        match response(&frame)? {
+            Response::GetAttributes(reply) => Ok(QueueAttributes::from_wire(&reply)),
+            _ => Err(unexpected(Operation::GetAttributes)),
+        }
+    }
+
+    /// Changes attributes: all that are given, or none where one of them is refused.
+    pub async fn set_attributes(&self, attributes: &QueueAttributes) -> Result<()> {
+        let list = attributes.to_wire(false);
+        let attributes = Entries::from(&list[..]);
+        self.call_any(|queue| Request::SetAttributes(SetAttributesRequest { queue, attributes })).await?;
+        Ok(())
+    }
+
+    /// Adds or replaces tags.
+    pub async fn tag(&self, tags: &[(&str, &str)]) -> Result<()> {
+        let list: Vec<_> = tags.iter().map(|&(key, value)| Tag { key, value }).collect();
+        let tags = Entries::from(&list[..]);
+        self.call_any(|queue| Request::TagQueue(TagQueueRequest { queue, tags })).await?;
+        Ok(())
+    }
+
+    /// Removes tags by their keys.
+    pub async fn untag(&self, keys: &[&str]) -> Result<()> {
+        let list: Vec<_> = keys.iter().map(|&text| Text { text }).collect();
+        let keys = Entries::from(&list[..]);
+        self.call_any(|queue| Request::UntagQueue(UntagQueueRequest { queue, keys })).await?;
+        Ok(())
+    }
+
+    /// Its tags.
+    pub async fn tags(&self) -> Result<Vec<(String, String)>> {
+        let frame = self.call_any(|queue| Request::ListTags(ListTagsRequest { queue })).await?;
+        match response(&frame)? {
+            Response::ListTags(reply) => {
+                Ok(reply.tags.iter().map(|tag| (tag.key.to_owned(), tag.value.to_owned())).collect())
+            }
+            _ => Err(unexpected(Operation::ListTags)),
+        }
+    }
+
+    /// Its counters.
+    pub async fn stats(&self) -> Result<Stats> {
+        self.inner.client.stats_of(self.opened().queue).await
+    }
+
+    /// Deletes all its messages; at most once in 60 seconds.
+    pub async fn purge(&self) -> Result<()> {
+        self.call_any(|queue| Request::Purge(PurgeRequest { queue })).await?;
+        Ok(())
+    }
+
+    /// Deletes the queue with all its messages. Its name is free again after 60 seconds.
+    pub async fn delete_queue(&self) -> Result<()> {
+        let request = Request::DeleteQueue(DeleteQueueRequest { queue: self.opened().queue });
+        match self.inner.client.call(ANY_SHARD, &request).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn call_any<'a>(&self, request: impl Fn(u64) -> Request<'a>) -> Result<OwnedFrame> {
+        self.call(|opened| (ANY_SHARD, request(opened.queue))).await
+    }
+
+    /// Makes a request of this queue. Its number is an old one where the queue was deleted and made
+    /// again: then the name is opened anew, once.
+    async fn call<'a>(&self, request: impl Fn(&QueueOpened) -> (u16, Request<'a>)) -> Result<OwnedFrame> {
+        let before = self.opened();
+        let (shard, first) = request(&before);
+        let error = match self.inner.client.call(shard, &first).await {
+            Err(error) if error.code() == Some(ErrorCode::QueueDoesNotExist) => error,
+            result => return result,
+        };
+        let opened = self.inner.client.open(&self.inner.name).await?;
+        if opened.queue == before.queue {
+            return Err(error);
+        }
+        *self.inner.opened.write().unwrap_or_else(std::sync::PoisonError::into_inner) = opened;
+        let (shard, second) = request(&opened);
+        self.inner.client.call(shard, &second).await
+    }
+
+    /// The shard that holds what it does with handles, for tests.
+    #[doc(hidden)]
+    pub fn home_shard(&self) -> u16 {
+        self.home()
+    }
+}
+
+/// An id that no other client and no other message has.
+fn fresh_id() -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    static ORIGIN: LazyLock<(u64, u64)> = LazyLock::new(|| {
+        let random = || RandomState::new().build_hasher().finish();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        (random() ^ u64::from(std::process::id()), random() ^ now.as_nanos() as u64)
+    });
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{:016x}{:016x}-{}", ORIGIN.0, ORIGIN.1, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn check_batch(entries: usize) -> Result<()> {
+    if (1..=BATCH_MAX).contains(&entries) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("a batch has 1 to {BATCH_MAX} entries, this one has {entries}; split it")))
+}
+
+/// The shard that all these handles name, or any: the broker splits what is mixed.
+fn common_shard<'a>(mut handles: impl Iterator<Item = &'a ReceiptHandle>) -> u16 {
+    let first = handles.next().and_then(ReceiptHandle::shard);
+    match first {
+        Some(shard) if handles.all(|handle| handle.shard() == first) => shard,
+        _ => ANY_SHARD,
+    }
+}
+
+fn result_of(outcome: &Outcome<'_>) -> Result<()> {
+    if outcome.is_success() { Ok(()) } else { Err(Refusal::new(outcome.number, outcome.text).into()) }
+}
+
+fn one(results: Vec<Result<()>>) -> Result<()> {
+    results.into_iter().next().unwrap_or(Err(Error::Protocol("an answer without a result".into())))
+}
