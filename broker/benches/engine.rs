@@ -3,7 +3,8 @@
 //! `cargo bench -p tenpin-broker --bench engine` prints, for several depths of the queue, the time for
 //! one message to be sent, delivered and deleted in batches of ten; the memory that a visible message
 //! takes beside its record; and the longest turn while a million visibility deadlines are due at once.
-//! An argument is a depth to measure alone, 0 the deadlines.
+//! An argument is a depth to measure alone, 0 the deadlines; a second one the batches of a run, few of
+//! them for a simulated processor that counts instructions.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ use tenpin_protocol::{Entries, Operation, SendEntry};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: usize = 10;
+/// Batches of a run.
+const BATCHES: usize = 100_000;
 const BODY: [u8; 64] = [b'x'; 64];
 /// Turns of the shard's loop that a millisecond of engine time stands for: a busy shard's.
 const BATCHES_A_MS: u64 = 100;
@@ -140,7 +143,7 @@ fn resident_bytes() -> u64 {
 }
 
 /// The cost of a lifecycle at this depth: the best and the median of several runs.
-fn lifecycles(depth: usize) {
+fn lifecycles(depth: usize, batches: usize) {
     let before_bytes = resident_bytes();
     let mut bench = Bench::new();
     for _ in 0..depth / BATCH {
@@ -148,7 +151,6 @@ fn lifecycles(depth: usize) {
         bench.turn();
     }
     let after_bytes = resident_bytes();
-    let batches = 100_000;
     let mut runs: Vec<f64> = (0..7)
         .map(|_| {
             let start_ns = processor_ns();
@@ -203,14 +205,16 @@ fn deadlines(count: usize) {
 }
 
 fn main() {
-    let depth = std::env::args().skip(1).find_map(|argument| argument.parse::<usize>().ok());
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
+    let depth = numbers.next();
+    let batches = numbers.next().unwrap_or(BATCHES);
     match depth {
         Some(0) => return deadlines(1_000_000),
-        Some(depth) => return lifecycles(depth),
+        Some(depth) => return lifecycles(depth, batches),
         None => {}
     }
     for depth in [BATCH, 1_000, 1_000_000, 20_000_000] {
-        lifecycles(depth);
+        lifecycles(depth, batches);
     }
     deadlines(1_000_000);
 }

@@ -193,10 +193,16 @@ macro_rules! content_accessors {
             }
 
             /// The message's size as the limits count it: body and user attributes.
+            #[inline]
             pub fn message_bytes(&self) -> usize {
                 if self.content.len() == self.body.len() {
                     return self.body.len();
                 }
+                self.message_bytes_with_fields()
+            }
+
+            #[inline(never)]
+            fn message_bytes_with_fields(&self) -> usize {
                 self.body.len() + self.attributes().iter().map(|entry| entry.message_bytes()).sum::<usize>()
             }
         }

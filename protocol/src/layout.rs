@@ -425,7 +425,7 @@ pub struct EntriesIter<'a, E> {
 impl<'a, E: Layout<'a> + Copy> Iterator for EntriesIter<'a, E> {
     type Item = E;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<E> {
         match &mut self.source {
             Source::Wire { count, bytes, .. } => {

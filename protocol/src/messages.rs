@@ -108,8 +108,11 @@ impl<'a> SendEntry<'a> {
             | flag(self.only_if_previous_accepted, SEND_ONLY_IF_PREVIOUS)
     }
 
+    /// Given and returned by value, so that entries without options, which are nearly all, can be kept
+    /// in registers.
     #[cold]
-    fn read_options(&mut self, flags: u16, fixed: &mut Reader<'a>) -> Result<(), DecodeError> {
+    #[inline(never)]
+    fn with_options(mut self, flags: u16, mut fixed: Reader<'a>) -> Result<Self, DecodeError> {
         if flags & !SEND_FLAGS_KNOWN != 0 {
             return Err(DecodeError::reserved("send entry: flags", flags, SEND_FLAGS_KNOWN));
         }
@@ -130,7 +133,7 @@ impl<'a> SendEntry<'a> {
             });
         }
         self.only_if_previous_accepted = flags & SEND_ONLY_IF_PREVIOUS != 0;
-        Ok(())
+        Ok(self)
     }
 }
 
@@ -144,11 +147,8 @@ impl<'a> Layout<'a> for SendEntry<'a> {
         let flags = fixed.u16("send entry: flags")?;
         let body_length = fixed.u32("send entry: body_length")?;
         let body = split_content(reader.rest, body_length, false)?;
-        let mut entry = Self { body, content: reader.rest, ..Self::default() };
-        if flags != 0 {
-            entry.read_options(flags, &mut fixed)?;
-        }
-        Ok(entry)
+        let entry = Self { body, content: reader.rest, ..Self::default() };
+        if flags == 0 { Ok(entry) } else { entry.with_options(flags, fixed) }
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -3,13 +3,22 @@
 use tenpin_protocol::{ErrorCode, Handles};
 
 use super::handle::Handle;
-use super::message::LISTED_MAX;
+use super::message::{LISTED_MAX, content_bytes};
 use super::outputs::{Outputs, Refusal, ReplyBody};
 use super::records::{Kind, Listed};
 use super::send::check_batch;
+use super::slot::State;
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket};
 use crate::flaws::Flaws;
-use crate::journal::{Log, Position};
+use crate::journal::{Log, Position, Tally};
+
+/// Messages of one queue that were in flight and are deleted together.
+#[derive(Default)]
+struct Gone {
+    count: u64,
+    content_bytes: u64,
+    records: Tally,
+}
 
 const _: () = assert!(BATCH_ENTRIES_MAX <= LISTED_MAX, "a batch is one record");
 
@@ -32,12 +41,16 @@ impl<F: Flaws> Engine<F> {
         let start = out.outcomes.len() as u32;
         let mut listed = std::mem::take(&mut self.listed);
         listed.clear();
-        for handle in handles {
-            let handle = self.check_handle(incarnation, handle);
-            out.outcomes.push(handle.map(|handle| self.delete_one(handle, &mut listed, log)));
+        let found = self.handle_key.decode(handles.iter());
+        let mut gone = Gone::default();
+        for handle in &found[..handles.len()] {
+            let outcome = self.judge_handle(incarnation, *handle);
+            out.outcomes
+                .push(outcome.map(|handle| self.delete_one(queue, handle, &mut gone, &mut listed, log)));
         }
+        self.settle_gone(queue, gone, log);
         if !listed.is_empty() {
-            self.journal_list(Kind::Deleted, incarnation, 0, &listed, log);
+            self.journal_few(Kind::Deleted, incarnation, 0, listed.iter().copied(), log);
             self.queues[queue].totals.deleted += listed.len() as u64;
         }
         let depends_on = if listed.is_empty() && F::FORGET_WHAT_A_REPEATED_DELETE_RESTS_ON {
@@ -52,17 +65,53 @@ impl<F: Flaws> Engine<F> {
 
     /// Deletes the message that a handle names. Deleting what is gone is a success, whatever made it go.
     #[inline]
-    fn delete_one(&mut self, handle: Handle, listed: &mut Vec<Listed>, log: &mut Log<F>) {
-        if let Some(index) = self.find_message(handle.slot, handle.sequence) {
-            listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
-            self.discard(index, log);
+    fn delete_one(
+        &mut self,
+        queue: u32,
+        handle: Handle,
+        gone: &mut Gone,
+        listed: &mut Vec<Listed>,
+        log: &mut Log<F>,
+    ) {
+        let Some(index) = self.find_message(handle.slot, handle.sequence) else { return };
+        listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
+        let slot = &self.slab[index];
+        if slot.state() != State::Hidden || slot.queue != queue {
+            return self.discard(index, log);
+        }
+        gone.count += 1;
+        gone.content_bytes += u64::from(content_bytes(slot));
+        log.note_released(&mut gone.records, Position(slot.position), slot.length);
+        self.slot_wheel.cancel(&mut self.slab, index);
+        self.slab.give_back(index);
+    }
+
+    /// What [`Engine::discard`] counts for each message, once for all that were in flight.
+    #[inline]
+    fn settle_gone(&mut self, index: u32, mut gone: Gone, log: &mut Log<F>) {
+        if gone.count == 0 {
+            return;
+        }
+        log.settle_released(&mut gone.records);
+        let queue = &mut self.queues[index];
+        queue.in_flight -= gone.count;
+        queue.slots -= gone.count;
+        queue.stored_bytes -= gone.content_bytes;
+        if queue.waiting > 0 {
+            self.mark_ready(index);
         }
     }
 
     /// Reads a handle and checks that this queue issued it.
     #[inline]
     pub(super) fn check_handle(&self, incarnation: u64, handle: &[u8]) -> Result<Handle, Refusal> {
-        match Handle::decode(handle, &self.options.check_key) {
+        let [found, ..] = self.handle_key.decode(std::iter::once(handle));
+        self.judge_handle(incarnation, found)
+    }
+
+    #[inline]
+    fn judge_handle(&self, incarnation: u64, handle: Option<Handle>) -> Result<Handle, Refusal> {
+        match handle {
             Some(handle) if handle.shard == self.options.shard => {
                 if handle.is_of(incarnation) {
                     return Ok(handle);

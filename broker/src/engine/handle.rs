@@ -1,9 +1,23 @@
 //! Receipt handles: 32 bytes that say where a message is and prove that this folder issued them.
 //!
 //! A handle names shard, slot, sequence, queue incarnation and delivery, little-endian, and ends in
-//! a SipHash-1-3 of these under the data folder's key. Finding a message takes no map: the slot is
+//! a check value of these under the data folder's key. Finding a message takes no map: the slot is
 //! looked at, and it either still has the handle's sequence or the message is gone. A handle that
 //! was forged or damaged does not match its check value.
+//!
+//! The check value is half of an AES-128 block. The three words are brought into one block by adding
+//! to the first two the product of the third and a secret factor: two different handles give the same
+//! block for at most two of the 2^63 factors, so nobody finds such a pair without knowing
+//! the factor, and of the factor the cipher lets nothing out. To who does not have the key, check values are random
+//! numbers then: seeing any number of handles does not help in making another, and a guess is right
+//! once in 2^64. A batch's blocks go through the cipher together, which processors with instructions
+//! for it work on side by side; others get the same from a slower implementation that takes the same
+//! time for every input.
+
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::{Aes128Enc, Block};
+
+use super::BATCH_ENTRIES_MAX;
 
 /// Bytes of a handle.
 pub const HANDLE_BYTES: usize = 32;
@@ -17,7 +31,7 @@ const INCARNATION_MASK: u64 = (1 << INCARNATION_BITS) - 1;
 const DELIVERY_MAX: u64 = (1 << 24) - 1;
 
 /// What a receipt handle says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Handle {
     /// The shard that holds the message.
     pub shard: u16,
@@ -31,33 +45,22 @@ pub struct Handle {
     pub delivery: u32,
 }
 
+/// What a handle says as its first three words.
+type Words = [u64; 3];
+
 impl Handle {
-    /// The bytes that a consumer gets.
     #[inline]
-    pub fn encode(&self, key: &[u64; 2]) -> [u8; HANDLE_BYTES] {
+    fn words(&self) -> Words {
         let place = u64::from(self.shard) | (u64::from(FORMAT) << 16) | (u64::from(self.slot) << 32);
         let delivery = u64::from(self.delivery).min(DELIVERY_MAX);
         let origin = (self.incarnation & INCARNATION_MASK) | (delivery << INCARNATION_BITS);
-        let words = [place, self.sequence, origin];
-        let mut bytes = [0; HANDLE_BYTES];
-        bytes[..8].copy_from_slice(&place.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
-        bytes[16..24].copy_from_slice(&origin.to_le_bytes());
-        bytes[24..].copy_from_slice(&siphash_1_3(key, &words).to_le_bytes());
-        bytes
+        [place, self.sequence, origin]
     }
 
-    /// Reads a handle back. `None`: it is none that was issued under this key.
+    /// `None`: the words are of another layout.
     #[inline]
-    pub fn decode(bytes: &[u8], key: &[u64; 2]) -> Option<Self> {
-        let bytes: &[u8; HANDLE_BYTES] = bytes.try_into().ok()?;
-        let word = |at: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_le_bytes(word)
-        };
-        let words = [word(0), word(8), word(16)];
-        if siphash_1_3(key, &words) != word(24) || (words[0] >> 16) as u16 != u16::from(FORMAT) {
+    fn from_words(words: &Words) -> Option<Self> {
+        if (words[0] >> 16) as u16 != u16::from(FORMAT) {
             return None;
         }
         Some(Self {
@@ -76,44 +79,101 @@ impl Handle {
     }
 }
 
-/// SipHash with one round a word and three at the end, over whole words.
-#[inline(always)]
-fn siphash_1_3(key: &[u64; 2], words: &[u64; 3]) -> u64 {
-    let mut state = [
-        key[0] ^ 0x736f_6d65_7073_6575,
-        key[1] ^ 0x646f_7261_6e64_6f6d,
-        key[0] ^ 0x6c79_6765_6e65_7261,
-        key[1] ^ 0x7465_6462_7974_6573,
-    ];
-    for &word in words {
-        state[3] ^= word;
-        round(&mut state);
-        state[0] ^= word;
-    }
-    let length = (words.len() as u64 * 8) << 56;
-    state[3] ^= length;
-    round(&mut state);
-    state[0] ^= length;
-    state[2] ^= 0xff;
-    round(&mut state);
-    round(&mut state);
-    round(&mut state);
-    state[0] ^ state[1] ^ state[2] ^ state[3]
+/// Makes and checks handles of one data folder.
+#[derive(Clone)]
+pub struct HandleKey {
+    cipher: Aes128Enc,
+    factor: u64,
 }
 
-#[inline(always)]
-fn round(state: &mut [u64; 4]) {
-    let [a, b, c, d] = state;
-    *a = a.wrapping_add(*b);
-    *b = b.rotate_left(13) ^ *a;
-    *a = a.rotate_left(32);
-    *c = c.wrapping_add(*d);
-    *d = d.rotate_left(16) ^ *c;
-    *a = a.wrapping_add(*d);
-    *d = d.rotate_left(21) ^ *a;
-    *c = c.wrapping_add(*b);
-    *b = b.rotate_left(17) ^ *c;
-    *c = c.rotate_left(32);
+impl std::fmt::Debug for HandleKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("HandleKey")
+    }
+}
+
+impl HandleKey {
+    /// From the data folder's check key: the cipher's key and the factor are what that enciphers 1 and
+    /// 2 to.
+    pub fn new(check_key: [u64; 2]) -> Self {
+        let master = Aes128Enc::new(&block(check_key[0], check_key[1]));
+        let mut derived = [block(1, 0), block(2, 0)];
+        master.encrypt_blocks(&mut derived);
+        Self { cipher: Aes128Enc::new(&derived[0]), factor: first_half(&derived[1]) | 1 }
+    }
+
+    /// The bytes that a consumer gets, for each of at most [`BATCH_ENTRIES_MAX`] handles.
+    #[inline]
+    pub fn encode<'h>(&self, handles: impl ExactSizeIterator<Item = (Handle, &'h mut [u8; HANDLE_BYTES])>) {
+        let count = handles.len();
+        let mut blocks = [Block::default(); BATCH_ENTRIES_MAX];
+        let mut places = [const { None }; BATCH_ENTRIES_MAX];
+        for ((block, place), (handle, bytes)) in blocks.iter_mut().zip(&mut places).zip(handles) {
+            let words = handle.words();
+            for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+            *block = self.block(&words);
+            *place = Some(bytes);
+        }
+        self.cipher.encrypt_blocks(&mut blocks[..count]);
+        for (block, place) in blocks.iter().zip(places) {
+            let Some(bytes) = place else { break };
+            bytes[24..].copy_from_slice(&block[..8]);
+        }
+    }
+
+    /// Reads at most [`BATCH_ENTRIES_MAX`] handles back. `None`: it is none that was issued under this
+    /// key. What is behind `handles` in the result is `None`.
+    #[inline]
+    pub fn decode<'h>(
+        &self,
+        handles: impl ExactSizeIterator<Item = &'h [u8]>,
+    ) -> [Option<Handle>; BATCH_ENTRIES_MAX] {
+        let count = handles.len();
+        let mut blocks = [Block::default(); BATCH_ENTRIES_MAX];
+        let mut stated = [None; BATCH_ENTRIES_MAX];
+        for ((block, stated), bytes) in blocks.iter_mut().zip(&mut stated).zip(handles) {
+            let Ok(bytes) = <&[u8; HANDLE_BYTES]>::try_from(bytes) else { continue };
+            let word = |at: usize| {
+                let mut word = [0; 8];
+                word.copy_from_slice(&bytes[at..at + 8]);
+                u64::from_le_bytes(word)
+            };
+            let words = [word(0), word(8), word(16)];
+            *block = self.block(&words);
+            *stated = Some((words, word(24)));
+        }
+        self.cipher.encrypt_blocks(&mut blocks[..count]);
+        let mut found = [None; BATCH_ENTRIES_MAX];
+        for ((found, stated), block) in found.iter_mut().zip(&stated).zip(&blocks) {
+            if let Some((words, check)) = stated
+                && *check == first_half(block)
+            {
+                *found = Handle::from_words(words);
+            }
+        }
+        found
+    }
+
+    /// Three words as one block: see the module.
+    #[inline]
+    fn block(&self, words: &Words) -> Block {
+        let base = u128::from(words[1]) | (u128::from(words[0]) << 64);
+        let block = base.wrapping_add(u128::from(words[2]) * u128::from(self.factor));
+        Block::from(block.to_le_bytes())
+    }
+}
+
+fn block(low: u64, high: u64) -> Block {
+    Block::from((u128::from(low) | (u128::from(high) << 64)).to_le_bytes())
+}
+
+#[inline]
+fn first_half(block: &Block) -> u64 {
+    let mut half = [0; 8];
+    half.copy_from_slice(&block[..8]);
+    u64::from_le_bytes(half)
 }
 
 #[cfg(test)]
@@ -124,18 +184,30 @@ mod tests {
 
     const KEY: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
 
+    fn encode(handle: Handle) -> [u8; HANDLE_BYTES] {
+        let mut bytes = [0; HANDLE_BYTES];
+        HandleKey::new(KEY).encode([(handle, &mut bytes)].into_iter());
+        bytes
+    }
+
+    fn decode(bytes: &[u8], key: [u64; 2]) -> Option<Handle> {
+        HandleKey::new(key).decode([bytes].into_iter())[0]
+    }
+
     #[test]
-    #[expect(deprecated, reason = "the only SipHash that the standard library shows is 2-4")]
-    fn rounds_and_finish_are_those_of_siphash() {
-        use std::hash::{Hasher, SipHasher};
-        // The standard library's DefaultHasher is SipHash-1-3 with a zero key.
-        let words = [1_u64, 0x1234_5678_9abc_def0, u64::MAX];
-        let mut hasher = std::collections::hash_map::DefaultHasher::new();
-        words.iter().for_each(|word| hasher.write(&word.to_le_bytes()));
-        assert_eq!(siphash_1_3(&[0, 0], &words), hasher.finish());
-        let mut other = SipHasher::new_with_keys(KEY[0], KEY[1]);
-        other.write_u64(1);
-        assert_ne!(siphash_1_3(&KEY, &words), other.finish());
+    fn the_cipher_is_aes() {
+        // FIPS 197, appendix C.1.
+        let mut block = Block::from(std::array::from_fn::<u8, 16, _>(|at| at as u8 * 0x11));
+        Aes128Enc::new(&super::block(KEY[0], KEY[1])).encrypt_block(&mut block);
+        assert_eq!(first_half(&block), u64::from_le_bytes([0x69, 0xc4, 0xe0, 0xd8, 0x6a, 0x7b, 0x04, 0x30]));
+    }
+
+    #[test]
+    fn handles_outlive_an_upgrade() {
+        let handle = Handle { shard: 1, slot: 2, sequence: 3, incarnation: 4, delivery: 5 };
+        let bytes = encode(handle);
+        assert_eq!(bytes[..24], [1, 0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 5, 0, 0]);
+        assert_eq!(bytes[24..], [208, 90, 162, 48, 85, 180, 137, 110]);
     }
 
     proptest! {
@@ -144,22 +216,38 @@ mod tests {
             shard: u16, slot: u32, sequence: u64, incarnation in 0..=INCARNATION_MASK, delivery in 0..1_u32 << 24,
         ) {
             let handle = Handle { shard, slot, sequence, incarnation, delivery };
-            prop_assert_eq!(Handle::decode(&handle.encode(&KEY), &KEY), Some(handle));
-            prop_assert_eq!(Handle::decode(&handle.encode(&KEY), &[1, 2]), None);
+            prop_assert_eq!(decode(&encode(handle), KEY), Some(handle));
+            prop_assert_eq!(decode(&encode(handle), [1, 2]), None);
         }
 
         #[test]
         fn a_handle_with_any_bit_changed_is_none(sequence: u64, bit in 0..256_usize) {
             let handle = Handle { shard: 0, slot: 7, sequence, incarnation: 3, delivery: 1 };
-            let mut bytes = handle.encode(&KEY);
+            let mut bytes = encode(handle);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert_eq!(Handle::decode(&bytes, &KEY), None);
+            prop_assert_eq!(decode(&bytes, KEY), None);
+        }
+
+        #[test]
+        fn a_batch_is_as_each_alone(sequences in proptest::collection::vec(any::<u64>(), 0..=BATCH_ENTRIES_MAX), bad: u8) {
+            let handles: Vec<Handle> = sequences.iter().map(|&sequence| Handle { sequence, ..Handle::default() }).collect();
+            let mut all = vec![[0; HANDLE_BYTES]; handles.len()];
+            let key = HandleKey::new(KEY);
+            key.encode(handles.iter().copied().zip(&mut all));
+            for (bytes, handle) in all.iter().zip(&handles) {
+                prop_assert_eq!(bytes, &encode(*handle));
+            }
+            let bad = usize::from(bad) % BATCH_ENTRIES_MAX;
+            let read = key.decode(all.iter().enumerate().map(|(at, bytes)| if at == bad { &bytes[..5] } else { &bytes[..] }));
+            for (at, read) in read.iter().enumerate() {
+                prop_assert_eq!(*read, handles.get(at).copied().filter(|_| at != bad));
+            }
         }
     }
 
     #[test]
     fn other_lengths_are_no_handles() {
-        assert_eq!(Handle::decode(b"", &KEY), None);
-        assert_eq!(Handle::decode(&[0; 33], &KEY), None);
+        assert_eq!(decode(b"", KEY), None);
+        assert_eq!(decode(&[0; 33], KEY), None);
     }
 }

@@ -52,10 +52,7 @@ impl<F: Flaws> Engine<F> {
     /// Until when a message is kept.
     #[inline]
     pub(super) fn expiry_ms(&self, queue: &Queue, slot: &Slot) -> u64 {
-        if slot.sent_at_ms() <= queue.expired_through_ms {
-            return 0;
-        }
-        slot.sent_at_ms() + queue.retention_ms + self.retention_lag_ms
+        queue.expiry_ms(slot.sent_at_ms(), self.retention_lag_ms)
     }
 
     /// Whether a command that touches the message must take it as expired (rule 10).
@@ -78,7 +75,6 @@ impl<F: Flaws> Engine<F> {
 
     /// Frees a message's slot and room in the log. What its going means for others (a record, an
     /// answer) is the caller's.
-    #[inline]
     pub(super) fn discard(&mut self, index: u32, log: &mut Log<F>) {
         let slot = &self.slab[index];
         let (queue_index, position, length) = (slot.queue, slot.position, slot.length);
@@ -187,12 +183,26 @@ impl<F: Flaws> Engine<F> {
         listed: &[Listed],
         log: &mut Log<F>,
     ) {
-        let head = ListHead { incarnation, time_ms: self.now_ms, deadline_ms };
         for listed in listed.chunks(LISTED_MAX) {
-            let variable_bytes = listed.len() * listed_bytes(kind);
-            append(log, self.now_ms, kind, LIST_BYTES, variable_bytes, false, |out| {
-                head.write(kind, listed, out)
-            });
+            self.journal_few(kind, incarnation, deadline_ms, listed.iter().copied(), log);
         }
+    }
+
+    /// The same for at most [`LISTED_MAX`] messages, from wherever they are known.
+    #[inline]
+    pub(super) fn journal_few(
+        &mut self,
+        kind: Kind,
+        incarnation: u64,
+        deadline_ms: u64,
+        listed: impl ExactSizeIterator<Item = Listed>,
+        log: &mut Log<F>,
+    ) {
+        debug_assert!(listed.len() <= LISTED_MAX, "more messages make another record");
+        let head = ListHead { incarnation, time_ms: self.now_ms, deadline_ms };
+        let variable_bytes = listed.len() * listed_bytes(kind);
+        append(log, self.now_ms, kind, LIST_BYTES, variable_bytes, false, |out| {
+            head.write(kind, listed, out)
+        });
     }
 }

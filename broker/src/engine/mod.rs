@@ -44,7 +44,7 @@ use std::marker::PhantomData;
 
 pub use command::{Command, RawName, Ticket};
 pub use counts::Counts;
-pub use handle::{HANDLE_BYTES, Handle};
+pub use handle::{HANDLE_BYTES, Handle, HandleKey};
 pub use outputs::{
     AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply, ReplyBody,
     SendOutcome,
@@ -103,6 +103,7 @@ impl EngineOptions {
 /// One shard's queues and messages.
 pub struct Engine<F: Flaws> {
     options: EngineOptions,
+    handle_key: HandleKey,
     identity: Identity,
     slab: Slab,
     queues: Queues,
@@ -134,6 +135,7 @@ impl<F: Flaws> Engine<F> {
     /// An engine without anything, to replay a log into or to start.
     pub fn new(options: EngineOptions) -> Self {
         Self {
+            handle_key: HandleKey::new(options.check_key),
             options,
             identity: Identity::new(),
             slab: Slab::new(),

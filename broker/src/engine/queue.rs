@@ -111,6 +111,15 @@ impl Queue {
         }
     }
 
+    /// Until when a message of it that was sent at this time is kept.
+    #[inline]
+    pub fn expiry_ms(&self, sent_at_ms: u64, retention_lag_ms: u64) -> u64 {
+        if sent_at_ms <= self.expired_through_ms {
+            return 0;
+        }
+        sent_at_ms + self.retention_ms + retention_lag_ms
+    }
+
     /// Whether a message of it with this sequence was purged, or the queue deleted.
     #[inline]
     pub fn is_gone(&self, sequence: u64) -> bool {

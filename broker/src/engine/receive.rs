@@ -152,38 +152,45 @@ impl<F: Flaws> Engine<F> {
         if taken.is_empty() {
             return Err(Nothing::Empty);
         }
-        for delivery in taken.iter_mut() {
-            delivery.handle = Handle {
-                shard: self.options.shard,
-                slot: delivery.slot,
-                sequence: delivery.sequence,
-                incarnation,
-                delivery: delivery.receive_count,
-            }
-            .encode(&self.options.check_key);
-        }
+        let shard = self.options.shard;
+        self.handle_key.encode(taken.iter_mut().map(|delivery| {
+            let Delivery { slot, sequence, receive_count, .. } = *delivery;
+            (Handle { shard, slot, sequence, incarnation, delivery: receive_count }, &mut delivery.handle)
+        }));
         let deadline_ms = self.now_ms + receive.visibility_ms;
-        let mut listed = std::mem::take(&mut self.listed);
-        listed.clear();
-        listed.extend(taken.iter().map(|delivery| Listed {
+        let listed = taken.iter().map(|delivery| Listed {
             slot: delivery.slot,
             receive_count: delivery.receive_count,
             sequence: delivery.sequence,
             deadline_ms: 0,
-        }));
-        self.queues[queue_index].totals.received += listed.len() as u64;
-        self.journal_list(Kind::Delivered, incarnation, deadline_ms, &listed, log);
+        });
+        self.queues[queue_index].totals.received += taken.len() as u64;
+        self.journal_few(Kind::Delivered, incarnation, deadline_ms, listed, log);
         if receive.visibility_ms == 0 {
-            listed.iter().for_each(|message| self.make_returned(message.slot));
+            taken.iter().for_each(|delivery| self.make_returned(delivery.slot));
         } else {
-            listed.iter().for_each(|message| self.start_timer(message.slot));
+            self.start_timers(queue_index, deadline_ms, taken);
         }
-        self.listed = listed;
         // A delivery that hides nothing is as good later as now.
         let stale_after_ms = if receive.visibility_ms == 0 { u64::MAX } else { deadline_ms };
         let body = ReplyBody::Received(start as u32..out.deliveries.len() as u32);
         out.replies.push(Reply { ticket, depends_on, stale_after_ms, ends_wait, body });
         Ok(())
+    }
+
+    /// Starts the timers of messages that were taken together: nearly always one deadline for all.
+    #[inline]
+    fn start_timers(&mut self, queue_index: u32, deadline_ms: u64, taken: &[Delivery]) {
+        let queue = &self.queues[queue_index];
+        let bucket = self.slot_wheel.bucket(deadline_ms);
+        for delivery in taken {
+            let expiry_ms = queue.expiry_ms(delivery.sent_at_ms, self.retention_lag_ms);
+            if expiry_ms >= deadline_ms {
+                self.slot_wheel.start_in(&mut self.slab, delivery.slot, bucket);
+            } else {
+                self.slot_wheel.start(&mut self.slab, delivery.slot, expiry_ms);
+            }
+        }
     }
 
     /// Takes visible messages from the queue's heads; they are hidden then, without timers yet.
@@ -201,9 +208,10 @@ impl<F: Flaws> Engine<F> {
         let (mut depends_on, mut count, mut bytes) = (Position::default(), 0, 0_u64);
         while count < count_max {
             let Some(index) = self.first_visible(queue_index) else { break };
-            let queue = &self.queues[queue_index];
-            let slot = &self.slab[index];
-            if self.is_expired(queue, slot) {
+            let queue = &mut self.queues[queue_index];
+            let slot = &mut self.slab[index];
+            let expiry_ms = queue.expiry_ms(slot.sent_at_ms(), self.retention_lag_ms);
+            if expiry_ms <= self.now_ms && !F::JUDGE_EXPIRY_BY_TIMER {
                 if self.expired.len() == CLEARED_MAX {
                     break;
                 }
@@ -214,15 +222,14 @@ impl<F: Flaws> Engine<F> {
             if count > 0 && bytes > u64::from(receive.reply_bytes_max) {
                 break;
             }
-            let queue = &mut self.queues[queue_index];
+            queue.visible -= 1;
+            queue.in_flight += 1;
             if slot.state() == State::Fresh {
                 unlink_fresh(&mut self.slab, queue, index);
             } else {
                 queue.returned.pop_first();
                 self.slot_wheel.cancel(&mut self.slab, index);
             }
-            queue.visible -= 1;
-            queue.in_flight += 1;
             let slot = &mut self.slab[index];
             slot.set_state(State::Hidden);
             slot.available_at_ms = deadline_ms;

@@ -461,7 +461,7 @@ pub(super) struct Listed {
 impl ListHead {
     /// Writes head and list.
     #[inline]
-    pub fn write(&self, kind: Kind, listed: &[Listed], out: &mut [u8]) {
+    pub fn write(&self, kind: Kind, listed: impl ExactSizeIterator<Item = Listed>, out: &mut [u8]) {
         let (head, list) = out.split_at_mut(LIST_BYTES);
         let mut writer = Writer(head);
         writer.u64(self.incarnation);

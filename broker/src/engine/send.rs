@@ -9,12 +9,21 @@ use super::records::{Kind, MessageHead, SENT_BYTES, message_overhead_bytes};
 use super::slot::State;
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
 use crate::flaws::Flaws;
-use crate::journal::{Log, Room};
+use crate::journal::{Log, Room, Tally};
 
 /// Bytes of a batch's messages; a longer batch is refused whole.
 const BATCH_BYTES_MAX: u64 = 1 << 20;
 /// The longest delay of a message.
 const DELAY_SECONDS_MAX: u32 = 900;
+
+/// What a batch has stored so far, to be counted at its end.
+#[derive(Default)]
+struct Stored {
+    count: u64,
+    delayed: u64,
+    content_bytes: u64,
+    records: Tally,
+}
 
 impl<F: Flaws> Engine<F> {
     #[inline]
@@ -55,10 +64,12 @@ impl<F: Flaws> Engine<F> {
             return Err(ErrorCode::StorageFull.into());
         }
         self.reserve_sequences(log);
+        let mut stored = Stored::default();
         for entry in entries {
-            let outcome = self.send_one(queue, &entry, log);
+            let outcome = self.send_one(queue, &entry, &mut stored, log);
             out.sent.push(outcome);
         }
+        self.settle_stored(queue, stored, log);
         self.start_queue_timer(queue);
         if self.queues[queue].waiting > 0 && self.queues[queue].visible > 0 {
             self.mark_ready(queue);
@@ -71,6 +82,7 @@ impl<F: Flaws> Engine<F> {
         &mut self,
         queue_index: u32,
         entry: &SendEntry<'_>,
+        batch: &mut Stored,
         log: &mut Log<F>,
     ) -> Result<[u8; 16], Refusal> {
         let queue = &self.queues[queue_index];
@@ -104,11 +116,9 @@ impl<F: Flaws> Engine<F> {
                 head.write(out);
                 out[SENT_BYTES..].copy_from_slice(entry.content);
             });
-        log.live(position, length);
-        let queue = &mut self.queues[queue_index];
-        queue.slots += 1;
-        queue.totals.sent += 1;
-        queue.stored_bytes += entry.content.len() as u64;
+        log.note_live(&mut batch.records, position, length);
+        batch.count += 1;
+        batch.content_bytes += entry.content.len() as u64;
         let stored = &mut self.slab[slot];
         stored.sequence = sequence;
         stored.position = position.0;
@@ -118,14 +128,25 @@ impl<F: Flaws> Engine<F> {
         stored.receive_count = 0;
         if delay_ms == 0 {
             stored.set_sent(self.now_ms, State::Fresh, 0);
-            queue.visible += 1;
-            link_fresh(&mut self.slab, queue, slot);
+            link_fresh(&mut self.slab, &mut self.queues[queue_index], slot);
         } else {
             stored.set_sent(self.now_ms, State::Delayed, 0);
-            queue.delayed += 1;
+            batch.delayed += 1;
             self.start_timer(slot);
         }
         Ok(head.id)
+    }
+
+    /// Counts what a batch has stored.
+    #[inline]
+    fn settle_stored(&mut self, index: u32, mut stored: Stored, log: &mut Log<F>) {
+        log.settle_live(&mut stored.records);
+        let queue = &mut self.queues[index];
+        queue.slots += stored.count;
+        queue.totals.sent += stored.count;
+        queue.stored_bytes += stored.content_bytes;
+        queue.visible += stored.count - stored.delayed;
+        queue.delayed += stored.delayed;
     }
 }
 

@@ -38,6 +38,13 @@ pub(super) trait Links {
     fn set_previous(&mut self, node: u32, previous: u32);
 }
 
+/// Where in a wheel a deadline is kept at the moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    level: usize,
+    bucket: usize,
+}
+
 /// What [`Wheel::step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -85,11 +92,24 @@ impl Wheel {
     /// Starts a node's timer; it must not be running. A deadline that has passed is due at once.
     #[inline]
     pub fn start(&mut self, links: &mut impl Links, node: u32, deadline_ms: u64) {
+        self.start_in(links, node, self.bucket(deadline_ms));
+    }
+
+    /// The bucket of a deadline, for starting many timers with the same one.
+    #[inline]
+    pub fn bucket(&self, deadline_ms: u64) -> Bucket {
         let tick = deadline_ms.clamp(self.current, (1 << 48) - 1);
         let differing = tick ^ self.current;
         let level = if differing == 0 { 0 } else { (63 - differing.leading_zeros() as usize) / 8 };
         let level = level.min(LEVELS - 1);
-        let bucket = (tick >> (8 * level)) as usize % BUCKETS;
+        Bucket { level, bucket: (tick >> (8 * level)) as usize % BUCKETS }
+    }
+
+    /// Starts a node's timer in the bucket of its deadline; it must not be running, and the wheel must
+    /// not have been stepped since the bucket was asked for.
+    #[inline]
+    pub fn start_in(&mut self, links: &mut impl Links, node: u32, place: Bucket) {
+        let Bucket { level, bucket } = place;
         let head = self.heads[level][bucket];
         links.set_next(node, head);
         links.set_previous(node, FIRST | (level * BUCKETS + bucket) as u32);

@@ -68,6 +68,14 @@ pub struct Log<F: Flaws> {
     flaws: PhantomData<fn() -> F>,
 }
 
+/// Records of one segment that begin or cease to be live together.
+#[derive(Debug, Default)]
+pub struct Tally {
+    serial: u64,
+    bytes: u64,
+    count: u64,
+}
+
 /// One segment of the log.
 #[derive(Debug, Default)]
 pub(super) struct Segment {
@@ -188,6 +196,55 @@ impl<F: Flaws> Log<F> {
         *live = live.checked_sub(u64::from(length)).expect("only live records are released, and once");
         self.live_total_bytes -= u64::from(length);
         self.live_count -= 1;
+    }
+
+    /// As [`live`](Log::live), but only noted: [`settle_live`](Log::settle_live) must follow before
+    /// anything else is asked of the log but to append. Records of one segment are then counted at once.
+    #[inline]
+    pub fn note_live(&mut self, tally: &mut Tally, position: Position, length: u32) {
+        let serial = self.geometry.serial(position);
+        if serial != tally.serial {
+            self.settle_live(tally);
+            tally.serial = serial;
+        }
+        tally.bytes += u64::from(length);
+        tally.count += 1;
+    }
+
+    /// Counts as live what was noted.
+    pub fn settle_live(&mut self, tally: &mut Tally) {
+        if tally.count > 0 {
+            let index = self.index(self.geometry.position(tally.serial, 0));
+            self.live[index] += tally.bytes;
+            self.live_total_bytes += tally.bytes;
+            self.live_count += tally.count;
+        }
+        *tally = Tally::default();
+    }
+
+    /// As [`release`](Log::release), but only noted: [`settle_released`](Log::settle_released) must
+    /// follow before anything else is asked of the log but to append.
+    #[inline]
+    pub fn note_released(&mut self, tally: &mut Tally, position: Position, length: u32) {
+        let serial = self.geometry.serial(position);
+        if serial != tally.serial {
+            self.settle_released(tally);
+            tally.serial = serial;
+        }
+        tally.bytes += u64::from(length);
+        tally.count += 1;
+    }
+
+    /// Counts as live no longer what was noted.
+    pub fn settle_released(&mut self, tally: &mut Tally) {
+        if tally.count > 0 {
+            let index = self.index(self.geometry.position(tally.serial, 0));
+            let live = &mut self.live[index];
+            *live = live.checked_sub(tally.bytes).expect("only live records are released, and once");
+            self.live_total_bytes -= tally.bytes;
+            self.live_count -= tally.count;
+        }
+        *tally = Tally::default();
     }
 
     /// The end of what was appended: what a reply depends on that relies on everything so far.

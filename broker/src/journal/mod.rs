@@ -33,7 +33,7 @@ pub use cleaning::{Carried, Cleaning};
 pub use cold::ColdRecord;
 pub use files::Room;
 pub use inspect::{Summary, inspect, verify};
-pub use log::Log;
+pub use log::{Log, Tally};
 pub use options::*;
 use position::Geometry;
 pub use position::Position;
