@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example full_speed -p tenpin-client -- ADDRESS MESSAGES TASKS`
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tenpin_client::{Client, NewMessage, Queue, Receive, Result};
@@ -21,14 +23,42 @@ async fn main() -> Result<()> {
         for task in running {
             task.await.expect("tasks do not panic")?;
         }
-        let (elapsed, cpu) = (began.elapsed(), cpu_time() - cpu);
-        println!(
-            "{what}: {:.0} messages/s, {:.3} µs of CPU a message",
-            messages as f64 / elapsed.as_secs_f64(),
-            cpu.as_secs_f64() * 1e6 / messages as f64
-        );
+        report(what, messages, began, cpu);
     }
+    with_producer_and_consumer(&queue, messages).await
+}
+
+async fn with_producer_and_consumer(queue: &Queue, messages: u64) -> Result<()> {
+    let (began, cpu) = (Instant::now(), cpu_time());
+    let producer = queue.producer().start();
+    for _ in 0..messages {
+        // Unheeded: the flush below waits for all of them.
+        drop(producer.enqueue(vec![b'x'; 64]).await?);
+    }
+    producer.close().await?;
+    report("producer", messages, began, cpu);
+    let (began, cpu) = (Instant::now(), cpu_time());
+    let handled = Arc::new(AtomicU64::new(0));
+    let (done, stop) = tokio::sync::oneshot::channel::<()>();
+    let done = Arc::new(std::sync::Mutex::new(Some(done)));
+    let handler = move |_| {
+        if handled.fetch_add(1, Ordering::Relaxed) + 1 == messages {
+            done.lock().expect("nothing panics under it").take();
+        }
+        std::future::ready(())
+    };
+    queue.consumer().concurrency(10).prefetch(150).run_until(stop, handler).await?;
+    report("consumer", messages, began, cpu);
     Ok(())
+}
+
+fn report(what: &str, messages: u64, began: Instant, cpu_before: Duration) {
+    let (elapsed, cpu) = (began.elapsed(), cpu_time() - cpu_before);
+    println!(
+        "{what}: {:.0} messages/s, {:.3} µs of CPU a message",
+        messages as f64 / elapsed.as_secs_f64(),
+        cpu.as_secs_f64() * 1e6 / messages as f64
+    );
 }
 
 async fn work(queue: Queue, messages: u64, send: bool) -> Result<()> {

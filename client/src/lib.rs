@@ -7,22 +7,35 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod batcher;
 mod client;
 mod connection;
+mod consumer;
 mod error;
 mod message;
 mod options;
 mod pending;
 mod pool;
+mod prefetch;
+mod producer;
 mod queue;
 mod retry;
 mod stats;
+mod stream;
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use attributes::{DeduplicationScope, QueueAttributes};
 pub use client::Client;
+pub use consumer::{Consumer, OnError, Outcome};
 pub use error::{Error, Refusal, Result};
 pub use message::{AttributeValue, Message, MessageId, NewMessage, ReceiptHandle, Sent};
 pub use options::ClientBuilder;
+pub use producer::{Producer, ProducerBuilder, Sending};
 pub use queue::{Queue, QueueName, QueuePage, Receive};
 pub use stats::Stats;
+pub use stream::{MessageStream, StreamedMessage};
 pub use tenpin_protocol::{AttributeCode, ErrorCode, StatisticCode};

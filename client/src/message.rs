@@ -152,6 +152,17 @@ impl NewMessage {
         self.fields.as_ref()?.group.as_deref()
     }
 
+    pub(crate) fn set_only_if_previous_accepted(&mut self, on: bool) {
+        self.only_if_previous_accepted = on;
+    }
+
+    pub(crate) fn ensure_deduplication_id(&mut self, make: impl FnOnce() -> String) {
+        let fields = self.fields();
+        if fields.deduplication_id.is_none() {
+            fields.deduplication_id = Some(make());
+        }
+    }
+
     pub(crate) fn has_deduplication_id(&self) -> bool {
         self.fields.as_ref().is_some_and(|fields| fields.deduplication_id.is_some())
     }

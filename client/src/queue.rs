@@ -15,9 +15,12 @@ use tenpin_protocol::{
 use crate::attributes::QueueAttributes;
 use crate::client::{Client, response};
 use crate::connection::unexpected;
+use crate::consumer::Consumer;
 use crate::error::{Error, Refusal, Result};
 use crate::message::{Message, NewMessage, ReceiptHandle, Sent};
+use crate::producer::ProducerBuilder;
 use crate::stats::Stats;
+use crate::stream::MessageStream;
 
 /// Entries in a batch at most.
 const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
@@ -179,9 +182,19 @@ impl Queue {
         *self.inner.opened.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The shard that its requests go to.
-    fn home(&self) -> u16 {
-        self.opened().shard
+    /// A producer, which sends single messages in batches.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone())
+    }
+
+    /// A consumer, which runs a handler for each message.
+    pub fn consumer(&self) -> Consumer {
+        Consumer::new(self.clone())
+    }
+
+    /// A stream of messages, received ahead.
+    pub fn stream(&self) -> MessageStream {
+        MessageStream::new(self.clone())
     }
 
     /// Sends one message.
@@ -398,16 +411,10 @@ impl Queue {
         let (shard, second) = request(&opened);
         self.inner.client.call(shard, &second).await
     }
-
-    /// The shard that holds what it does with handles, for tests.
-    #[doc(hidden)]
-    pub fn home_shard(&self) -> u16 {
-        self.home()
-    }
 }
 
 /// An id that no other client and no other message has.
-fn fresh_id() -> String {
+pub(crate) fn fresh_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
     static ORIGIN: LazyLock<(u64, u64)> = LazyLock::new(|| {
         let random = || RandomState::new().build_hasher().finish();

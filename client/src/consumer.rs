@@ -1,0 +1,446 @@
+//! A consumer: a handler that is run for each message, with everything around it.
+//!
+//! A task receives ahead by long polls, as much as its workers will take soon. Workers run the handler,
+//! each for one message at a time; messages of one group wait for each other. While a message is held
+//! it stays hidden. What the handler has done is deleted, in batches; what it has not comes back, at
+//! once, later, or when its visibility timeout has passed. A handler that panics costs its message one
+//! visibility timeout and nothing else.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::batcher::Settler;
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::prefetch::{Held, Holdings};
+use crate::queue::{Queue, Receive};
+use crate::retry::Backoff;
+
+/// Messages in a receive at most.
+const RECEIVE_MAX: usize = 10;
+/// How long a receive waits for a first message.
+const WAIT: Duration = Duration::from_secs(20);
+/// Receives that are under way at once.
+const RECEIVERS_MAX: usize = 8;
+
+/// What is to become of a message that was handled. A handler may also give a `Result`: `Ok` deletes
+/// the message, `Err` is [`Outcome::Failed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done: delete it.
+    Delete,
+    /// It comes back when its visibility timeout has passed.
+    Leave,
+    /// It comes back after this time: at most 12 hours, in whole seconds; zero is at once.
+    Retry(Duration),
+    /// It failed: it comes back as the consumer is told to do with errors.
+    Failed,
+}
+
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Self::Delete
+    }
+}
+
+impl<E: fmt::Display> From<std::result::Result<(), E>> for Outcome {
+    fn from(result: std::result::Result<(), E>) -> Self {
+        match result {
+            Ok(()) => Self::Delete,
+            Err(error) => {
+                tracing::warn!(%error, "a message was not handled");
+                Self::Failed
+            }
+        }
+    }
+}
+
+/// When a message comes back whose handler failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// When its visibility timeout has passed.
+    Leave,
+    /// After a time that doubles with each receive, from `first` up to `max`.
+    BackOff {
+        /// After the first receive.
+        first: Duration,
+        /// At most.
+        max: Duration,
+    },
+}
+
+impl OnError {
+    fn outcome(self, receive_count: u32) -> Outcome {
+        match self {
+            Self::Leave => Outcome::Leave,
+            Self::BackOff { first, max } => {
+                let doublings = receive_count.saturating_sub(1).min(20);
+                Outcome::Retry(first.saturating_mul(1 << doublings).min(max))
+            }
+        }
+    }
+}
+
+/// Options of a consumer, and its run; [`Queue::consumer`] begins them.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tenpin_client::Result<()> {
+/// let client = tenpin_client::Client::connect("127.0.0.1:7010").await?;
+/// let queue = client.create_queue("orders").await?;
+/// queue
+///     .consumer()
+///     .concurrency(8)
+///     .run_until(tokio::signal::ctrl_c(), |message| async move {
+///         println!("{}", message.text()?);
+///         Ok::<(), std::str::Utf8Error>(())
+///     })
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    queue: Queue,
+    concurrency: usize,
+    prefetch: Option<usize>,
+    visibility: Duration,
+    on_error: OnError,
+}
+
+impl Consumer {
+    pub(crate) fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            concurrency: 10,
+            prefetch: None,
+            visibility: Duration::from_secs(30),
+            on_error: OnError::Leave,
+        }
+    }
+
+    /// Handlers that run at once (10).
+    #[must_use]
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.concurrency = handlers.max(1);
+        self
+    }
+
+    /// Messages held beside those that are being handled (as many as handlers, 10 at least).
+    #[must_use]
+    pub fn prefetch(mut self, messages: usize) -> Self {
+        self.prefetch = Some(messages);
+        self
+    }
+
+    /// For how long a message is hidden at a time (30 s); while its handler runs it is hidden anew. It
+    /// is also the time after which a message comes back whose consumer has died.
+    #[must_use]
+    pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
+        self.visibility = timeout.max(Duration::from_secs(1));
+        self
+    }
+
+    /// When a message comes back whose handler failed (when its visibility timeout has passed).
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    /// Handles messages until something fails that will not pass by itself.
+    pub async fn run<H, F, O>(self, handler: H) -> Result<()>
+    where
+        H: Fn(Message) -> F + Send + Sync + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: Into<Outcome> + 'static,
+    {
+        self.run_until(std::future::pending::<()>(), handler).await
+    }
+
+    /// Handles messages until `stop` resolves; then no more are received, handlers that run come to
+    /// their end, what they have done is deleted, and what was not begun is visible again.
+    pub async fn run_until<S, H, F, O>(self, stop: S, handler: H) -> Result<()>
+    where
+        S: Future,
+        H: Fn(Message) -> F + Send + Sync + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: Into<Outcome> + 'static,
+    {
+        let (settler, finished) = Settler::start(self.queue.clone());
+        let holdings = Holdings::new(settler, self.visibility);
+        let keeper = tokio::spawn(Holdings::keep_hidden(Arc::downgrade(&holdings), self.visibility));
+        let result = self.work(stop, Arc::new(handler), holdings).await;
+        keeper.abort();
+        finished.wait().await;
+        result
+    }
+
+    async fn work<S, H, F, O>(&self, stop: S, handler: Arc<H>, holdings: Arc<Holdings>) -> Result<()>
+    where
+        S: Future,
+        H: Fn(Message) -> F + Send + Sync + 'static,
+        F: Future<Output = O> + Send + 'static,
+        O: Into<Outcome> + 'static,
+    {
+        let prefetch = self.prefetch.unwrap_or(self.concurrency.max(RECEIVE_MAX));
+        let room = self.concurrency + prefetch;
+        let shift = Arc::new(Shift::new(room, self.queue.is_fifo()));
+        let receivers: Vec<_> = (0..room.div_ceil(2 * RECEIVE_MAX).min(RECEIVERS_MAX))
+            .map(|_| {
+                let receiving =
+                    receive(self.queue.clone(), self.visibility, Arc::clone(&shift), holdings.clone());
+                tokio::spawn(receiving)
+            })
+            .collect();
+        let mut workers = JoinSet::new();
+        for _ in 0..self.concurrency {
+            workers.spawn(work(Arc::clone(&shift), Arc::clone(&handler), self.on_error));
+        }
+        drop(holdings);
+        let ended = shift.ended.notified();
+        tokio::select! {
+            _ = stop => {}
+            () = ended => {}
+        }
+        receivers.iter().for_each(tokio::task::JoinHandle::abort);
+        shift.stop();
+        while workers.join_next().await.is_some() {}
+        for receiver in receivers {
+            // It was told to end; what it was given after that is handed back.
+            let _ = receiver.await;
+        }
+        shift.stop();
+        let failure = shift.lock().failure.take();
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// What receivers and workers share: the messages that are held and not yet handled.
+#[derive(Debug)]
+struct Shift {
+    state: Mutex<State>,
+    is_fifo: bool,
+    /// There are messages to handle, or none will come any more.
+    messages: Notify,
+    /// There is room for more.
+    room: Notify,
+    /// Receiving has failed for good.
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Held>,
+    /// FIFO: groups of which a message is being handled, and what of them waits behind it.
+    busy: HashMap<Box<str>, VecDeque<Held>>,
+    /// How many more may be held.
+    room: usize,
+    stopping: bool,
+    failure: Option<Error>,
+}
+
+impl Shift {
+    fn new(room: usize, is_fifo: bool) -> Self {
+        Self {
+            state: Mutex::new(State { room, ..State::default() }),
+            is_fifo,
+            messages: Notify::new(),
+            room: Notify::new(),
+            ended: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// No more is begun: what waits is let go.
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        let behind: Vec<_> = state.busy.values_mut().flat_map(std::mem::take).collect();
+        drop(state);
+        // In the order in which they came, so that they stand in it again.
+        waiting.into_iter().chain(behind).for_each(drop);
+        self.messages.notify_waiters();
+    }
+
+    /// Room for some messages, as soon as there is any.
+    async fn reserve(&self) -> usize {
+        loop {
+            let room = self.room.notified();
+            {
+                let mut state = self.lock();
+                if state.room > 0 {
+                    let taken = state.room.min(RECEIVE_MAX);
+                    state.room -= taken;
+                    return taken;
+                }
+            }
+            room.await;
+        }
+    }
+
+    fn give_room_back(&self, count: usize) {
+        if count > 0 {
+            self.lock().room += count;
+            self.room.notify_one();
+        }
+    }
+
+    fn push(&self, batch: impl ExactSizeIterator<Item = Held>) {
+        let count = batch.len();
+        self.lock().waiting.extend(batch);
+        (0..count).for_each(|_| self.messages.notify_one());
+    }
+
+    /// The next message to handle; `None`: no more is begun.
+    async fn next(&self) -> Option<Held> {
+        loop {
+            let messages = self.messages.notified();
+            {
+                let mut state = self.lock();
+                if state.stopping {
+                    return None;
+                }
+                if let Some(held) = self.pop(&mut state) {
+                    return Some(held);
+                }
+            }
+            messages.await;
+        }
+    }
+
+    fn pop(&self, state: &mut State) -> Option<Held> {
+        while let Some(held) = state.waiting.pop_front() {
+            if !self.is_fifo {
+                return Some(held);
+            }
+            match state.busy.entry(group_of(held.message())) {
+                Entry::Occupied(mut behind) => behind.get_mut().push_back(held),
+                Entry::Vacant(group) => {
+                    group.insert(VecDeque::new());
+                    return Some(held);
+                }
+            }
+        }
+        None
+    }
+
+    /// A message was handled: what of its group waits goes on, or, where the message comes back, is let
+    /// go, so that it does not overtake.
+    fn settle(&self, held: Held, outcome: Outcome) {
+        let group = self.is_fifo.then(|| group_of(held.message()));
+        match outcome {
+            Outcome::Delete => held.delete(),
+            Outcome::Leave | Outcome::Failed => drop(held.leave()),
+            Outcome::Retry(time) => held.hide(time),
+        }
+        let mut freed = 1;
+        let mut let_go = VecDeque::new();
+        let mut state = self.lock();
+        if let Some(group) = group
+            && let Some(behind) = state.busy.remove(&group)
+        {
+            if outcome == Outcome::Delete {
+                behind.into_iter().rev().for_each(|held| state.waiting.push_front(held));
+            } else {
+                freed += behind.len();
+                let_go = behind;
+            }
+        }
+        state.room += freed;
+        drop(state);
+        let_go.into_iter().for_each(drop);
+        self.room.notify_one();
+    }
+}
+
+fn group_of(message: &Message) -> Box<str> {
+    message.group().unwrap_or_default().into()
+}
+
+/// Receives as much as there is room for, until it is told to stop or fails for good.
+async fn receive(queue: Queue, visibility: Duration, shift: Arc<Shift>, holdings: Arc<Holdings>) {
+    let mut backoff = fresh_backoff();
+    loop {
+        let room = shift.reserve().await;
+        let count = u8::try_from(room).expect("a receive has at most ten messages");
+        let asked = Receive::up_to(count).wait(WAIT).visibility_timeout(visibility);
+        match queue.receive_with(&asked).await {
+            Ok(messages) => {
+                backoff = fresh_backoff();
+                let received = Instant::now();
+                shift.give_room_back(room - messages.len().min(room));
+                let held: Vec<_> =
+                    messages.into_iter().map(|message| holdings.hold(message, received)).collect();
+                shift.push(held.into_iter());
+            }
+            Err(error) if error.is_retryable() => {
+                shift.give_room_back(room);
+                tracing::warn!(%error, "receiving failed; trying again");
+                tokio::time::sleep(backoff.wait()).await;
+            }
+            Err(error) => {
+                shift.lock().failure.get_or_insert(error);
+                return shift.ended.notify_one();
+            }
+        }
+    }
+}
+
+fn fresh_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(5))
+}
+
+/// Handles one message after the other.
+async fn work<H, F, O>(shift: Arc<Shift>, handler: Arc<H>, on_error: OnError)
+where
+    H: Fn(Message) -> F,
+    F: Future<Output = O>,
+    O: Into<Outcome> + 'static,
+{
+    while let Some(held) = shift.next().await {
+        let message = held.message().clone();
+        let receive_count = message.receive_count();
+        let outcome = match run_handler(&*handler, message).await {
+            Ok(Outcome::Failed) => on_error.outcome(receive_count),
+            Ok(outcome) => outcome,
+            Err(()) => {
+                tracing::error!(id = %held.message().id(), "a handler panicked; its message comes back later");
+                Outcome::Leave
+            }
+        };
+        shift.settle(held, outcome);
+    }
+}
+
+/// Runs a handler; an error is a panic.
+async fn run_handler<H, F, O>(handler: &H, message: Message) -> std::result::Result<Outcome, ()>
+where
+    H: Fn(Message) -> F,
+    F: Future<Output = O>,
+    O: Into<Outcome> + 'static,
+{
+    // What a handler that panics leaves behind is its own affair: it is not run again.
+    let called = std::panic::catch_unwind(AssertUnwindSafe(|| handler(message)));
+    let mut running = pin!(called.map_err(drop)?);
+    std::future::poll_fn(|context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+            Ok(Poll::Ready(outcome)) => Poll::Ready(Ok(outcome.into())),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(())),
+        }
+    })
+    .await
+}

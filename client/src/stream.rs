@@ -1,0 +1,151 @@
+//! A stream of messages, for those who want the loop themselves.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use tokio::task::AbortHandle;
+
+use crate::batcher::{Finished, Settler};
+use crate::error::Result;
+use crate::message::Message;
+use crate::prefetch::{Held, Holdings};
+use crate::queue::{Queue, Receive};
+
+/// How long a receive waits for a first message.
+const WAIT: Duration = Duration::from_secs(20);
+/// For how long a message is hidden at a time.
+const VISIBILITY: Duration = Duration::from_secs(30);
+
+type Receiving = Pin<Box<dyn Future<Output = Result<Vec<Message>>> + Send>>;
+
+/// Messages of a queue, received ahead by long polls; it ends never. While a message of it is held it
+/// stays hidden. Dropping the stream makes what it has received ahead visible again for others.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tenpin_client::Result<()> {
+/// let client = tenpin_client::Client::connect("127.0.0.1:7010").await?;
+/// let mut messages = client.create_queue("orders").await?.stream();
+/// loop {
+///     let message = messages.next().await?;
+///     println!("{}", message.text().unwrap_or("not text"));
+///     message.delete();
+/// }
+/// # }
+/// ```
+pub struct MessageStream {
+    queue: Queue,
+    ready: std::collections::VecDeque<Held>,
+    receiving: Option<Receiving>,
+    holdings: Arc<Holdings>,
+    keeper: AbortHandle,
+    finished: Option<Finished>,
+}
+
+impl MessageStream {
+    pub(crate) fn new(queue: Queue) -> Self {
+        let (settler, finished) = Settler::start(queue.clone());
+        let holdings = Holdings::new(settler, VISIBILITY);
+        let keeper =
+            tokio::spawn(Holdings::keep_hidden(Arc::downgrade(&holdings), VISIBILITY)).abort_handle();
+        Self {
+            queue,
+            ready: std::collections::VecDeque::new(),
+            receiving: None,
+            holdings,
+            keeper,
+            finished: Some(finished),
+        }
+    }
+
+    /// The next message. Errors that may pass do not end the stream: ask again.
+    pub async fn next(&mut self) -> Result<StreamedMessage> {
+        std::future::poll_fn(|context| self.poll_message(context)).await
+    }
+
+    /// Ends the stream, and waits until what was deleted or let go of is so at the broker. Messages of
+    /// it that are still held elsewhere are waited for.
+    pub async fn close(mut self) {
+        let finished = self.finished.take();
+        drop(self);
+        if let Some(finished) = finished {
+            finished.wait().await;
+        }
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<StreamedMessage>> {
+        loop {
+            if let Some(held) = self.ready.pop_front() {
+                return Poll::Ready(Ok(StreamedMessage { held }));
+            }
+            let queue = &self.queue;
+            let receiving = self.receiving.get_or_insert_with(|| {
+                let queue = queue.clone();
+                Box::pin(async move {
+                    queue.receive_with(&Receive::default().wait(WAIT).visibility_timeout(VISIBILITY)).await
+                })
+            });
+            let received = ready!(receiving.as_mut().poll(context));
+            self.receiving = None;
+            let now = Instant::now();
+            let holdings = &self.holdings;
+            self.ready.extend(received?.into_iter().map(|message| holdings.hold(message, now)));
+        }
+    }
+}
+
+impl Drop for MessageStream {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl Stream for MessageStream {
+    type Item = Result<StreamedMessage>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_message(context).map(Some)
+    }
+}
+
+impl fmt::Debug for MessageStream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("MessageStream").field("queue", self.queue.name()).finish_non_exhaustive()
+    }
+}
+
+/// A message of a stream. Dropping it makes it visible for others at once.
+#[derive(Debug)]
+pub struct StreamedMessage {
+    held: Held,
+}
+
+impl StreamedMessage {
+    /// It is done: it is deleted, together with others.
+    pub fn delete(self) {
+        self.held.delete();
+    }
+
+    /// It comes back after this time: at most 12 hours, in whole seconds.
+    pub fn retry(self, time: Duration) {
+        self.held.hide(time);
+    }
+
+    /// It comes back when its visibility timeout has passed, or is deleted by who takes it out here.
+    pub fn into_message(self) -> Message {
+        self.held.leave()
+    }
+}
+
+impl Deref for StreamedMessage {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        self.held.message()
+    }
+}
