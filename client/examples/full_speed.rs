@@ -70,7 +70,7 @@ async fn work(queue: Queue, messages: u64, send: bool) -> Result<()> {
             continue;
         }
         let received = queue.receive_with(&asked).await?;
-        let handles: Vec<_> = received.iter().map(|message| message.handle().clone()).collect();
+        let handles: Vec<_> = received.iter().map(|message| message.handle()).collect();
         if !handles.is_empty() {
             queue.delete_batch(&handles).await?;
         }

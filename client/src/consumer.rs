@@ -14,7 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -298,7 +298,7 @@ impl Shift {
         }
     }
 
-    fn push(&self, batch: impl ExactSizeIterator<Item = Held>) {
+    fn push(&self, batch: Vec<Held>) {
         let count = batch.len();
         self.lock().waiting.extend(batch);
         (0..count).for_each(|_| self.messages.notify_one());
@@ -380,11 +380,8 @@ async fn receive(queue: Queue, visibility: Duration, shift: Arc<Shift>, holdings
         match queue.receive_with(&asked).await {
             Ok(messages) => {
                 backoff = fresh_backoff();
-                let received = Instant::now();
                 shift.give_room_back(room - messages.len().min(room));
-                let held: Vec<_> =
-                    messages.into_iter().map(|message| holdings.hold(message, received)).collect();
-                shift.push(held.into_iter());
+                shift.push(holdings.hold(messages));
             }
             Err(error) if error.is_retryable() => {
                 shift.give_room_back(room);

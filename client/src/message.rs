@@ -305,28 +305,28 @@ impl fmt::Debug for ReceiptHandle {
 #[derive(Clone)]
 pub struct Message {
     fixed: ReceivedFixed,
-    handle: ReceiptHandle,
-    content: Bytes,
-    body_bytes: usize,
+    /// Handle and content, as they stand in the frame that brought them.
+    bytes: Bytes,
+    handle_bytes: u32,
+    body_bytes: u32,
 }
 
 impl Message {
     pub(crate) fn from_wire(message: &ReceivedMessage<'_>, frame: &OwnedFrame) -> Self {
+        // The content follows the handle.
+        let start = message.handle.as_ptr() as usize - frame.bytes().as_ptr() as usize;
+        let length = message.handle.len() + message.content.len();
         Self {
             fixed: message.fixed,
-            handle: ReceiptHandle(frame.bytes().slice_ref(message.handle)),
-            content: frame.bytes().slice_ref(message.content),
-            body_bytes: message.body.len(),
+            bytes: frame.bytes().slice(start..start + length),
+            handle_bytes: message.handle.len() as u32,
+            body_bytes: message.body.len() as u32,
         }
     }
 
     fn view(&self) -> ReceivedMessage<'_> {
-        ReceivedMessage {
-            fixed: self.fixed,
-            handle: &self.handle.0,
-            body: &self.content[..self.body_bytes],
-            content: &self.content,
-        }
+        let (handle, content) = self.bytes.split_at(self.handle_bytes as usize);
+        ReceivedMessage { fixed: self.fixed, handle, body: &content[..self.body_bytes as usize], content }
     }
 
     /// Its id.
@@ -336,12 +336,13 @@ impl Message {
 
     /// Its body.
     pub fn body(&self) -> &[u8] {
-        &self.content[..self.body_bytes]
+        self.view().body
     }
 
     /// Its body, sharing the memory in which it came.
     pub fn body_bytes(&self) -> Bytes {
-        self.content.slice(..self.body_bytes)
+        let start = self.handle_bytes as usize;
+        self.bytes.slice(start..start + self.body_bytes as usize)
     }
 
     /// Its body as text.
@@ -350,8 +351,13 @@ impl Message {
     }
 
     /// What deletes it.
-    pub fn handle(&self) -> &ReceiptHandle {
-        &self.handle
+    pub fn handle(&self) -> ReceiptHandle {
+        ReceiptHandle(self.bytes.slice(..self.handle_bytes as usize))
+    }
+
+    pub(crate) fn into_handle(mut self) -> ReceiptHandle {
+        self.bytes.truncate(self.handle_bytes as usize);
+        ReceiptHandle(self.bytes)
     }
 
     /// How often it has been received, this time included.

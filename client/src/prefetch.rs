@@ -3,19 +3,18 @@
 //! What is held stays hidden: a task changes its visibility timeout whenever a part of it has passed.
 //! What is let go unhandled is made visible again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use crate::batcher::{Settler, Settling};
-use crate::message::{Message, ReceiptHandle};
+use crate::message::Message;
 
 /// How often in a visibility timeout what is held is looked at.
 const LOOKS_A_TIMEOUT: u32 = 6;
-/// A message is hidden anew once this many of those looks have passed since the last time.
+/// A message is hidden anew when it was seen at this many of those looks since the last time.
 const LOOKS_BEFORE_RENEWAL: u32 = 2;
 
-/// What is held, by a number that rises.
+/// What is held, each message in a place that is used again.
 #[derive(Debug)]
 pub(crate) struct Holdings {
     state: Mutex<State>,
@@ -25,8 +24,15 @@ pub(crate) struct Holdings {
 
 #[derive(Debug, Default)]
 struct State {
-    next: u64,
-    held: HashMap<u64, (ReceiptHandle, Instant)>,
+    places: Vec<Option<Place>>,
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Place {
+    message: Message,
+    /// Looks since it was hidden last.
+    looks: u32,
 }
 
 impl Holdings {
@@ -39,27 +45,37 @@ impl Holdings {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Holds a message that was received at this time.
-    pub fn hold(self: &Arc<Self>, message: Message, received: Instant) -> Held {
+    /// Holds messages that were just received.
+    pub fn hold(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Held> {
         let mut state = self.lock();
-        let number = state.next;
-        state.next += 1;
-        state.held.insert(number, (message.handle().clone(), received));
-        drop(state);
-        Held { message: Some(message), number, holdings: Arc::clone(self) }
+        let hold = |message: Message| {
+            let place = Some(Place { message: message.clone(), looks: 0 });
+            let number = match state.free.pop() {
+                Some(number) => {
+                    state.places[number] = place;
+                    number
+                }
+                None => {
+                    state.places.push(place);
+                    state.places.len() - 1
+                }
+            };
+            Held { message: Some(message), number, holdings: Arc::clone(self) }
+        };
+        messages.into_iter().map(hold).collect()
     }
 
     /// Keeps what is held hidden, until nobody can hold anything any more.
-    pub async fn keep_hidden(holdings: std::sync::Weak<Self>, visibility: Duration) {
+    pub async fn keep_hidden(holdings: Weak<Self>, visibility: Duration) {
         let look = (visibility / LOOKS_A_TIMEOUT).max(Duration::from_millis(50));
         loop {
             tokio::time::sleep(look).await;
             let Some(holdings) = holdings.upgrade() else { return };
-            let mut state = holdings.lock();
-            for (handle, since) in state.held.values_mut() {
-                if since.elapsed() >= look * LOOKS_BEFORE_RENEWAL {
-                    *since = Instant::now();
-                    holdings.settler.settle(Settling::Hide(handle.clone(), holdings.visibility));
+            for place in holdings.lock().places.iter_mut().flatten() {
+                place.looks += 1;
+                if place.looks >= LOOKS_BEFORE_RENEWAL {
+                    place.looks = 0;
+                    holdings.settler.settle(Settling::Hide(place.message.handle(), holdings.visibility));
                 }
             }
         }
@@ -70,37 +86,40 @@ impl Holdings {
 #[derive(Debug)]
 pub(crate) struct Held {
     message: Option<Message>,
-    number: u64,
+    number: usize,
     holdings: Arc<Holdings>,
 }
 
 impl Held {
     /// The message.
     pub fn message(&self) -> &Message {
-        self.message.as_ref().expect("only taking it apart takes it out")
+        self.message.as_ref().expect("only letting go of it takes it out")
     }
 
     fn take(&mut self) -> Option<Message> {
-        self.holdings.lock().held.remove(&self.number);
-        self.message.take()
+        let message = self.message.take()?;
+        let mut state = self.holdings.lock();
+        state.places[self.number] = None;
+        state.free.push(self.number);
+        Some(message)
     }
 
     /// Lets go of it without a word: it comes back when its visibility timeout has passed.
     pub fn leave(mut self) -> Message {
-        self.take().expect("only taking it apart takes it out")
+        self.take().expect("only letting go of it takes it out")
     }
 
     /// Deletes it.
     pub fn delete(mut self) {
         if let Some(message) = self.take() {
-            self.holdings.settler.settle(Settling::Delete(message.handle().clone()));
+            self.holdings.settler.settle(Settling::Delete(message.into_handle()));
         }
     }
 
     /// Hides it for so long from now on, and lets go of it.
     pub fn hide(mut self, time: Duration) {
         if let Some(message) = self.take() {
-            self.holdings.settler.settle(Settling::Hide(message.handle().clone(), time));
+            self.holdings.settler.settle(Settling::Hide(message.into_handle(), time));
         }
     }
 }
@@ -108,7 +127,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(message) = self.take() {
-            self.holdings.settler.settle(Settling::Hide(message.handle().clone(), Duration::ZERO));
+            self.holdings.settler.settle(Settling::Hide(message.into_handle(), Duration::ZERO));
         }
     }
 }

@@ -79,6 +79,7 @@ impl ProducerBuilder {
         let task = Task {
             queue: self.queue,
             batches_in_flight_max: self.batches_in_flight_max,
+            send_timeout: self.send_timeout,
             waiting: if is_fifo {
                 Waiting::Groups(Groups::default())
             } else {
@@ -89,7 +90,7 @@ impl ProducerBuilder {
             backoff: fresh_backoff(),
         };
         tokio::spawn(task.run(take));
-        Producer { give, room, room_bytes, send_timeout: self.send_timeout }
+        Producer { give, room, room_bytes }
     }
 }
 
@@ -118,7 +119,6 @@ pub struct Producer {
     give: mpsc::UnboundedSender<Item>,
     room: Arc<Semaphore>,
     room_bytes: usize,
-    send_timeout: Duration,
 }
 
 /// A message on its way; as a future, it gives what became of it. Dropping it lets the message go on
@@ -157,8 +157,7 @@ impl Producer {
         let room = Arc::clone(&self.room).acquire_many_owned(share).await.map_err(|_| Error::Closed)?;
         message.set_only_if_previous_accepted(false);
         let (tell, outcome) = oneshot::channel();
-        let began = Instant::now();
-        let item = Item { message, bytes, began, until: began + self.send_timeout, tell, _room: room };
+        let item = Item { message, bytes, until: None, tell, _room: room };
         self.give.send(item).map_err(|_| Error::Closed)?;
         Ok(Sending { outcome })
     }
@@ -182,8 +181,8 @@ impl Producer {
 struct Item {
     message: NewMessage,
     bytes: usize,
-    began: Instant,
-    until: Instant,
+    /// Until when it is sent again; set when the task takes it.
+    until: Option<Instant>,
     tell: oneshot::Sender<Result<Sent>>,
     /// Its share of what the producer may hold.
     _room: OwnedSemaphorePermit,
@@ -224,6 +223,7 @@ struct Group {
 struct Task {
     queue: Queue,
     batches_in_flight_max: usize,
+    send_timeout: Duration,
     waiting: Waiting,
     in_flight: JoinSet<Returned>,
     /// Until when nothing is sent, after a refusal that may pass.
@@ -245,7 +245,10 @@ impl Task {
             tokio::select! {
                 count = take.recv_many(&mut arrived, 1_024), if open => {
                     open = count > 0;
-                    arrived.drain(..).for_each(|item| self.waiting.push(item));
+                    let until = Some(Instant::now() + self.send_timeout);
+                    for item in arrived.drain(..) {
+                        self.waiting.push(Item { until, ..item });
+                    }
                 }
                 Some(returned) = self.in_flight.join_next() => match returned {
                     Ok(returned) => self.take_back(returned),
@@ -288,9 +291,11 @@ impl Task {
                 }
             }
             match outcome {
-                Err(error) if may_pass(&error) && now < item.until => again.push((item, error)),
+                Err(error) if may_pass(&error) && item.until.is_some_and(|until| now < until) => {
+                    again.push((item, error))
+                }
                 Err(error) if may_pass(&error) && error.code() == Some(ErrorCode::PreviousNotAccepted) => {
-                    let after = item.began.elapsed();
+                    let after = self.send_timeout;
                     item.settle(Err(Error::TimedOut { operation: Operation::Send, after }));
                 }
                 outcome => item.settle(outcome),

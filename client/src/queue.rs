@@ -269,7 +269,7 @@ impl Queue {
 
     /// Deletes a message.
     pub async fn delete(&self, message: &Message) -> Result<()> {
-        self.delete_handle(message.handle()).await
+        self.delete_handle(&message.handle()).await
     }
 
     /// Deletes a message by its handle.

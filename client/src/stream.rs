@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::task::AbortHandle;
@@ -92,9 +92,7 @@ impl MessageStream {
             });
             let received = ready!(receiving.as_mut().poll(context));
             self.receiving = None;
-            let now = Instant::now();
-            let holdings = &self.holdings;
-            self.ready.extend(received?.into_iter().map(|message| holdings.hold(message, now)));
+            self.ready.extend(self.holdings.hold(received?));
         }
     }
 }
