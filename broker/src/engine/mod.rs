@@ -16,6 +16,10 @@ mod delete;
 mod digest;
 mod handle;
 mod identity;
+#[allow(dead_code, reason = "the tables that stand on it come next")]
+mod index;
+#[allow(dead_code, reason = "the tables that stand on it come next")]
+mod keyed_hash;
 mod manage;
 mod message;
 #[cfg(test)]
@@ -29,6 +33,8 @@ mod recovery;
 mod rescue;
 mod returned;
 mod send;
+#[allow(dead_code, reason = "the tables that stand on it come next")]
+mod side;
 mod slab;
 mod slot;
 mod sweep;
