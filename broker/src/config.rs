@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::exit::{ExitReason, Failure};
+use crate::journal::LOG_SEGMENTS_MIN;
 
 /// When a request is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -139,20 +140,25 @@ impl Config {
     fn check(&self) -> Result<(), Failure> {
         let segment_bytes = u64::from(self.segment_bytes);
         let log_segments = |bytes: u64| bytes / segment_bytes.max(1);
-        let problem =
-            if !self.segment_bytes.is_power_of_two() || !(4 << 20..=1 << 30).contains(&self.segment_bytes) {
-                format!("segment_bytes is {segment_bytes}: it must be a power of two from 4 MiB to 1 GiB")
-            } else if log_segments(self.hot_bytes_max) < 4 {
-                format!("hot_bytes_max is {}: it must hold at least four segments", self.hot_bytes_max)
-            } else if self.log_bytes_max.is_some_and(|bytes| log_segments(bytes) < 6) {
-                "log_bytes_max must hold at least six segments: two are kept for cleaning".to_owned()
-            } else if self.log_growth_factor < 2 {
-                "log_growth_factor must be at least 2".to_owned()
-            } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {
-                "handshake_timeout_ms must be over 0 and keep_alive_timeout_ms at least 1000".to_owned()
-            } else {
-                return Ok(());
-            };
+        let problem = if !self.segment_bytes.is_power_of_two()
+            || !(4 << 20..=1 << 30).contains(&self.segment_bytes)
+        {
+            format!("segment_bytes is {segment_bytes}: it must be a power of two from 4 MiB to 1 GiB")
+        } else if log_segments(self.hot_bytes_max) < 4 {
+            format!("hot_bytes_max is {}: it must hold at least four segments", self.hot_bytes_max)
+        } else if let Some(bytes) = self.log_bytes_max.filter(|bytes| log_segments(*bytes) < LOG_SEGMENTS_MIN)
+        {
+            format!(
+                "log_bytes_max is {bytes}: it must hold at least {LOG_SEGMENTS_MIN} segments of \
+                     {segment_bytes} bytes, or there is no room to clean a full log"
+            )
+        } else if self.log_growth_factor < 2 {
+            "log_growth_factor must be at least 2".to_owned()
+        } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {
+            "handshake_timeout_ms must be over 0 and keep_alive_timeout_ms at least 1000".to_owned()
+        } else {
+            return Ok(());
+        };
         Err(Failure::new(ExitReason::Configuration, problem))
     }
 }
@@ -198,11 +204,18 @@ mod tests {
     }
 
     #[test]
+    fn the_least_log_is_taken() {
+        let file = file_with("segment_bytes = 4194304\nlog_bytes_max = 33554432");
+        assert!(Config::load(Some(file.path()), Changes::default()).is_ok());
+    }
+
+    #[test]
     fn what_cannot_work_is_refused() {
         for text in [
             "segment_bytes = 5000000",
             "hot_bytes_max = 1",
             "log_growth_factor = 1",
+            "segment_bytes = 4194304\nlog_bytes_max = 33554431",
             "handshake_timeout_ms = 0",
         ] {
             let file = file_with(text);

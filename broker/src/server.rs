@@ -122,6 +122,7 @@ fn open_shard(config: &Config, folder: Option<&Folder>) -> Result<Opened<Sound>,
         None => Identity::random(config.segment_bytes)?,
     };
     let log_options = log_options(config, &identity);
+    log_options.check().map_err(|text| Failure::new(ExitReason::Configuration, text))?;
     let engine_options = EngineOptions {
         minute_rules: config.minute_rules,
         ..EngineOptions::new(0, identity.check_key_words())

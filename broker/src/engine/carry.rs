@@ -16,7 +16,12 @@ use super::slot::{FLAG_COPIED, State};
 use super::{Engine, append};
 use crate::catalog::QueueName;
 use crate::flaws::Flaws;
-use crate::journal::{Log, Position, RawRecord};
+use crate::journal::{COPY_GROWTH_BYTES, Log, Position, RECORD_ALIGNMENT, RawRecord};
+
+const _: () = assert!(
+    COPIED_BYTES - super::records::SENT_BYTES + RECORD_ALIGNMENT - 1 <= COPY_GROWTH_BYTES as usize,
+    "the log's reserve counts on it"
+);
 
 impl<F: Flaws> Engine<F> {
     /// Writes a record of an old segment again at the tail if it is live. Says whether it was.

@@ -1,7 +1,8 @@
 //! Cleaning of the oldest segment: what is in it is handed to the engine in slices, which appends
 //! again what still matters.
 //!
-//! It begins when the log has grown to its bound (rule 17) or room is short. Records are found by
+//! It begins when the log has grown to its bound (rule 17) or room is short, and there is something to
+//! win. Records are found by
 //! walking the segment's batches; where damage has made that impossible, by looking for the next
 //! record whose own checksum holds. A segment of which a live record can no longer be found is kept
 //! until the engine, told by [`Log::lost_positions`], has set aside what it had there.
@@ -89,15 +90,15 @@ pub(super) struct Cleaner {
     is_done: bool,
 }
 
-/// One way round the whole log, where room is short. A round that freed nothing is not followed by
-/// another until something has changed: else copying would go round and round.
+/// One way round the whole log. Where it is not sure to free anything, a round that freed nothing is not
+/// followed by another until something has changed: else copying would go round and round.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     /// The newest segment when it began.
     last_serial: u64,
     /// Segments there were then.
     taken: u64,
-    /// Live bytes and segments at the end of a round that freed nothing.
+    /// Live bytes and the log's end after a round that freed nothing.
     futile: Option<(u64, u64)>,
 }
 
@@ -177,9 +178,16 @@ impl<F: Flaws> Log<F> {
         if self.is_nearly_dead() {
             return true;
         }
+        if self.frees_segments() {
+            return self.is_grown() || self.is_tight();
+        }
+        self.is_tight() && self.may_free_segments() && !self.is_futile()
+    }
+
+    /// Whether the log has grown to its bound (rule 17).
+    fn is_grown(&self) -> bool {
         let growth = u64::from(self.options.growth_factor).saturating_mul(self.live_total_bytes);
-        let bound = growth.saturating_add(self.options.growth_base_bytes);
-        self.log_bytes() > bound || (self.is_tight() && !self.is_futile())
+        self.log_bytes() > growth.saturating_add(self.options.growth_base_bytes)
     }
 
     /// Notes that the log's oldest segment is to be cleaned: whether a round has ended, and what it won.
@@ -189,16 +197,16 @@ impl<F: Flaws> Log<F> {
         }
         let taken = self.segments_taken();
         let was_futile = self.round.last_serial > 0 && taken >= self.round.taken;
-        let futile = was_futile.then_some((self.live_total_bytes, taken));
+        let futile = was_futile.then_some((self.live_total_bytes, self.tail));
         self.round = Round { last_serial: self.tail_serial(), taken, futile };
     }
 
     /// Whether the last round freed nothing, and neither deletes nor new records of a segment's size
     /// have come since.
     fn is_futile(&self) -> bool {
-        self.round.futile.is_some_and(|(live_bytes, taken)| {
-            self.live_total_bytes + self.geometry.segment_bytes() > live_bytes
-                && self.segments_taken() <= taken
+        let segment = self.geometry.segment_bytes();
+        self.round.futile.is_some_and(|(live_bytes, tail)| {
+            self.live_total_bytes + segment > live_bytes && self.tail <= tail + segment
         })
     }
 

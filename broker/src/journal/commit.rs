@@ -122,9 +122,11 @@ impl<F: Flaws> Log<F> {
         }
     }
 
-    /// Whether records run so far ahead of the disk that the shard must take no more input.
+    /// Whether records run so far ahead of the disk that the shard must take no more input: of what was
+    /// written, or of the files that are made in advance.
     pub fn is_backlogged(&self) -> bool {
-        self.options.has_files() && self.unwritten_bytes() > self.options.unwritten_bytes_max
+        self.options.has_files()
+            && (self.unwritten_bytes() > self.options.unwritten_bytes_max || self.files.awaits_reserve)
     }
 
     /// How far the tail is ahead of the disk.

@@ -1,5 +1,5 @@
-//! The files around the log: those that wait to be used, those that wait to be free, how many
-//! there may be, and what is kept in reserve (rule 16).
+//! The files around the log: those that wait to be used, those that wait to be free, and how many
+//! are made in advance.
 //!
 //! A segment's file is used again in two steps (rule 13). First nothing in the segment may be live,
 //! with the copies or deletions that emptied it durable, and the next segment's header durable too:
@@ -9,37 +9,15 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::BLOCK_BYTES;
 use super::log::Log;
+use super::room::Room;
 use crate::flaws::Flaws;
 use crate::shard::driver::FileNumber;
 
-/// Files kept ready for new segments; what is freed beyond them is removed.
-const SPARE_FILES_MAX: usize = 8;
+/// Files kept ready for new segments where the reserve needs no more; what is freed beyond is removed.
+const SPARE_FILES_MAX: u64 = 8;
 /// How long after a file could not be made (a full disk) the next attempt comes.
 const PREPARE_AGAIN_AFTER_MS: u64 = 1_000;
-/// Segments that cleaning needs to go on: what a full disk still has.
-const RESERVE_SEGMENTS: u64 = 2;
-/// What a stored message may still need: records that hide it and move it …
-const RESERVE_RECEIVE_BYTES: u64 = 2 * 72;
-/// … and one that deletes it.
-const RESERVE_DELETE_BYTES: u64 = 72;
-/// What the largest send may take, with the end of a segment that its last record does not fit into.
-/// Sends are refused this far above the reserve, so that the last one that is taken leaves it whole.
-/// A log of segments smaller than this keeps one of them.
-const LARGEST_SEND_BYTES: u64 = 2 * ((1 << 20) + (128 << 10));
-
-/// What there is still room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// Everything.
-    All,
-    /// Deletes and receives go on, sends are refused.
-    NoSends,
-    /// Deletes go on, sends and receives are refused.
-    NoReceives,
-}
-
 /// The files that belong to no segment of the log.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -55,7 +33,9 @@ pub(super) struct Files {
     unused: Vec<FileNumber>,
     pub(super) next_number: u32,
     /// When a file could not be made: until the next attempt, the files there are are all.
-    failed_ms: Option<u64>,
+    pub(super) failed_ms: Option<u64>,
+    /// Whether input waits until more files are made.
+    pub(super) awaits_reserve: bool,
 }
 
 impl Files {
@@ -64,7 +44,7 @@ impl Files {
         self.spares.is_empty()
     }
 
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         (self.spares.len() + self.retiring.len() + usize::from(self.preparing.is_some())) as u64
     }
 }
@@ -72,6 +52,7 @@ impl Files {
 impl<F: Flaws> Log<F> {
     /// A file that the shard shall prepare, with its length.
     pub fn wants_segment(&mut self) -> Option<(FileNumber, u64)> {
+        self.look_at_reserve();
         if !self.lacks_files() || self.failed_lately() {
             return None;
         }
@@ -92,12 +73,38 @@ impl<F: Flaws> Log<F> {
         let spares = self.files.spares.len() as u64;
         // A start waits for the files that it needs only. After that one is ready for the tail, and
         // the reserve with it; files that will be free with the next batches count.
-        let (ready, coming) = if self.commit.is_running() { (1, RESERVE_SEGMENTS) } else { (0, 0) };
+        let (ready, coming) = if self.commit.is_running() { (1, self.reserve_files()) } else { (0, 0) };
         let is_short =
             spares < needed + ready || spares + (self.files.retiring.len() as u64) < needed + ready + coming;
         // A segment that has bytes gets its file whatever the budget: deletes and copies are what
         // makes room again, so only what is made in advance keeps to it.
-        spares < needed || (is_short && self.files_in_log() + self.files.count() < self.budget())
+        let is_wanted = is_short || self.probes_disk();
+        spares < needed || (is_wanted && self.files_in_log() + self.files.count() < self.budget())
+    }
+
+    /// Whether files of the reserve are not there and can be made as far as anybody knows. If that fails, the
+    /// reserve has to be there, so nothing is to use it up meanwhile. A log that has only begun has little
+    /// to keep it for.
+    fn awaits_reserve(&self) -> bool {
+        let may_make =
+            self.files.failed_ms.is_none() && self.files_in_log() + self.files.count() < self.budget();
+        if !self.options.has_files() || !self.commit.is_running() || !may_make {
+            return false;
+        }
+        let coming = self.reserve_files().min(self.segments_taken().saturating_sub(1));
+        let there = (self.files.spares.len() + self.files.retiring.len()) as u64;
+        there < self.segments_without_file() + coming
+    }
+
+    /// Looks again whether input has to wait for files: once a turn, and when a segment is begun.
+    pub(super) fn look_at_reserve(&mut self) {
+        self.files.awaits_reserve = self.awaits_reserve();
+    }
+
+    /// Whether a file should be made only to see if the disk has room again: until one could be made,
+    /// the files there are count as all there will be, and clients are refused for want of more.
+    fn probes_disk(&self) -> bool {
+        self.files.failed_ms.is_some() && self.room() != Room::All
     }
 
     /// When another attempt to make a file is due, where the last one failed.
@@ -122,6 +129,7 @@ impl<F: Flaws> Log<F> {
             self.files.failed_ms = Some(self.commit.now_ms);
             self.files.unused.push(file);
         }
+        self.look_at_reserve();
     }
 
     /// A file that the shard shall remove.
@@ -130,7 +138,7 @@ impl<F: Flaws> Log<F> {
             return None;
         }
         let file = self.files.surplus.pop_front().or_else(|| {
-            let too_many = self.files.spares.len() > SPARE_FILES_MAX;
+            let too_many = self.files.spares.len() as u64 > SPARE_FILES_MAX.max(1 + self.reserve_files());
             if too_many { self.files.spares.pop_back() } else { None }
         })?;
         self.files.removing = Some(file);
@@ -244,71 +252,12 @@ impl<F: Flaws> Log<F> {
         }
     }
 
-    /// What there is room for (rule 16).
-    pub fn room(&self) -> Room {
-        let files_max = self.files_max();
-        if files_max == u64::MAX {
-            return Room::All;
-        }
-        let free_bytes = self.free_bytes(files_max);
-        let cleaning = RESERVE_SEGMENTS * self.geometry.segment_bytes();
-        let deletes = cleaning + self.live_count * RESERVE_DELETE_BYTES;
-        if free_bytes < deletes {
-            return Room::NoReceives;
-        }
-        let reserve = deletes + self.live_count * RESERVE_RECEIVE_BYTES;
-        let send = LARGEST_SEND_BYTES.min(self.geometry.segment_bytes());
-        if free_bytes < reserve + send { Room::NoSends } else { Room::All }
-    }
-
-    /// Whether cleaning must begin though the log has not grown to its bound: little room is left, and
-    /// there is something to gain.
-    pub(super) fn is_tight(&self) -> bool {
-        let files_max = self.files_max();
-        if files_max == u64::MAX {
-            return false;
-        }
-        let segment = self.geometry.segment_bytes();
-        let reserve = self.live_count * (RESERVE_RECEIVE_BYTES + RESERVE_DELETE_BYTES);
-        let wanted = reserve + (RESERVE_SEGMENTS + 2).max(files_max / 8) * segment;
-        let garbage = self.log_bytes().saturating_sub(self.live_total_bytes);
-        // Copying makes some garbage of its own: without a fair share of it to win, cleaning would go
-        // round and round.
-        let is_worth_it = garbage >= RESERVE_SEGMENTS * segment && garbage >= self.log_bytes() / 8;
-        self.free_bytes(files_max) < wanted && is_worth_it
-    }
-
-    fn free_bytes(&self, files_max: u64) -> u64 {
-        let segment = self.geometry.segment_bytes();
-        let used = self.segments_taken();
-        let in_tail = if used == 0 { 0 } else { segment.saturating_sub(self.tail.saturating_sub(self.base)) };
-        files_max.saturating_sub(used) * (segment - BLOCK_BYTES as u64) + in_tail
-    }
-
-    /// How many segments there may be; `MAX` where nothing is known to stop them.
-    fn files_max(&self) -> u64 {
-        if self.files.failed_ms.is_some() {
-            return self.budget().min(self.files_in_log() + self.files.count());
-        }
-        self.budget()
-    }
-
-    /// How many segments the settings allow.
-    fn budget(&self) -> u64 {
-        let bytes = match (self.options.log_bytes_max, self.options.has_files()) {
-            (Some(bytes), _) => bytes,
-            (None, false) => self.options.hot_bytes_max,
-            (None, true) => return u64::MAX,
-        };
-        bytes / self.geometry.segment_bytes()
-    }
-
     /// Segments of the log, but those that were never filled.
     pub(super) fn segments_taken(&self) -> u64 {
         self.segments.len() as u64 - self.vacant
     }
 
-    fn files_in_log(&self) -> u64 {
+    pub(super) fn files_in_log(&self) -> u64 {
         self.segments_taken() - self.segments_without_file()
     }
 

@@ -47,6 +47,8 @@ pub struct Log<F: Flaws> {
     pub(super) live_total_bytes: u64,
     /// How many records are live: each stored message has one.
     pub(super) live_count: u64,
+    /// The longest record that ever was live.
+    pub(super) longest_bytes: u32,
     /// Where in the newest segment the next batch may begin.
     pub(super) filled: usize,
     /// Where the last batch ends, rounded up to blocks: what the next segment's header says.
@@ -120,6 +122,7 @@ impl<F: Flaws> Log<F> {
             live: VecDeque::new(),
             live_total_bytes: 0,
             live_count: 0,
+            longest_bytes: 0,
             filled: 0,
             chain_end: Position::ZERO,
             vacant: 0,
@@ -186,6 +189,7 @@ impl<F: Flaws> Log<F> {
         self.live[index] += u64::from(length);
         self.live_total_bytes += u64::from(length);
         self.live_count += 1;
+        self.longest_bytes = self.longest_bytes.max(length);
     }
 
     /// Counts a record as live no longer.
@@ -335,6 +339,7 @@ impl<F: Flaws> Log<F> {
         self.filled = BLOCK_BYTES;
         self.live.push_back(0);
         self.base = self.geometry.position(self.tail_serial(), 0).0;
+        self.look_at_reserve();
     }
 
     /// Memory for a segment: a spare one, or new.

@@ -24,6 +24,7 @@ pub mod real_storage;
 mod record;
 mod recovery;
 mod report;
+mod room;
 mod scan;
 pub mod storage;
 #[cfg(test)]
@@ -31,7 +32,6 @@ mod tests;
 
 pub use cleaning::{Carried, Cleaning};
 pub use cold::ColdRecord;
-pub use files::Room;
 pub use inspect::{Summary, inspect, verify};
 pub use log::{Log, Tally};
 pub use options::*;
@@ -39,6 +39,7 @@ use position::Geometry;
 pub use position::Position;
 pub use record::{Damage, FLAG_OWN_CRC, PREFIX_BYTES, RECORD_ALIGNMENT, RawRecord};
 pub use report::{Cut, OpenError, Progress, RecoveryReport};
+pub use room::{CLEANING_SLICE_BYTES, COPY_GROWTH_BYTES, Room};
 
 /// Writes to files begin and end at multiples of this.
 pub const BLOCK_BYTES: usize = 4096;

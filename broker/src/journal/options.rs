@@ -26,6 +26,14 @@ const MEMORY_SEGMENT_BYTES: u32 = 4 << 20;
 /// … which are cleaned early.
 const MEMORY_GROWTH_BASE_BYTES: u64 = 8 << 20;
 
+/// The least number of segments that a log may be bounded to. In the smallest segments of a data folder
+/// (4 MiB) and with the longest messages (1 MiB and their attributes) three quarters of each are filled
+/// at worst. One segment is the tail; two are kept for cleaning; the largest send takes up to one. Of the
+/// four others, messages of two segments fit when copied (2 / 0.75 = 2.7 segments), with the room that
+/// copying needs on the way (0.8) and what their deliveries and deletes need: so a quarter of the least
+/// log can be used whatever is sent, and more of larger ones.
+pub const LOG_SEGMENTS_MIN: u64 = 8;
+
 /// What an acknowledgement means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -106,6 +114,21 @@ impl LogOptions {
         {
             return Err(format!("cold window {}: must be a multiple of 4096", self.cold_window_bytes));
         }
+        if self.log_segments_max().is_some_and(|segments| segments < LOG_SEGMENTS_MIN) {
+            return Err(format!(
+                "log_bytes_max (hot_bytes_max without files) must hold at least {LOG_SEGMENTS_MIN} segments of \
+                 {segment} bytes, or there is no room to clean a full log"
+            ));
+        }
         Ok(())
+    }
+
+    /// How many segments the log may have, where that is set.
+    pub(super) fn log_segments_max(&self) -> Option<u64> {
+        let bytes = match self.log_bytes_max {
+            None if !self.has_files() => Some(self.hot_bytes_max),
+            set => set,
+        };
+        bytes.map(|bytes| bytes / u64::from(self.segment_bytes))
     }
 }

@@ -46,7 +46,7 @@ pub const DRAIN_DISK_MS_MAX: u64 = 25_000;
 pub const ENGINE_STEPS_A_TURN: u32 = 2_048;
 
 /// Bytes of the oldest segment that a turn looks through for what is live.
-pub const CLEANING_BYTES_A_TURN: u32 = 256 << 10;
+pub const CLEANING_BYTES_A_TURN: u32 = crate::journal::CLEANING_SLICE_BYTES;
 
 /// Slots that a turn looks at for messages of a damaged segment.
 pub const RESCUED_SLOTS_A_TURN: u32 = 16 << 10;

@@ -6,7 +6,7 @@
 //! each seed turns a random part of the operations and faults off, and draws rates and sizes over
 //! wide ranges.
 
-use crate::journal::Durability;
+use crate::journal::{Durability, LOG_SEGMENTS_MIN};
 
 use super::random::Random;
 
@@ -16,9 +16,8 @@ pub const MS: u64 = 1_000_000;
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000 * MS;
 
-/// The least room that a log is given, in segments. In less, a log that is full of live messages may
-/// refuse receives without an end: a known weakness.
-const ROOM_SEGMENTS_MIN: u64 = 24;
+/// The least room that the disk has, in segments.
+const DISK_SEGMENTS_MIN: u64 = LOG_SEGMENTS_MIN;
 
 /// Mean time between two crashes of a kind where room on the disk is short.
 const STARTS_APART_WHEN_SHORT_NS: u64 = 20 * SECOND;
@@ -177,7 +176,7 @@ impl Plan {
         let mut faults = draw_faults(random, durability);
         set_theme(random, &mut broker, &mut clients, &mut faults);
         let disk_bytes = if random.chance(1, 3) {
-            u64::from(broker.segment_bytes) * random.between(ROOM_SEGMENTS_MIN, 48)
+            u64::from(broker.segment_bytes) * random.between(DISK_SEGMENTS_MIN, 24)
         } else {
             1 << 30
         };
@@ -267,9 +266,9 @@ fn draw_broker(random: &mut Random, durability: Durability) -> BrokerPlan {
         hot_bytes_max: in_segments(if has_files {
             random.between(1, 6)
         } else {
-            random.between(ROOM_SEGMENTS_MIN, 48)
+            random.between(LOG_SEGMENTS_MIN, 24)
         }),
-        log_bytes_max: random.chance(1, 4).then(|| in_segments(random.between(ROOM_SEGMENTS_MIN, 48))),
+        log_bytes_max: random.chance(1, 4).then(|| in_segments(random.between(LOG_SEGMENTS_MIN, 32))),
         growth_factor: random.between(1, 4) as u32,
         growth_base_bytes: in_segments(random.below(4)),
         cold_window_bytes: 4096 << random.below(5),

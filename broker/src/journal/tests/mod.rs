@@ -1,6 +1,7 @@
 //! The log over a disk that fails in every way that disks do.
 
 mod disk;
+mod full;
 mod model;
 
 use model::{World, options};
@@ -295,8 +296,12 @@ fn a_damaged_segment_is_told_and_the_rest_of_it_is_carried() {
         world.disk.files.get_mut(&file.0).unwrap()[offset] ^= 1;
     }
     world.log.options.growth_base_bytes = 0;
-    // The oldest segment is cleaned once there is a newer one.
-    world.send(10);
+    // The oldest segment is cleaned once there is something to win.
+    for _ in 0..10 {
+        let garbage = world.send(20_000);
+        world.turn(1);
+        world.delete(garbage);
+    }
     world.log.options.growth_factor = 0;
     for _ in 0..2_000 {
         world.turn(1);

@@ -13,8 +13,12 @@ use crate::shard::driver::{JournalRead, JournalWrite};
 
 const SENT: u8 = 5;
 const COPIED: u8 = 6;
+const TOUCHED: u8 = 7;
 const DELETED: u8 = 9;
-const FIXED_BYTES: usize = 16;
+/// Number and message; a copy says more, as one of a real message does.
+fn fixed_bytes(kind: u8) -> usize {
+    if kind == COPIED { 16 + 24 } else { 16 }
+}
 
 /// One record as the model knows it: what it says about which message, and how long its body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(super) struct World<F: Flaws> {
     reads: Vec<JournalRead>,
     pub(super) report: RecoveryReport,
     pub(super) copied: u64,
+    /// How much of the oldest segment is cleaned in a turn.
+    pub(super) slice_bytes: u32,
 }
 
 impl<F: Flaws> World<F> {
@@ -73,19 +79,20 @@ impl<F: Flaws> World<F> {
             reads: Vec::new(),
             report,
             copied: 0,
+            slice_bytes: 8 << 10,
         }
     }
 
     fn say(&mut self, kind: u8, message: u64, body: usize) -> (Position, u32) {
         let number = self.history.len() as u64;
         let said = Said { kind, number, message, body };
-        let position = self.log.append(self.now_ms, kind, FIXED_BYTES, body, kind != DELETED, |out| {
+        let position = self.log.append(self.now_ms, kind, fixed_bytes(kind), body, kind < TOUCHED, |out| {
             out[..8].copy_from_slice(&number.to_le_bytes());
             out[8..16].copy_from_slice(&message.to_le_bytes());
             out[16..].fill(message as u8);
         });
         self.history.push((said, position));
-        (position, (PREFIX_BYTES + FIXED_BYTES + body) as u32)
+        (position, (PREFIX_BYTES + fixed_bytes(kind) + body) as u32)
     }
 
     pub(super) fn send(&mut self, body: usize) -> u64 {
@@ -101,6 +108,11 @@ impl<F: Flaws> World<F> {
         let (position, length) = self.live.remove(&message).expect("only live messages are deleted");
         self.say(DELETED, message, 8);
         self.log.release(position, length);
+    }
+
+    /// Writes a record that is garbage at once, as a delivery is.
+    pub(super) fn touch(&mut self, message: u64) {
+        self.say(TOUCHED, message, 24);
     }
 
     /// What a shard does at the end of a turn, each step by chance.
@@ -154,13 +166,13 @@ impl<F: Flaws> World<F> {
     }
 
     fn clean(&mut self) {
-        if let Cleaning::Records(records) = self.log.cleaning_chunk(8 << 10) {
+        if let Cleaning::Records(records) = self.log.cleaning_chunk(self.slice_bytes) {
             for record in &records {
                 let raw = record.raw();
                 let message = u64::from_le_bytes(raw.fixed[8..16].try_into().unwrap());
                 let is_live =
                     self.live.get(&message).is_some_and(|(position, _)| *position == record.position);
-                if is_live && raw.kind != DELETED {
+                if is_live && raw.kind < TOUCHED {
                     let (position, length) = self.say(COPIED, message, raw.variable.len());
                     self.log.live(position, length);
                     self.log.release(record.position, raw.length);
@@ -264,8 +276,9 @@ fn read_said(raw: &RawRecord<'_>) -> Result<Said, Damage> {
 fn state_of(history: &[(Said, Position)]) -> BTreeMap<u64, (Position, u32)> {
     let mut state = BTreeMap::new();
     for (said, position) in history {
-        let length = (PREFIX_BYTES + FIXED_BYTES + said.body) as u32;
+        let length = (PREFIX_BYTES + fixed_bytes(said.kind) + said.body) as u32;
         match said.kind {
+            TOUCHED => None,
             DELETED => state.remove(&said.message),
             _ => state.insert(said.message, (*position, length)),
         };

@@ -1,0 +1,139 @@
+//! Logs that are full, or as short as they get: cleaning comes to its end, and clients can always empty
+//! what they have filled (rule 16).
+
+use super::model::{World, options};
+use crate::flaws::Sound;
+use crate::journal::{
+    BLOCK_BYTES, CLEANING_SLICE_BYTES, Durability, LOG_SEGMENTS_MIN, LogOptions, Room, SEGMENT_BYTES_MIN,
+};
+
+/// Turns after which the log must have come to rest, or made room.
+const TURNS_MAX: u32 = 400;
+
+fn world(options: LogOptions, seed: u64) -> World<Sound> {
+    let mut world = World::new(options, seed);
+    world.slice_bytes = CLEANING_SLICE_BYTES;
+    world
+}
+
+/// A log that may hold so many segments, and is otherwise not cleaned.
+fn bounded(segments: u64) -> LogOptions {
+    LogOptions {
+        log_bytes_max: Some(segments * u64::from(SEGMENT_BYTES_MIN)),
+        growth_base_bytes: 1 << 30,
+        ..options(Durability::Fsync)
+    }
+}
+
+#[test]
+fn cleaning_that_wins_nothing_ends() {
+    for live_count in [3, 56, 200] {
+        let options = LogOptions { growth_factor: 1, growth_base_bytes: 0, ..options(Durability::Fsync) };
+        let mut world = world(options, live_count);
+        for _ in 0..live_count {
+            world.send(1_300);
+            let garbage = world.send(3_000);
+            world.turn(1);
+            world.delete(garbage);
+        }
+        for _ in 0..TURNS_MAX {
+            world.turn(1);
+        }
+        let (end, copied) = (world.log.end(), world.copied);
+        assert!(copied > 0 || live_count == 3, "there was something to win");
+        for _ in 0..TURNS_MAX {
+            world.turn(1);
+        }
+        assert_eq!(
+            (world.log.end(), world.copied),
+            (end, copied),
+            "{live_count} messages are copied for ever"
+        );
+    }
+}
+
+/// Sends bodies of up to this length until sends are refused.
+fn fill(world: &mut World<Sound>, body_max: u64) {
+    while world.log.room() == Room::All {
+        let body = world.random.below(body_max + 1) as usize;
+        world.send(body);
+        // Every batch fills its blocks, so that there is garbage too; now and then there is none.
+        if !world.random.one_in(4) {
+            world.turn(1);
+        }
+        while world.log.is_backlogged() {
+            world.turn(1);
+        }
+    }
+}
+
+/// Takes and deletes all messages, each with a write of its own, in any order. Says how many
+/// segments the log ever had.
+fn empty(world: &mut World<Sound>) -> u64 {
+    let mut segments = 0;
+    while !world.live.is_empty() {
+        let index = world.random.below(world.live.len() as u64) as usize;
+        let message = *world.live.keys().nth(index).expect("one of them");
+        let mut turns = 0;
+        while world.log.room() == Room::NoReceives {
+            world.turn(1);
+            turns += 1;
+            assert!(turns < TURNS_MAX, "receives are refused with {} messages left", world.live.len());
+        }
+        world.touch(message);
+        world.turn(1);
+        world.delete(message);
+        world.turn(1);
+        segments = segments.max(world.log.segments_taken());
+    }
+    for _ in 0..TURNS_MAX {
+        world.turn(1);
+        world.now_ms += 10;
+        world.log.idle_mark(world.now_ms);
+    }
+    segments
+}
+
+#[test]
+fn a_full_log_is_emptied_within_its_bound() {
+    for (seed, body_max) in [0, 64, 600, 20_000, 30_000, 60_000].into_iter().enumerate() {
+        for segments_max in [LOG_SEGMENTS_MIN, 13, 40] {
+            let mut world = world(bounded(segments_max), seed as u64);
+            fill(&mut world, body_max);
+            let (sent, bytes) = (world.live.len(), world.log.live_bytes());
+            let segments = empty(&mut world);
+            assert!(segments <= segments_max, "{segments} of {segments_max} segments, bodies of {body_max}");
+            assert_eq!(world.log.room(), Room::All);
+            assert!(sent > 0, "{bytes} bytes in {segments_max} segments, bodies of {body_max}");
+        }
+    }
+}
+
+#[test]
+fn what_fills_a_disk_can_be_taken_from_it() {
+    for (seed, body_max) in [0, 64, 600, 20_000, 60_000].into_iter().enumerate() {
+        for files_max in [10, 16, 40] {
+            let options = LogOptions { log_bytes_max: None, ..bounded(0) };
+            let mut world = world(options, seed as u64);
+            world.disk.files_max = Some(files_max);
+            fill(&mut world, body_max);
+            empty(&mut world);
+            assert_eq!(world.log.room(), Room::All, "{files_max} files, bodies of {body_max}");
+        }
+    }
+}
+
+#[test]
+fn room_on_the_disk_is_noticed_though_no_file_is_needed() {
+    let options = LogOptions { log_bytes_max: None, ..bounded(0) };
+    let mut world = world(options, 1);
+    world.disk.files_max = Some(12);
+    fill(&mut world, 600);
+    let free = world.disk.files_max.take();
+    assert_eq!(world.disk.files.len(), free.expect("it was full"));
+    for _ in 0..TURNS_MAX {
+        world.turn(1);
+    }
+    assert_eq!(world.log.room(), Room::All);
+    assert!(world.log.end().0 as usize > BLOCK_BYTES);
+}
