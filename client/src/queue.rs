@@ -5,11 +5,11 @@ use std::sync::{Arc, LazyLock, RwLock};
 use std::time::Duration;
 
 use tenpin_protocol::{
-    ALL_ATTRIBUTES, ANY_SHARD, AttributeName, BATCH_ENTRIES_MAX, ChangeVisibilityEntry,
+    ALL_ATTRIBUTES, ANY_SHARD, AddPermissionRequest, AttributeName, BATCH_ENTRIES_MAX, ChangeVisibilityEntry,
     ChangeVisibilityRequest, DeleteQueueRequest, DeleteRequest, Entries, ErrorCode, GetAttributesRequest,
-    ListTagsRequest, Operation, Outcome, OwnedFrame, PurgeRequest, QUEUE_DEFAULT, QueueOpened, QueuesReply,
-    ReceiveRequest, Request, Response, SendEntry, SendRequest, SetAttributesRequest, Tag, TagQueueRequest,
-    Text, UntagQueueRequest,
+    ListDeadLetterSourcesRequest, ListTagsRequest, Operation, Outcome, OwnedFrame, PurgeRequest,
+    QUEUE_DEFAULT, QueueOpened, QueuesReply, ReceiveRequest, RemovePermissionRequest, Request, Response,
+    SendEntry, SendRequest, SetAttributesRequest, Tag, TagQueueRequest, Text, UntagQueueRequest,
 };
 
 use crate::attributes::QueueAttributes;
@@ -370,6 +370,40 @@ impl Queue {
         }
     }
 
+    /// Adds a statement to its policy that allows accounts some of the actions of SQS.
+    pub async fn add_permission(&self, label: &str, accounts: &[&str], actions: &[&str]) -> Result<()> {
+        let accounts: Vec<_> = accounts.iter().map(|&text| Text { text }).collect();
+        let actions: Vec<_> = actions.iter().map(|&text| Text { text }).collect();
+        let request = |queue| {
+            Request::AddPermission(AddPermissionRequest {
+                queue,
+                label,
+                accounts: Entries::from(&accounts[..]),
+                actions: Entries::from(&actions[..]),
+            })
+        };
+        self.call_any(request).await.map(drop)
+    }
+
+    /// Removes the statement with this label from its policy.
+    pub async fn remove_permission(&self, label: &str) -> Result<()> {
+        self.call_any(|queue| Request::RemovePermission(RemovePermissionRequest { queue, label }))
+            .await
+            .map(drop)
+    }
+
+    /// Queues that have this one for their dead letters: up to 1,000, from where the page before ended.
+    pub async fn dead_letter_sources(&self, after: Option<&QueuePage>) -> Result<QueuePage> {
+        let next = after.and_then(QueuePage::next);
+        let request =
+            |queue| Request::ListDeadLetterSources(ListDeadLetterSourcesRequest { queue, max: 1_000, next });
+        let frame = self.call_any(request).await?;
+        match response(&frame)? {
+            Response::ListDeadLetterSources(reply) => Ok(QueuePage::from_wire(&reply)),
+            _ => Err(unexpected(Operation::ListDeadLetterSources)),
+        }
+    }
+
     /// Its counters.
     pub async fn stats(&self) -> Result<Stats> {
         self.inner.client.stats_of(self.opened().queue).await
@@ -390,7 +424,12 @@ impl Queue {
         }
     }
 
-    async fn call_any<'a>(&self, request: impl Fn(u64) -> Request<'a>) -> Result<OwnedFrame> {
+    /// Its number, as long as it is not deleted.
+    pub(crate) fn number(&self) -> u64 {
+        self.opened().queue
+    }
+
+    pub(crate) async fn call_any<'a>(&self, request: impl Fn(u64) -> Request<'a>) -> Result<OwnedFrame> {
         self.call(|opened| (ANY_SHARD, request(opened.queue))).await
     }
 
