@@ -1,16 +1,16 @@
-//! One typed configuration: defaults, over them the file, over that the flags.
+//! One typed configuration: defaults, over them the file, over that the environment, over that the flags.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::{ExitReason, Failure};
 use crate::journal::LOG_SEGMENTS_MIN;
 
 /// When a request is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DurabilitySetting {
     /// When it is on disk: a power cut loses nothing that was acknowledged.
@@ -22,7 +22,7 @@ pub enum DurabilitySetting {
 }
 
 /// How the broker talks to the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IoSetting {
     /// io_uring where it is offered, else epoll.
@@ -79,7 +79,7 @@ impl Default for Config {
 }
 
 /// What a configuration file or the flags set; what is left out stays as it was.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Changes {
     /// See [`Config::data_dir`].
@@ -106,16 +106,120 @@ pub struct Changes {
     pub minute_rules: Option<bool>,
 }
 
-impl Config {
-    /// The defaults, with the file's settings over them and the flags' over those.
-    pub fn load(file: Option<&Path>, flags: Changes) -> Result<Self, Failure> {
-        let mut config = Self::default();
-        if let Some(path) = file {
-            config.change(read_file(path)?);
+/// What variables of the environment that set something begin with; the rest is the setting's name in
+/// capitals, as in `TENPIN_DATA_DIR`.
+const VARIABLE_PREFIX: &str = "TENPIN_";
+
+/// Variables that begin so and are no setting of a broker.
+const OTHER_VARIABLES: &[&str] = &["TENPIN_ADDRESS", "TENPIN_CONFIG"];
+
+/// Where settings come from, each layer over the one before it.
+#[derive(Debug, Default)]
+pub struct Layers {
+    file: Changes,
+    environment: Changes,
+    flags: Changes,
+    /// Variables that begin like settings and are none.
+    pub unknown_variables: Vec<String>,
+}
+
+impl Layers {
+    /// Reads the file, if there is one, and the environment's variables.
+    pub fn read(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+        flags: Changes,
+    ) -> Result<Self, Failure> {
+        let file = file.map_or(Ok(Changes::default()), read_file)?;
+        let (environment, unknown_variables) = read_environment(variables)?;
+        Ok(Self { file, environment, flags, unknown_variables })
+    }
+
+    /// The configuration that they make, checked.
+    pub fn config(&self) -> Result<Config, Failure> {
+        let mut config = Config::default();
+        for layer in [&self.file, &self.environment, &self.flags] {
+            config.change(layer.clone());
         }
-        config.change(flags);
         config.check()?;
         Ok(config)
+    }
+
+    /// Every setting as a line of a configuration file, with where it comes from.
+    pub fn describe(&self) -> Result<String, Failure> {
+        let config = self.config()?;
+        let as_table = |changes: &Changes| {
+            toml::Table::try_from(changes).expect("settings are numbers, texts and switches")
+        };
+        let values = as_table(&config.as_changes());
+        let layers = [(&self.flags, "flag"), (&self.environment, "environment"), (&self.file, "file")];
+        let layers = layers.map(|(layer, name)| (as_table(layer), name));
+        let mut text = String::new();
+        for (key, value) in &values {
+            let source =
+                layers.iter().find(|(layer, _)| layer.contains_key(key)).map_or("default", |(_, name)| name);
+            text += &format!("{:<44} # {source}\n", format!("{key} = {value}"));
+        }
+        Ok(text)
+    }
+}
+
+/// The variables that are settings; the names of those that only look like some.
+fn read_environment(
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Changes, Vec<String>), Failure> {
+    let known = toml::Table::try_from(Config { log_bytes_max: Some(0), ..Config::default() }.as_changes())
+        .expect("settings are numbers, texts and switches");
+    let mut table = toml::Table::new();
+    let mut unknown = Vec::new();
+    for (name, text) in variables {
+        let Some(key) = name.strip_prefix(VARIABLE_PREFIX).map(str::to_ascii_lowercase) else { continue };
+        let Some(example) = known.get(&key) else {
+            if !OTHER_VARIABLES.contains(&name.as_str()) {
+                unknown.push(name);
+            }
+            continue;
+        };
+        let value = match example {
+            toml::Value::Integer(_) => text.parse().map(toml::Value::Integer).ok(),
+            toml::Value::Boolean(_) => text.parse().map(toml::Value::Boolean).ok(),
+            _ => Some(toml::Value::String(text.clone())),
+        };
+        let wrong = |problem: &str| {
+            Failure::new(ExitReason::Configuration, format!("the variable {name}={text} is wrong: {problem}"))
+        };
+        let value = value.ok_or_else(|| wrong(&format!("it must be {}", kind_of(example))))?;
+        let alone: toml::Table = [(key.clone(), value.clone())].into_iter().collect();
+        alone.try_into::<Changes>().map_err(|error| wrong(error.to_string().trim_end()))?;
+        table.insert(key, value);
+    }
+    let changes = table.try_into().expect("each value was tried alone");
+    Ok((changes, unknown))
+}
+
+fn kind_of(example: &toml::Value) -> &'static str {
+    match example {
+        toml::Value::Integer(_) => "a whole number",
+        toml::Value::Boolean(_) => "true or false",
+        _ => "a text",
+    }
+}
+
+impl Config {
+    fn as_changes(&self) -> Changes {
+        Changes {
+            data_dir: Some(self.data_dir.clone()),
+            listen: Some(self.listen),
+            io: Some(self.io),
+            durability: Some(self.durability),
+            handshake_timeout_ms: Some(self.handshake_timeout_ms),
+            keep_alive_timeout_ms: Some(self.keep_alive_timeout_ms),
+            segment_bytes: Some(self.segment_bytes),
+            hot_bytes_max: Some(self.hot_bytes_max),
+            log_bytes_max: self.log_bytes_max,
+            log_growth_factor: Some(self.log_growth_factor),
+            minute_rules: Some(self.minute_rules),
+        }
     }
 
     fn change(&mut self, changes: Changes) {
@@ -163,6 +267,11 @@ impl Config {
     }
 }
 
+/// Variables that are no text set nothing.
+pub fn text_of((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
 fn read_file(path: &Path) -> Result<Changes, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let text = format!("the configuration file {} cannot be read: {error}", path.display());
@@ -185,20 +294,75 @@ mod tests {
         file
     }
 
+    fn load(file: Option<&Path>, flags: Changes) -> Result<Config, Failure> {
+        Layers::read(file, [], flags)?.config()
+    }
+
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = file_with("durability = \"async\"\nlisten = \"127.0.0.1:1\"\n");
         let flags = Changes { listen: Some(([127, 0, 0, 1], 2).into()), ..Changes::default() };
-        let config = Config::load(Some(file.path()), flags).expect("valid");
+        let config = load(Some(file.path()), flags).expect("valid");
         assert_eq!(config.durability, DurabilitySetting::Async);
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.io, IoSetting::Auto);
     }
 
     #[test]
+    fn the_environment_stands_between_the_file_and_the_flags() {
+        let file = file_with("durability = \"async\"\nlog_growth_factor = 3\nsegment_bytes = 8388608\n");
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let variables = [
+            variable("TENPIN_LOG_GROWTH_FACTOR", "4"),
+            variable("TENPIN_DURABILITY", "memory"),
+            variable("TENPIN_ADDRESS", "elsewhere:1"),
+            variable("TENPIN_PORT", "tcp://10.0.0.1:7010"),
+            variable("HOME", "/"),
+        ];
+        let flags = Changes { durability: Some(DurabilitySetting::Fsync), ..Changes::default() };
+        let layers = Layers::read(Some(file.path()), variables, flags).expect("valid");
+        let config = layers.config().expect("valid");
+        assert_eq!(config.log_growth_factor, 4);
+        assert_eq!(config.durability, DurabilitySetting::Fsync);
+        assert_eq!(layers.unknown_variables, ["TENPIN_PORT"]);
+        let text = layers.describe().expect("valid");
+        for (key, source) in [
+            ("segment_bytes", "file"),
+            ("log_growth_factor", "environment"),
+            ("durability", "flag"),
+            ("io", "default"),
+        ] {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{key} =")))
+                .expect("every setting is shown");
+            assert!(line.ends_with(&format!("# {source}")), "{line}");
+        }
+        let again = file_with(&text);
+        assert_eq!(
+            Layers::read(Some(again.path()), [], Changes::default()).unwrap().config().unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        for (name, value) in [
+            ("TENPIN_HOT_BYTES_MAX", "much"),
+            ("TENPIN_IO", "carrier pigeon"),
+            ("TENPIN_MINUTE_RULES", "perhaps"),
+        ] {
+            let failure = Layers::read(None, [(name.to_owned(), value.to_owned())], Changes::default())
+                .expect_err("a wrong value");
+            assert_eq!(failure.reason, ExitReason::Configuration);
+            assert!(failure.text.contains(name) && failure.text.contains(value), "{}", failure.text);
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let file = file_with("listen = \"127.0.0.1:1\"\ndurabilty = \"fsync\"\n");
-        let failure = Config::load(Some(file.path()), Changes::default()).expect_err("a typing error");
+        let failure = load(Some(file.path()), Changes::default()).expect_err("a typing error");
         assert_eq!(failure.reason, ExitReason::Configuration);
         assert!(failure.text.contains("line 2") && failure.text.contains("durabilty"), "{}", failure.text);
     }
@@ -219,7 +383,7 @@ mod tests {
             "handshake_timeout_ms = 0",
         ] {
             let file = file_with(text);
-            assert!(Config::load(Some(file.path()), Changes::default()).is_err(), "{text}");
+            assert!(load(Some(file.path()), Changes::default()).is_err(), "{text}");
         }
     }
 }

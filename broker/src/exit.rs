@@ -24,6 +24,10 @@ pub enum ExitReason {
     JournalFailed = 8,
     /// io_uring was asked for and is refused here.
     RingRefused = 9,
+    /// No broker answers at the address.
+    Unreachable = 10,
+    /// The broker refused what was asked.
+    Refused = 11,
 }
 
 impl From<ExitReason> for ExitCode {

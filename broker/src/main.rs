@@ -1,10 +1,13 @@
-//! The command line of the broker, thin: it reads flags, and leaves the work to the library.
+//! The command line, thin: it reads flags, and leaves the work to the library. Commands that talk to a
+//! running broker are in `cli`.
+
+mod cli;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use tenpin_broker::config::{Changes, Config, DurabilitySetting, IoSetting};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tenpin_broker::config::{self, Changes, DurabilitySetting, IoSetting, Layers};
 use tenpin_broker::exit::{ExitReason, Failure};
 use tenpin_broker::{server, tools};
 
@@ -20,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    common: cli::Common,
 }
 
 #[derive(Subcommand)]
@@ -30,6 +35,24 @@ enum Command {
     /// Look at the log of a data folder whose broker is stopped.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Check or show the configuration that a broker would have.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a script that completes this command line in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Client(cli::ClientCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check a configuration file and the environment; say by line what is wrong.
+    Check(ServeFlags),
+    /// Print every setting, its value, and where it comes from.
+    Show(ServeFlags),
 }
 
 #[derive(Args, Default)]
@@ -46,8 +69,8 @@ struct ServeFlags {
     /// When a request is acknowledged [default: fsync].
     #[arg(long, value_enum)]
     durability: Option<DurabilitySetting>,
-    /// A configuration file (TOML); flags win over it.
-    #[arg(long, value_name = "FILE")]
+    /// A configuration file (TOML); variables (TENPIN_DATA_DIR …) win over it, and flags over those.
+    #[arg(long, value_name = "FILE", env = "TENPIN_CONFIG")]
     config: Option<PathBuf>,
 }
 
@@ -67,7 +90,8 @@ struct JournalFlags {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped as asked, 1 unexpected, 2 usage, 3 configuration, 4 cannot listen, \
-5 folder in use, 6 folder unusable, 7 log damaged, 8 log could not be written, 9 io_uring refused.";
+5 folder in use, 6 folder unusable, 7 log damaged, 8 log could not be written, 9 io_uring refused, \
+10 no broker answers, 11 refused by the broker.";
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
@@ -75,6 +99,13 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve(flags),
         Command::Journal(JournalCommand::Inspect(flags)) => tools::inspect(&flags.data_dir),
         Command::Journal(JournalCommand::Verify(flags)) => tools::verify(&flags.data_dir),
+        Command::Config(ConfigCommand::Check(flags)) => check_config(flags),
+        Command::Config(ConfigCommand::Show(flags)) => show_config(flags),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut CommandLine::command(), "tenpin", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Client(command) => cli::run(&command_line.common, command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,17 +116,38 @@ fn main() -> ExitCode {
     }
 }
 
+impl ServeFlags {
+    fn layers(self) -> Result<Layers, Failure> {
+        let changes = Changes {
+            data_dir: self.data_dir,
+            listen: self.listen,
+            io: self.io,
+            durability: self.durability,
+            ..Changes::default()
+        };
+        Layers::read(self.config.as_deref(), std::env::vars_os().filter_map(config::text_of), changes)
+    }
+}
+
 fn serve(flags: ServeFlags) -> Result<(), Failure> {
-    let changes = Changes {
-        data_dir: flags.data_dir,
-        listen: flags.listen,
-        io: flags.io,
-        durability: flags.durability,
-        ..Changes::default()
-    };
-    let config = Config::load(flags.config.as_deref(), changes)?;
+    let config = flags.layers()?.config()?;
     server::serve(&config).map_err(|failure| match failure.reason {
         ExitReason::RingRefused => Failure::new(failure.reason, format!("{failure}; or use --io auto")),
         _ => failure,
     })
+}
+
+fn check_config(flags: ServeFlags) -> Result<(), Failure> {
+    let layers = flags.layers()?;
+    layers.config()?;
+    for name in &layers.unknown_variables {
+        eprintln!("tenpin: the variable {name} sets nothing");
+    }
+    println!("the configuration is good");
+    Ok(())
+}
+
+fn show_config(flags: ServeFlags) -> Result<(), Failure> {
+    print!("{}", flags.layers()?.describe()?);
+    Ok(())
 }

@@ -1,0 +1,324 @@
+//! Commands about messages.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tenpin_broker::exit::{ExitReason, Failure};
+use tenpin_client::{AttributeValue, Client, Message, MessageState, NewMessage, Receive, Sent};
+
+use super::output::{
+    attributes_json, body_for_people, distance, epoch_ms, handle_text, json_line, line, parse_handle,
+    put_body,
+};
+use super::queues::open;
+use super::{Common, failure, lines, usage};
+
+/// Messages in one receive at most.
+const RECEIVE_MAX: usize = 10;
+
+/// What is sent.
+#[derive(Args, Debug)]
+pub struct SendFlags {
+    /// The queue.
+    queue: String,
+    /// Bodies; standard input is one where neither bodies nor files are given.
+    bodies: Vec<String>,
+    /// A file whose content is a body; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// Send each line of the files, or of standard input, as a message of its own, at full speed.
+    #[arg(long)]
+    lines: bool,
+    /// Message group.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Deduplication id, for a single message.
+    #[arg(long, value_name = "ID", conflicts_with = "lines")]
+    pub deduplication_id: Option<String>,
+    /// Seconds for which nobody receives it.
+    #[arg(long, value_name = "SECONDS")]
+    pub delay: Option<u64>,
+    /// An attribute; its type, if not String, stands behind its name: count:Number=5.
+    #[arg(long, value_name = "NAME[:TYPE]=VALUE", value_parser = attribute)]
+    pub attribute: Vec<(String, AttributeValue)>,
+}
+
+impl SendFlags {
+    /// A message with everything that the flags say beside its body.
+    pub fn message(&self, body: Vec<u8>) -> NewMessage {
+        let mut message = NewMessage::new(body);
+        if let Some(group) = &self.group {
+            message = message.group(group.as_str());
+        }
+        if let Some(id) = &self.deduplication_id {
+            message = message.deduplication_id(id.as_str());
+        }
+        if let Some(delay) = self.delay {
+            message = message.delay(Duration::from_secs(delay));
+        }
+        for (name, value) in &self.attribute {
+            message = message.attribute(name.as_str(), value.clone());
+        }
+        message
+    }
+}
+
+fn attribute(text: &str) -> Result<(String, AttributeValue), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("\"{text}\" has no \"=\""))?;
+    let Some((name, data_type)) = name.split_once(':') else {
+        return Ok((name.to_owned(), AttributeValue::String(value.to_owned())));
+    };
+    let value = AttributeValue::Labelled { data_type: data_type.to_owned(), value: value.to_owned().into() };
+    Ok((name.to_owned(), value))
+}
+
+/// Sends messages.
+pub async fn send(client: &Client, common: &Common, flags: SendFlags) -> Result<(), Failure> {
+    let queue = open(client, &flags.queue).await?;
+    if flags.lines {
+        if !flags.bodies.is_empty() {
+            return Err(usage("--lines takes lines from files or standard input, not bodies from arguments"));
+        }
+        return lines::send(&queue, common, &flags, &flags.file).await;
+    }
+    let mut bodies: Vec<Vec<u8>> = flags.bodies.iter().map(|body| body.clone().into_bytes()).collect();
+    for path in &flags.file {
+        bodies.push(read_body(path)?);
+    }
+    if bodies.is_empty() {
+        bodies.push(read_body(&PathBuf::from("-"))?);
+    }
+    if bodies.len() > 1 && flags.deduplication_id.is_some() {
+        return Err(usage("--deduplication-id names one message: send the others by themselves"));
+    }
+    for body in bodies {
+        let sent = queue.send(flags.message(body)).await.map_err(failure)?;
+        print_sent(&sent, common)?;
+    }
+    Ok(())
+}
+
+fn read_body(path: &PathBuf) -> Result<Vec<u8>, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::new(ExitReason::Usage, format!("{} cannot be read: {error}", path.display()))
+    };
+    if path.as_os_str() != "-" {
+        return std::fs::read(path).map_err(unreadable);
+    }
+    let mut body = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut body).map_err(unreadable)?;
+    Ok(body)
+}
+
+/// Says that a message is stored.
+pub fn print_sent(sent: &Sent, common: &Common) -> Result<(), Failure> {
+    if !common.json {
+        return line(&sent.id.to_string());
+    }
+    let mut value = json!({ "message_id": sent.id.to_string() });
+    if let Some(number) = sent.sequence_number {
+        value["sequence_number"] = json!(format!("{number:020}"));
+    }
+    json_line(&value)
+}
+
+/// What is received.
+#[derive(Args, Debug)]
+pub struct ReceiveFlags {
+    /// The queue.
+    queue: String,
+    /// Most messages to receive.
+    #[arg(long, value_name = "MESSAGES", default_value_t = 1)]
+    max: usize,
+    /// Seconds to wait for a first message, up to 20; as the queue says if not given.
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
+    /// Seconds for which what is received is hidden; as the queue says if not given.
+    #[arg(long, value_name = "SECONDS")]
+    visibility: Option<u64>,
+    /// Delete each message once it is printed.
+    #[arg(long)]
+    delete: bool,
+}
+
+/// Receives messages.
+pub async fn receive(client: &Client, common: &Common, flags: ReceiveFlags) -> Result<(), Failure> {
+    let queue = open(client, &flags.queue).await?;
+    let mut left = flags.max;
+    let mut is_first = true;
+    while left > 0 {
+        let mut asked = Receive::up_to(left.min(RECEIVE_MAX) as u8);
+        if !is_first {
+            // Only the first is waited for.
+            asked = asked.wait(Duration::ZERO);
+        } else if let Some(seconds) = flags.wait {
+            asked = asked.wait(Duration::from_secs(seconds));
+        }
+        if let Some(seconds) = flags.visibility {
+            asked = asked.visibility_timeout(Duration::from_secs(seconds));
+        }
+        let messages = queue.receive_with(&asked).await.map_err(failure)?;
+        if messages.is_empty() {
+            break;
+        }
+        is_first = false;
+        left -= messages.len().min(left);
+        for message in &messages {
+            print_message(message, common, flags.delete)?;
+        }
+        if flags.delete {
+            let handles: Vec<_> = messages.iter().map(Message::handle).collect();
+            for result in queue.delete_batch(&handles).await.map_err(failure)? {
+                result.map_err(failure)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_message(message: &Message, common: &Common, deleted: bool) -> Result<(), Failure> {
+    if !common.json {
+        line(&body_for_people(message.body()))?;
+        let mut about = format!("  {}, sent {}", message.id(), distance(message.sent_at()));
+        if message.receive_count() > 1 {
+            about += &format!(", received {} times", message.receive_count());
+        }
+        if let Some(group) = message.group() {
+            about += &format!(", group {group}");
+        }
+        line(&about)?;
+        for (name, data_type, value) in message.attributes() {
+            line(&format!("  {name} ({data_type}): {}", body_for_people(value)))?;
+        }
+        return if deleted { Ok(()) } else { line(&format!("  handle {}", handle_text(&message.handle()))) };
+    }
+    let mut value = json!({
+        "message_id": message.id().to_string(),
+        "handle": handle_text(&message.handle()),
+        "receive_count": message.receive_count(),
+        "sent_at_ms": epoch_ms(message.sent_at()),
+        "first_received_at_ms": epoch_ms(message.first_received_at()),
+        "attributes": attributes_json(message.attributes()),
+    });
+    put_body(&mut value, message.body());
+    if let Some(number) = message.sequence_number() {
+        value["sequence_number"] = json!(format!("{number:020}"));
+    }
+    let texts = [
+        ("group", message.group()),
+        ("deduplication_id", message.deduplication_id()),
+        ("trace_header", message.trace_header()),
+        ("dead_letter_source", message.dead_letter_source()),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            value[name] = json!(text);
+        }
+    }
+    json_line(&value)
+}
+
+/// What is deleted.
+#[derive(Args, Debug)]
+pub struct DeleteFlags {
+    /// The queue.
+    queue: String,
+    /// Receipt handles, as `tenpin receive` prints them.
+    #[arg(required = true)]
+    handles: Vec<String>,
+}
+
+/// Deletes messages.
+pub async fn delete(client: &Client, flags: DeleteFlags) -> Result<(), Failure> {
+    let queue = open(client, &flags.queue).await?;
+    let handles = flags.handles.iter().map(|text| parse_handle(text)).collect::<Result<Vec<_>, _>>()?;
+    for batch in handles.chunks(RECEIVE_MAX) {
+        for result in queue.delete_batch(batch).await.map_err(failure)? {
+            result.map_err(failure)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which messages are looked at.
+#[derive(Args, Debug)]
+pub struct PeekFlags {
+    /// The queue.
+    queue: String,
+    /// Most messages to look at.
+    #[arg(long, value_name = "MESSAGES", default_value_t = 10)]
+    max: usize,
+    /// Only those in this state.
+    #[arg(long, value_enum)]
+    state: Option<StateFlag>,
+}
+
+/// States of messages as the command line names them.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum StateFlag {
+    /// A receive could take it.
+    Visible,
+    /// It was received and is hidden.
+    InFlight,
+    /// Its delay is not over.
+    Delayed,
+    /// Its stored bytes are damaged.
+    Damaged,
+}
+
+impl From<StateFlag> for MessageState {
+    fn from(flag: StateFlag) -> Self {
+        match flag {
+            StateFlag::Visible => Self::Visible,
+            StateFlag::InFlight => Self::InFlight,
+            StateFlag::Delayed => Self::Delayed,
+            StateFlag::Damaged => Self::Damaged,
+        }
+    }
+}
+
+/// Looks at messages.
+pub async fn peek(client: &Client, common: &Common, flags: PeekFlags) -> Result<(), Failure> {
+    let queue = open(client, &flags.queue).await?;
+    let state = flags.state.map(MessageState::from);
+    let mut left = flags.max;
+    let mut page = None;
+    while left > 0 {
+        let next = queue.peek(state, page.as_ref()).await.map_err(failure)?;
+        for message in next.messages.iter().take(left) {
+            let state = message.state.map_or("?", MessageState::name);
+            if common.json {
+                let attributes =
+                    message.attributes.iter().map(|(name, kind, value)| (&**name, &**kind, &**value));
+                let mut value = json!({
+                    "message_id": message.id.to_string(),
+                    "state": state,
+                    "receive_count": message.receive_count,
+                    "sent_at_ms": epoch_ms(message.sent_at),
+                    "until_ms": message.until.map(epoch_ms),
+                    "attributes": attributes_json(attributes),
+                });
+                put_body(&mut value, &message.body);
+                if let Some(group) = &message.group {
+                    value["group"] = json!(group);
+                }
+                json_line(&value)?;
+            } else {
+                line(&body_for_people(&message.body))?;
+                let until =
+                    message.until.map_or(String::new(), |until| format!(" (ends {})", distance(until)));
+                line(&format!("  {}, {state}{until}, sent {}", message.id, distance(message.sent_at)))?;
+            }
+        }
+        left -= next.messages.len().min(left);
+        let has_more = next.has_more();
+        page = Some(next);
+        if !has_more {
+            break;
+        }
+    }
+    Ok(())
+}
