@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn the_least_log_is_taken() {
         let file = file_with("segment_bytes = 4194304\nlog_bytes_max = 33554432");
-        assert!(Config::load(Some(file.path()), Changes::default()).is_ok());
+        assert!(load(Some(file.path()), Changes::default()).is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 
 use crate::config::{Config, DurabilitySetting, IoSetting};
 use crate::engine::EngineOptions;
+use crate::exchange::mesh::Alone;
 use crate::exit::{ExitReason, Failure};
 use crate::flaws::Sound;
 use crate::folder::{self, Folder, Identity};
@@ -87,7 +88,8 @@ fn run<D: Driver>(
         .map_err(|error| unexpected("the signal thread cannot start", error))?;
     // Only now: whoever reads this may connect at once, or send a signal.
     announce();
-    let result = Shard::new(driver, opened, options, stop).run(|text| eprintln!("tenpin: {text}"));
+    let result = Shard::new(driver, Alone::<()>::default(), opened, options, stop)
+        .run(|text| eprintln!("tenpin: {text}"));
     handle.close();
     // It only ever waits for signals, and has just been told to end.
     let _ = listener.join();

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Outputs};
+use crate::exchange::mesh::Mesh;
 use crate::flaws::Flaws;
 use crate::journal::Log;
 
@@ -96,16 +97,17 @@ pub enum Turn {
     Stopped,
 }
 
-/// One shard: owns its driver, engine and log, and runs on one thread.
-pub struct Shard<D: Driver, F: Flaws> {
+/// One shard: owns its driver, its end of the mesh, engine and log, and runs on one thread.
+pub struct Shard<D: Driver, M: Mesh, F: Flaws> {
     driver: D,
+    mesh: M,
     core: Core<F>,
 }
 
-impl<D: Driver, F: Flaws> Shard<D, F> {
+impl<D: Driver, M: Mesh, F: Flaws> Shard<D, M, F> {
     /// A shard that serves from its next turn on. `stop` is looked at whenever the driver is woken.
-    pub fn new(driver: D, opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
-        Self { driver, core: Core::new(opened, options, stop) }
+    pub fn new(driver: D, mesh: M, opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
+        Self { driver, mesh, core: Core::new(opened, options, stop) }
     }
 
     /// Runs turns until the shard is asked to stop. `say` is told what operators have to know.
@@ -119,10 +121,23 @@ impl<D: Driver, F: Flaws> Shard<D, F> {
         Ok(())
     }
 
+    /// How long the shard would wait now for something to happen; `None`: for as long as it takes.
+    pub fn timeout(&mut self) -> Option<Duration> {
+        self.core.timeout()
+    }
+
     /// Waits for something to happen, does what follows from it, and starts what it leads to.
     pub fn turn(&mut self) -> Result<Turn, ShardError> {
-        let timeout = self.core.timeout();
-        self.driver.poll(timeout, &mut self.core).map_err(ShardError::Driver)?;
+        let mut timeout = self.core.timeout();
+        let parks = timeout != Some(Duration::ZERO);
+        if parks && !self.mesh.prepare_to_park() {
+            timeout = Some(Duration::ZERO);
+        }
+        let polled = self.driver.poll(timeout, &mut self.core);
+        if parks {
+            self.mesh.unparked();
+        }
+        polled.map_err(ShardError::Driver)?;
         if let Some(error) = self.core.journal_failure.take() {
             return Err(ShardError::Journal(error));
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::{Engine, EngineOptions};
+use crate::exchange::mesh::Alone;
 use crate::flaws::Flaws;
 use crate::journal::{Durability, Log, LogOptions, OpenError, Position, RECORD_ALIGNMENT};
 use crate::shard::{Opened, Shard, ShardError, ShardOptions, Turn, open};
@@ -255,7 +256,8 @@ impl<F: Flaws> Run<F> {
     fn live(&mut self, opened: Opened<F>) -> End {
         let stop = Arc::new(AtomicBool::new(false));
         let driver = SimulatedDriver::new(&self.world);
-        let mut shard = Shard::new(driver, opened, ShardOptions::default(), Arc::clone(&stop));
+        let mut shard =
+            Shard::new(driver, Alone::<()>::default(), opened, ShardOptions::default(), Arc::clone(&stop));
         self.states.clear();
         let end = shard.log().end();
         self.states.insert(end, (shard.now_ms(), shard.engine().digest()));
