@@ -1,10 +1,9 @@
-//! A queue's settings, each within its range.
+//! The settings of a queue that the engine reads all the time: numbers, in their ranges, and what a
+//! FIFO queue has beside them. They are copied, not borrowed, and cost no pointer.
 
-use std::borrow::Cow;
+use tenpin_protocol::AttributeCode;
 
-use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries, ErrorCode};
-
-/// What a standard queue can be set to. All fields are within their ranges.
+/// What a queue does with its messages. All fields are within their ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     visibility_timeout_seconds: u32,
@@ -12,6 +11,69 @@ pub struct Attributes {
     receive_wait_seconds: u32,
     retention_seconds: u32,
     message_bytes_max: u32,
+    /// What only a FIFO queue has; `None`: it is a standard queue.
+    pub fifo: Option<FifoAttributes>,
+}
+
+/// What only a FIFO queue has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FifoAttributes {
+    /// Whether the body stands for a deduplication id that is not given.
+    pub content_based: bool,
+    /// Among which messages duplicates are looked for.
+    pub scope: DeduplicationScope,
+    /// What the quota of SQS would apply to. Nothing here depends on it: it is kept and shown.
+    pub throughput: ThroughputLimit,
+}
+
+/// Among which messages of a FIFO queue duplicates are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeduplicationScope {
+    /// All of the queue.
+    #[default]
+    Queue,
+    /// Those of the same group.
+    MessageGroup,
+}
+
+/// What the quota of a FIFO queue applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ThroughputLimit {
+    /// The queue.
+    #[default]
+    PerQueue,
+    /// Each group.
+    PerMessageGroup,
+}
+
+impl DeduplicationScope {
+    /// What SQS calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::MessageGroup => "messageGroup",
+        }
+    }
+
+    /// The one that SQS calls so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Queue, Self::MessageGroup].into_iter().find(|scope| scope.name() == name)
+    }
+}
+
+impl ThroughputLimit {
+    /// What SQS calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PerQueue => "perQueue",
+            Self::PerMessageGroup => "perMessageGroupId",
+        }
+    }
+
+    /// The one that SQS calls so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::PerQueue, Self::PerMessageGroup].into_iter().find(|limit| limit.name() == name)
+    }
 }
 
 impl Default for Attributes {
@@ -22,102 +84,22 @@ impl Default for Attributes {
             receive_wait_seconds: 0,
             retention_seconds: 345_600,
             message_bytes_max: 1_048_576,
+            fifo: None,
         }
     }
 }
 
-/// Why an attribute was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttributeError {
-    /// The error's code.
-    pub code: ErrorCode,
-    /// What it says.
-    pub text: Cow<'static, str>,
-}
+/// How many numbers there are.
+pub(crate) const NUMBERS: usize = 5;
 
-/// Settings that were given and checked; what was not given stays as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AttributeChange {
-    numbers: [Option<u32>; SETTABLE.len()],
-}
-
-/// The attributes that can be set, with their ranges.
-const SETTABLE: [(AttributeCode, u32, u32); 5] = [
+/// The attributes that are numbers, with their ranges, in the order in which records have them.
+pub(crate) const RANGES: [(AttributeCode, u32, u32); NUMBERS] = [
     (AttributeCode::VisibilityTimeout, 0, 43_200),
     (AttributeCode::DelaySeconds, 0, 900),
     (AttributeCode::ReceiveMessageWaitTimeSeconds, 0, 20),
     (AttributeCode::MessageRetentionPeriod, 60, 1_209_600),
     (AttributeCode::MaximumMessageSize, 1_024, 1_048_576),
 ];
-
-impl AttributeChange {
-    /// Checks attributes as they came; the last of several values of one holds.
-    pub fn parse<'a>(given: Entries<'a, Attribute<'a>>) -> Result<Self, AttributeError> {
-        let mut change = Self::default();
-        for attribute in given {
-            change.take(attribute.number, attribute.value())?;
-        }
-        Ok(change)
-    }
-
-    fn take(&mut self, code: u16, value: AttributeValue<'_>) -> Result<(), AttributeError> {
-        let refuse = |code, text| Err(AttributeError { code, text });
-        let Some(attribute) = AttributeCode::from_number(code) else {
-            return refuse(ErrorCode::InvalidAttributeName, format!("Unknown Attribute {code}.").into());
-        };
-        let name = attribute.name();
-        if attribute.is_read_only() {
-            return refuse(
-                ErrorCode::InvalidAttributeName,
-                format!("Attribute {name} cannot be set.").into(),
-            );
-        }
-        let Some(place) = SETTABLE.iter().position(|settable| settable.0 == attribute) else {
-            // Switching off what is off anyway asks for nothing.
-            if attribute == AttributeCode::FifoQueue && value == AttributeValue::Number(0) {
-                return Ok(());
-            }
-            let text = format!("Attribute {name} is not supported.");
-            return refuse(ErrorCode::UnsupportedOperation, text.into());
-        };
-        let (_, minimum, maximum) = SETTABLE[place];
-        let number = match value {
-            AttributeValue::Number(number) => u32::try_from(number).ok(),
-            AttributeValue::Text(_) => None,
-        };
-        match number.filter(|number| (minimum..=maximum).contains(number)) {
-            Some(number) => self.numbers[place] = Some(number),
-            None => {
-                let value = match value {
-                    AttributeValue::Number(number) => number.to_string(),
-                    AttributeValue::Text(_) => "of a text".to_owned(),
-                };
-                let text = format!(
-                    "Value {value} for parameter {name} is invalid. Reason: Must be between {minimum} and \
-                     {maximum}, if provided."
-                );
-                return refuse(ErrorCode::InvalidAttributeValue, text.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The attributes with what was given changed.
-    pub fn apply_to(&self, attributes: &Attributes) -> Attributes {
-        let mut numbers = attributes.numbers();
-        for (number, given) in numbers.iter_mut().zip(&self.numbers) {
-            *number = given.unwrap_or(*number);
-        }
-        Attributes::from_numbers(numbers)
-    }
-
-    /// The first attribute that was given and is not what the queue has.
-    pub fn differs_from(&self, attributes: &Attributes) -> Option<AttributeCode> {
-        let numbers = attributes.numbers();
-        let differing = |&place: &usize| self.numbers[place].is_some_and(|given| given != numbers[place]);
-        (0..SETTABLE.len()).find(differing).map(|place| SETTABLE[place].0)
-    }
-}
 
 impl Attributes {
     /// How long a received message is hidden.
@@ -145,14 +127,18 @@ impl Attributes {
         self.message_bytes_max
     }
 
-    /// What a settable attribute is; `None` for those that a standard queue does not have.
-    pub fn number(&self, attribute: AttributeCode) -> Option<u64> {
-        let place = SETTABLE.iter().position(|settable| settable.0 == attribute)?;
-        Some(u64::from(self.numbers()[place]))
+    /// The defaults of a queue that is a FIFO queue or not.
+    pub(crate) fn of_kind(fifo: Option<FifoAttributes>) -> Self {
+        Self { fifo, ..Self::default() }
+    }
+
+    /// Whether it is a FIFO queue.
+    pub fn is_fifo(&self) -> bool {
+        self.fifo.is_some()
     }
 
     /// All numbers, in the order in which records have them.
-    pub(crate) fn numbers(&self) -> [u32; SETTABLE.len()] {
+    pub(crate) fn numbers(&self) -> [u32; NUMBERS] {
         [
             self.visibility_timeout_seconds,
             self.delay_seconds,
@@ -162,13 +148,12 @@ impl Attributes {
         ]
     }
 
-    /// Attributes from a record, which may be a newer broker's: what is out of range is refused.
-    pub(crate) fn from_record(numbers: [u32; SETTABLE.len()]) -> Option<Self> {
-        let within = |(number, settable): (&u32, &(_, u32, u32))| (settable.1..=settable.2).contains(number);
-        numbers.iter().zip(&SETTABLE).all(within).then(|| Self::from_numbers(numbers))
-    }
-
-    fn from_numbers(numbers: [u32; SETTABLE.len()]) -> Self {
+    /// With these numbers, each of which must be within its range; else `None`.
+    pub(crate) fn with_numbers(self, numbers: [u32; NUMBERS]) -> Option<Self> {
+        let within = |(number, range): (&u32, &(_, u32, u32))| (range.1..=range.2).contains(number);
+        if !numbers.iter().zip(&RANGES).all(within) {
+            return None;
+        }
         let [
             visibility_timeout_seconds,
             delay_seconds,
@@ -176,13 +161,14 @@ impl Attributes {
             retention_seconds,
             message_bytes_max,
         ] = numbers;
-        Self {
+        Some(Self {
             visibility_timeout_seconds,
             delay_seconds,
             receive_wait_seconds,
             retention_seconds,
             message_bytes_max,
-        }
+            fifo: self.fifo,
+        })
     }
 }
 
@@ -190,54 +176,29 @@ impl Attributes {
 mod tests {
     use super::*;
 
-    fn number(code: AttributeCode, value: u64) -> Attribute<'static> {
-        Attribute::new(code, AttributeValue::Number(value))
-    }
-
-    fn parse(given: &[Attribute<'_>]) -> Result<AttributeChange, AttributeError> {
-        AttributeChange::parse(Entries::of(given))
-    }
-
     #[test]
     fn defaults_are_in_range_and_ranges_are_kept() {
         let defaults = Attributes::default();
-        assert_eq!(Attributes::from_record(defaults.numbers()), Some(defaults));
-        for (code, minimum, maximum) in SETTABLE {
-            for good in [minimum, maximum] {
-                let change = parse(&[number(code, good.into())]).expect("in range");
-                assert_eq!(change.apply_to(&defaults).number(code), Some(good.into()));
-            }
-            for bad in [u64::from(maximum) + 1, u64::from(minimum).wrapping_sub(1), u64::MAX] {
-                let error = parse(&[number(code, bad)]).expect_err("out of range");
-                assert_eq!(error.code, ErrorCode::InvalidAttributeValue);
-                assert!(error.text.contains(code.name()) && error.text.contains("Must be between"));
-            }
+        assert_eq!(defaults.with_numbers(defaults.numbers()), Some(defaults));
+        for (place, (_, minimum, maximum)) in RANGES.into_iter().enumerate() {
+            let with = |number| {
+                let mut numbers = defaults.numbers();
+                numbers[place] = number;
+                defaults.with_numbers(numbers).map(|attributes| attributes.numbers()[place])
+            };
+            assert_eq!((with(minimum), with(maximum)), (Some(minimum), Some(maximum)));
+            assert_eq!((with(minimum.wrapping_sub(1)), with(maximum + 1)), (None, None));
         }
     }
 
     #[test]
-    fn what_is_not_served_is_named() {
-        for code in AttributeCode::ALL.iter().copied().filter(|code| !code.is_read_only()) {
-            if SETTABLE.iter().all(|settable| settable.0 != code) {
-                let error = parse(&[number(code, 1)]).expect_err("not served");
-                assert_eq!(error.code, ErrorCode::UnsupportedOperation);
-                assert!(error.text.contains(code.name()));
-            }
+    fn names_of_choices_lead_back_to_them() {
+        for scope in [DeduplicationScope::Queue, DeduplicationScope::MessageGroup] {
+            assert_eq!(DeduplicationScope::from_name(scope.name()), Some(scope));
         }
-        assert!(parse(&[number(AttributeCode::FifoQueue, 0)]).is_ok());
-        let error = parse(&[number(AttributeCode::QueueArn, 0)]).expect_err("read only");
-        assert_eq!(error.code, ErrorCode::InvalidAttributeName);
-        let error = parse(&[Attribute { number: 9_999, value: 0, text: None }]).expect_err("unknown");
-        assert_eq!(error.code, ErrorCode::InvalidAttributeName);
-    }
-
-    #[test]
-    fn only_what_was_given_is_compared() {
-        let given = [number(AttributeCode::DelaySeconds, 5)];
-        let change = parse(&given).expect("in range");
-        let attributes = change.apply_to(&Attributes::default());
-        assert_eq!(change.differs_from(&attributes), None);
-        assert_eq!(change.differs_from(&Attributes::default()), Some(AttributeCode::DelaySeconds));
-        assert_eq!(AttributeChange::default().differs_from(&attributes), None);
+        for limit in [ThroughputLimit::PerQueue, ThroughputLimit::PerMessageGroup] {
+            assert_eq!(ThroughputLimit::from_name(limit.name()), Some(limit));
+        }
+        assert_eq!((DeduplicationScope::from_name(""), ThroughputLimit::from_name("queue")), (None, None));
     }
 }

@@ -26,7 +26,7 @@ impl Default for NameDefaults {
     }
 }
 
-/// A standard queue's whole name. Ordered by account, region, name, which is how lists come.
+/// A queue's whole name. Ordered by account, region, name, which is how lists come.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueName {
     account: Box<str>,
@@ -39,8 +39,6 @@ pub struct QueueName {
 pub enum NameError {
     /// Not 1 to 80 letters, digits, hyphens and underscores.
     Name,
-    /// A FIFO queue's name.
-    Fifo,
     /// Not twelve digits.
     Account,
     /// Not 1 to 32 lower-case letters, digits and hyphens.
@@ -53,7 +51,6 @@ impl fmt::Display for NameError {
             Self::Name => {
                 "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
             }
-            Self::Fifo => "FIFO queues (FifoQueue, a name that ends in .fifo) are not supported.",
             Self::Account => "An account is 12 digits.",
             Self::Region => "A region is 1 to 32 lower-case letters, digits and hyphens.",
         })
@@ -70,11 +67,9 @@ impl QueueName {
         name: &str,
         defaults: &NameDefaults,
     ) -> Result<Self, NameError> {
-        if name.ends_with(FIFO_SUFFIX) {
-            return Err(NameError::Fifo);
-        }
+        let base = name.strip_suffix(FIFO_SUFFIX).unwrap_or(name);
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.is_empty() || name.len() > NAME_CHARACTERS_MAX || !name.bytes().all(is_name) {
+        if base.is_empty() || name.len() > NAME_CHARACTERS_MAX || !base.bytes().all(is_name) {
             return Err(NameError::Name);
         }
         let (account, region) = Self::parse_scope(account, region, defaults)?;
@@ -89,7 +84,7 @@ impl QueueName {
     ) -> Result<(&'a str, &'a str), NameError> {
         let account = if account.is_empty() { &*defaults.account } else { account };
         let region = if region.is_empty() { &*defaults.region } else { region };
-        if account.len() != ACCOUNT_DIGITS || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !is_account(account) {
             return Err(NameError::Account);
         }
         let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -120,10 +115,20 @@ impl QueueName {
         &self.name
     }
 
+    /// Whether it is a FIFO queue's.
+    pub fn is_fifo(&self) -> bool {
+        self.name.ends_with(FIFO_SUFFIX)
+    }
+
     /// The queue's ARN.
     pub fn arn(&self) -> String {
         format!("arn:aws:sqs:{}:{}:{}", self.region, self.account, self.name)
     }
+}
+
+/// Whether this is an account.
+pub(super) fn is_account(account: &str) -> bool {
+    account.len() == ACCOUNT_DIGITS && account.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -144,7 +149,9 @@ mod tests {
             ("", "", "a b", NameError::Name),
             ("", "", "a.b", NameError::Name),
             ("", "", "ä", NameError::Name),
-            ("", "", "x.fifo", NameError::Fifo),
+            ("", "", ".fifo", NameError::Name),
+            ("", "", "x.fifo.fifo", NameError::Name),
+            ("", "", "x.FIFO", NameError::Name),
             ("12345678901", "", "x", NameError::Account),
             ("12345678901a", "", "x", NameError::Account),
             ("", "EU", "x", NameError::Region),
@@ -152,5 +159,9 @@ mod tests {
             assert_eq!(parse(account, region, name), Err(error));
         }
         assert_eq!(parse("", "", &"a".repeat(81)), Err(NameError::Name));
+        let fifo = |length: usize| parse("", "", &format!("{}.fifo", "a".repeat(length)));
+        assert!(fifo(75).expect("80 with the suffix").is_fifo());
+        assert_eq!(fifo(76), Err(NameError::Name));
+        assert!(!parse("", "", "fifo").expect("a name").is_fifo());
     }
 }

@@ -1,10 +1,11 @@
 //! What an engine can be told.
 
 use tenpin_protocol::{
-    Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, Operation, SendEntries, Tag,
+    Attribute, AttributeName, ChangeVisibilityEntry, Entries, Handles, Operation, SendEntries, Tag, Text,
 };
 
 use super::outputs::DeliveredMessage;
+use crate::catalog::Permission;
 use crate::shard::driver::ConnectionId;
 
 /// Who asked: where the reply goes.
@@ -44,7 +45,7 @@ pub enum Command<'a> {
         name: RawName<'a>,
         /// Attributes that are to be other than the defaults.
         attributes: Entries<'a, Attribute<'a>>,
-        /// Tags; not served yet.
+        /// Its tags, if it is made.
         tags: Entries<'a, Tag<'a>>,
     },
     /// Deletes a queue with its messages.
@@ -74,6 +75,48 @@ pub enum Command<'a> {
         queue: u64,
         /// The new values.
         attributes: Entries<'a, Attribute<'a>>,
+    },
+    /// Adds tags to a queue, or gives them other values.
+    TagQueue {
+        /// The queue's number.
+        queue: u64,
+        /// The tags.
+        tags: Entries<'a, Tag<'a>>,
+    },
+    /// Takes tags of a queue away.
+    UntagQueue {
+        /// The queue's number.
+        queue: u64,
+        /// Their keys.
+        keys: Entries<'a, Text<'a>>,
+    },
+    /// Gives the tags of a queue.
+    ListTags {
+        /// The queue's number.
+        queue: u64,
+    },
+    /// Adds a statement to a queue's policy.
+    AddPermission {
+        /// The queue's number.
+        queue: u64,
+        /// The statement.
+        permission: Permission<'a>,
+    },
+    /// Takes a statement of a queue's policy away.
+    RemovePermission {
+        /// The queue's number.
+        queue: u64,
+        /// Its label.
+        label: &'a str,
+    },
+    /// Lists the queues whose dead letters go to this one, in the order of their names.
+    ListDeadLetterSources {
+        /// The queue's number.
+        queue: u64,
+        /// Where the page before said to go on.
+        next: Option<&'a [u8]>,
+        /// How many at most, 1 to 1,000; 0: as many, and no next page.
+        count_max: u32,
     },
     /// Deletes all messages of a queue.
     Purge {

@@ -6,6 +6,7 @@
 
 use super::Engine;
 use super::message::content_bytes;
+use super::queue_state::QUEUE_STATE_BYTES;
 use super::slot::{Slot, State};
 use crate::flaws::Flaws;
 
@@ -46,16 +47,11 @@ impl<F: Flaws> Engine<F> {
 
     fn queue_digest(&self, index: u32) -> u64 {
         let Some(queue) = self.queues.get(index).filter(|queue| !queue.deleted) else { return 0 };
-        let mix = Mix::new(2)
-            .word(index.into())
-            .word(queue.incarnation)
-            .bytes(queue.name.arn().as_bytes())
-            .word(queue.created_at_ms)
-            .word(queue.modified_at_ms)
-            .word(queue.purged_at_ms)
-            .word(queue.purged_through)
-            .word(queue.expired_through_ms);
-        queue.attributes.numbers().iter().fold(mix, |mix, &number| mix.word(number.into())).0
+        // The record says all that there is of it; nothing in it is physical.
+        let state = queue.state(index);
+        let mut bytes = vec![0; QUEUE_STATE_BYTES + state.variable_bytes()];
+        state.write(&mut bytes);
+        Mix::new(2).bytes(&bytes).0
     }
 
     fn message_digest(&self, slot: &Slot) -> u64 {

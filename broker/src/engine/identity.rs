@@ -91,7 +91,13 @@ impl Identity {
         (u64::from(self.start_number) << COUNTER_BITS) | self.counter
     }
 
+    /// The shard that a FIFO queue of the next incarnation is to live on.
+    pub fn shard_of_incarnation(&self, shards: u16) -> u16 {
+        (mix(self.incarnation_next) % u64::from(shards.max(1))) as u16
+    }
+
     /// The next queue's incarnation.
+    #[cfg(test)]
     pub fn next_incarnation(&mut self) -> u64 {
         let incarnation = self.incarnation_next;
         self.incarnation_next += 1;

@@ -10,6 +10,7 @@
 
 mod attributes;
 mod carry;
+mod change;
 mod command;
 mod counts;
 mod delete;
@@ -20,13 +21,16 @@ mod identity;
 mod index;
 #[allow(dead_code, reason = "the tables that stand on it come next")]
 mod keyed_hash;
+mod lists;
 mod manage;
 mod message;
 #[cfg(test)]
 mod model;
 mod outputs;
 mod peek;
+mod plan;
 mod queue;
+mod queue_state;
 mod receive;
 pub mod records;
 mod recovery;
@@ -48,6 +52,7 @@ mod wheel;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
+pub use change::{Change, Planned};
 pub use command::{Command, RawName, Ticket};
 pub use counts::Counts;
 pub use handle::{HANDLE_BYTES, Handle, HandleKey};
@@ -55,6 +60,7 @@ pub use outputs::{
     AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply, ReplyBody,
     SendOutcome,
 };
+pub use queue_state::Definition;
 pub use receive::DELIVERY_OVERHEAD_BYTES;
 
 use identity::Identity;
@@ -80,6 +86,8 @@ pub const BATCH_ENTRIES_MAX: usize = 10;
 pub struct EngineOptions {
     /// Which shard it is.
     pub shard: u16,
+    /// How many shards there are.
+    pub shards: u16,
     /// The data folder's key for receipt handles.
     pub check_key: [u64; 2],
     /// Account and region of names that have none.
@@ -97,6 +105,7 @@ impl EngineOptions {
     pub fn new(shard: u16, check_key: [u64; 2]) -> Self {
         Self {
             shard,
+            shards: 1,
             check_key,
             defaults: NameDefaults::default(),
             in_flight_max: 120_000,
@@ -234,13 +243,21 @@ impl<F: Flaws> Engine<F> {
 
     fn apply_rare(&mut self, ticket: Ticket, command: Command<'_>, log: &mut Log<F>, out: &mut Outputs) {
         let body = match command {
+            Command::CreateQueue { .. }
+            | Command::DeleteQueue { .. }
+            | Command::SetAttributes { .. }
+            | Command::TagQueue { .. }
+            | Command::UntagQueue { .. }
+            | Command::AddPermission { .. }
+            | Command::RemovePermission { .. }
+            | Command::Purge { .. } => self.change_catalog(command, log, out),
             Command::OpenQueue { name } => self.open_queue(name),
-            Command::CreateQueue { name, attributes, tags } => self.create_queue(name, attributes, tags, log),
-            Command::DeleteQueue { queue } => self.delete_queue(queue, log, out),
             Command::ListQueues { prefix, next, count_max } => self.list_queues(prefix, next, count_max),
             Command::GetAttributes { queue, names } => self.get_attributes(queue, names),
-            Command::SetAttributes { queue, attributes } => self.set_attributes(queue, attributes, log),
-            Command::Purge { queue } => self.purge(queue, log),
+            Command::ListTags { queue } => self.list_tags(queue),
+            Command::ListDeadLetterSources { queue, next, count_max } => {
+                self.list_dead_letter_sources(queue, next, count_max)
+            }
             Command::Stats { queue } => self.stats(queue),
             Command::Peek { queue, count_max, state, next, reply_bytes_max } => {
                 let asked = peek::Asked { count_max, state, next, reply_bytes_max };

@@ -721,7 +721,8 @@ impl Test {
             }
             Some(queue) => {
                 let change = crate::catalog::AttributeChange::parse(Entries::of(&given)).expect("in range");
-                queue.attributes = change.apply_to(&queue.attributes);
+                let details = crate::catalog::Details::default();
+                queue.attributes = change.set(queue.attributes, &details).expect("a standard queue's").0;
                 Answer::Done
             }
         };
@@ -903,7 +904,7 @@ impl Queue {
 
 fn catalog_attributes(given: &[Attribute<'_>]) -> Attributes {
     let change = crate::catalog::AttributeChange::parse(Entries::of(given)).expect("in range");
-    change.apply_to(&Attributes::default())
+    change.set(Attributes::default(), &crate::catalog::Details::default()).expect("a standard queue's").0
 }
 
 proptest! {

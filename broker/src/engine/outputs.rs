@@ -8,7 +8,7 @@ use tenpin_protocol::{AttributeCode, ErrorCode, MessageState, StatisticCode};
 
 use super::command::Ticket;
 use super::handle::HANDLE_BYTES;
-use crate::catalog::QueueName;
+use crate::catalog::{QueueName, Tags};
 use crate::journal::Position;
 
 /// Why something was refused.
@@ -120,9 +120,13 @@ pub enum ReplyBody {
         number: u64,
         /// Its incarnation.
         incarnation: u64,
+        /// The shard that a FIFO queue lives on; `None`: it is a standard queue, on every shard.
+        fifo_shard: Option<u16>,
     },
-    /// To a deletion of a queue, a purge, a change of attributes.
+    /// To a deletion of a queue, a purge, a change of attributes, tags or permissions.
     Done,
+    /// Tags, by key.
+    Tags(Box<Tags>),
     /// The attributes asked for.
     Attributes(Box<[(AttributeCode, AttributeOutput)]>),
     /// Queues.

@@ -5,12 +5,12 @@
 //! The next message to give out is the smaller of the two heads (rule 18). What is hidden or delayed
 //! is in neither; the wheel has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::QueueState;
+use super::queue_state::{Definition, QueueState};
 use super::slot::NONE;
 use super::wheel::{Links, TimerLinks};
-use crate::catalog::{Attributes, QueueName};
+use crate::catalog::{Attributes, BoxedDetails, QueueName};
 use crate::journal::Position;
 
 /// When a message became visible, and its sequence: the order in which messages are given out.
@@ -36,6 +36,10 @@ pub(super) struct Queue {
     /// Whether it stands on the list of those whose waits can be served.
     pub ready: bool,
     pub attributes: Attributes,
+    /// What is rarely read: policies, tags. Where its dead letters go is there too, one comparison
+    /// away for a queue that has none of it.
+    pub details: BoxedDetails,
+    pub owner_shard: u16,
     pub retention_ms: u64,
     /// Messages up to this sequence are gone.
     pub purged_through: u64,
@@ -66,14 +70,17 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(state: QueueState) -> Self {
+        let QueueState { definition, purged_at_ms, purged_through, expired_through_ms } = state;
         Self {
-            incarnation: state.incarnation,
+            incarnation: definition.incarnation,
             deleted: false,
             ready: false,
-            attributes: state.attributes,
-            retention_ms: state.attributes.retention_ms(),
-            purged_through: state.purged_through,
-            expired_through_ms: state.expired_through_ms,
+            attributes: definition.attributes,
+            details: definition.details,
+            owner_shard: definition.owner_shard,
+            retention_ms: definition.attributes.retention_ms(),
+            purged_through,
+            expired_through_ms,
             fresh_head: NONE,
             fresh_tail: NONE,
             returned: BTreeMap::new(),
@@ -87,24 +94,33 @@ impl Queue {
             last_wait: NONE,
             waiting: 0,
             timer: TimerLinks::IDLE,
-            name: state.name,
-            created_at_ms: state.created_at_ms,
-            modified_at_ms: state.modified_at_ms,
-            purged_at_ms: state.purged_at_ms,
+            name: definition.name,
+            created_at_ms: definition.created_at_ms,
+            modified_at_ms: definition.modified_at_ms,
+            purged_at_ms,
             record: (Position::default(), 0),
             totals: Totals::default(),
+        }
+    }
+
+    /// The queue as all shards know it.
+    pub fn definition(&self, index: u32) -> Definition {
+        Definition {
+            index,
+            incarnation: self.incarnation,
+            owner_shard: self.owner_shard,
+            name: self.name.clone(),
+            attributes: self.attributes,
+            details: self.details.clone(),
+            created_at_ms: self.created_at_ms,
+            modified_at_ms: self.modified_at_ms,
         }
     }
 
     /// What a record of it says.
     pub fn state(&self, index: u32) -> QueueState {
         QueueState {
-            index,
-            incarnation: self.incarnation,
-            name: self.name.clone(),
-            attributes: self.attributes,
-            created_at_ms: self.created_at_ms,
-            modified_at_ms: self.modified_at_ms,
+            definition: self.definition(index),
             purged_at_ms: self.purged_at_ms,
             purged_through: self.purged_through,
             expired_through_ms: self.expired_through_ms,
@@ -149,6 +165,8 @@ pub(super) struct Queues {
     entries: Vec<Option<Box<Queue>>>,
     free: Vec<u32>,
     by_name: BTreeMap<QueueName, u32>,
+    /// For each name that is a dead-letter queue's, whose dead letters go there; none is empty.
+    sources: BTreeMap<QueueName, BTreeSet<QueueName>>,
 }
 
 impl Queues {
@@ -185,18 +203,82 @@ impl Queues {
         self.entries.get(index as usize)?.as_deref()
     }
 
-    /// A place for a new queue.
-    pub fn take_index(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 queues")
-        })
+    /// The place that the next new queue gets.
+    pub fn next_index(&self) -> u32 {
+        self.free.last().copied().unwrap_or_else(|| self.table_length())
+    }
+
+    /// Whether no queue is at this place, nor any slot that refers to one.
+    pub fn is_free(&self, index: u32) -> bool {
+        self.get(index).is_none()
+    }
+
+    /// Takes the place for a new queue, which is free.
+    pub fn take_index(&mut self, index: u32) {
+        let place = index as usize;
+        match self.free.iter().rposition(|&free| free == index) {
+            // The last one, but where another shard chose the place.
+            Some(position) => drop(self.free.remove(position)),
+            None => {
+                let length = self.table_length();
+                self.entries.resize_with(self.entries.len().max(place + 1), || None);
+                self.free.splice(0..0, (length..index).rev());
+            }
+        }
     }
 
     /// Puts a queue into its place, under its name.
     pub fn insert(&mut self, index: u32, queue: Queue) {
         self.by_name.insert(queue.name.clone(), index);
+        self.link_source(&queue);
         self.entries[index as usize] = Some(Box::new(queue));
+    }
+
+    /// Gives a queue other details.
+    pub fn set_details(&mut self, index: u32, details: BoxedDetails) {
+        self.unlink_source(index);
+        self[index].details = details;
+        let queue = self.entries[index as usize].take().expect("it was there the line before");
+        self.link_source(&queue);
+        self.entries[index as usize] = Some(queue);
+    }
+
+    fn link_source(&mut self, queue: &Queue) {
+        if let Some(redrive) = queue.details.redrive() {
+            self.sources.entry(redrive.target.clone()).or_default().insert(queue.name.clone());
+        }
+    }
+
+    fn unlink_source(&mut self, index: u32) {
+        let (name, target) = {
+            let queue = &self[index];
+            let Some(redrive) = queue.details.redrive() else { return };
+            (queue.name.clone(), redrive.target.clone())
+        };
+        if let Some(sources) = self.sources.get_mut(&target) {
+            sources.remove(&name);
+            if sources.is_empty() {
+                self.sources.remove(&target);
+            }
+        }
+    }
+
+    /// The queues whose dead letters go to the one of this name, in their order.
+    pub fn sources(&self, target: &QueueName) -> Option<&BTreeSet<QueueName>> {
+        self.sources.get(target)
+    }
+
+    /// Where dead letters of a queue go now, and after how many receives: the dead-letter queue must be
+    /// there, be of the same kind, and allow it.
+    pub fn dead_letter_target(&self, index: u32) -> Option<(u32, u32)> {
+        let queue = &self[index];
+        let redrive = queue.details.redrive()?;
+        let place = self.named(&redrive.target)?;
+        let target = &self[place];
+        let is_allowed =
+            target.details.redrive_allow.as_ref().is_none_or(|policy| policy.allows(&queue.name));
+        let is_same_kind = target.attributes.is_fifo() == queue.attributes.is_fifo();
+        (is_allowed && is_same_kind).then_some((place, redrive.max_receive_count))
     }
 
     /// Recovery puts a queue where its record says. `false`: the place is taken, or absurd.
@@ -222,6 +304,7 @@ impl Queues {
 
     /// The name leads nowhere any more.
     pub fn forget_name(&mut self, index: u32) {
+        self.unlink_source(index);
         let name = self[index].name.clone();
         self.by_name.remove(&name);
     }

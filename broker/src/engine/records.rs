@@ -5,7 +5,7 @@
 //! a fixed part longer; what is behind the fields known here is skipped. Bytes that the checksums
 //! vouch for and that still make no sense are [`Damage`], never a panic.
 
-use crate::catalog::{Attributes, NameDefaults, QueueName};
+use crate::catalog::{NameDefaults, QueueName};
 use crate::journal::{Damage, RawRecord};
 
 /// What a record says. Codes from 32 on are kept for what standard queues on one shard do not need:
@@ -78,8 +78,6 @@ pub(super) const MARK_BYTES: usize = 24;
 pub(super) const SENT_BYTES: usize = 64;
 /// Length of [`Kind::Copied`]'s fixed part, which begins like that of Sent.
 pub(super) const COPIED_BYTES: usize = 88;
-/// Length of [`Kind::QueueState`]'s fixed part.
-pub(super) const QUEUE_STATE_BYTES: usize = 96;
 /// Length of the fixed part of records that list messages.
 pub(super) const LIST_BYTES: usize = 32;
 /// Length of one message in such a list; in a Hidden record a deadline follows each.
@@ -98,66 +96,66 @@ pub(super) fn message_overhead_bytes(copied: bool) -> u32 {
 }
 
 /// Writes numbers one behind the other.
-struct Writer<'a>(&'a mut [u8]);
+pub(super) struct Writer<'a>(pub &'a mut [u8]);
 
 impl Writer<'_> {
     #[inline]
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub fn bytes(&mut self, bytes: &[u8]) {
         let (now, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
         now.copy_from_slice(bytes);
         self.0 = rest;
     }
 
     #[inline]
-    fn u16(&mut self, number: u16) {
+    pub fn u16(&mut self, number: u16) {
         self.bytes(&number.to_le_bytes());
     }
 
     #[inline]
-    fn u32(&mut self, number: u32) {
+    pub fn u32(&mut self, number: u32) {
         self.bytes(&number.to_le_bytes());
     }
 
     #[inline]
-    fn u64(&mut self, number: u64) {
+    pub fn u64(&mut self, number: u64) {
         self.bytes(&number.to_le_bytes());
     }
 }
 
 /// Reads numbers one behind the other; an end too soon is damage.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     #[inline]
-    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Damage> {
+    pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], Damage> {
         let (now, rest) = self.0.split_at_checked(length).ok_or(Damage::new("a record ends too soon"))?;
         self.0 = rest;
         Ok(now)
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
         let (now, rest) = self.0.split_first_chunk().ok_or(Damage::new("a record ends too soon"))?;
         self.0 = rest;
         Ok(*now)
     }
 
     #[inline]
-    fn u16(&mut self) -> Result<u16, Damage> {
+    pub fn u16(&mut self) -> Result<u16, Damage> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
     #[inline]
-    fn u32(&mut self) -> Result<u32, Damage> {
+    pub fn u32(&mut self) -> Result<u32, Damage> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
     #[inline]
-    fn u64(&mut self) -> Result<u64, Damage> {
+    pub fn u64(&mut self) -> Result<u64, Damage> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    fn text(&mut self, length: u16) -> Result<&'a str, Damage> {
+    pub fn text(&mut self, length: u16) -> Result<&'a str, Damage> {
         std::str::from_utf8(self.bytes(length.into())?).map_err(|_| Damage::new("a name is not UTF-8"))
     }
 }
@@ -239,71 +237,6 @@ pub(super) fn read_name(variable: &[u8]) -> Result<QueueName, Damage> {
         [reader.text(lengths[0])?, reader.text(lengths[1])?, reader.text(lengths[2])?];
     QueueName::parse(account, region, name, &NameDefaults::default())
         .map_err(|error| Damage::new(format!("a queue's name in a record: {error}")))
-}
-
-/// [`Kind::QueueState`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct QueueState {
-    /// Index in the table, which queue numbers carry.
-    pub index: u32,
-    pub incarnation: u64,
-    pub name: QueueName,
-    pub attributes: Attributes,
-    pub created_at_ms: u64,
-    pub modified_at_ms: u64,
-    /// 0 if it was never purged.
-    pub purged_at_ms: u64,
-    pub purged_through: u64,
-    /// Messages sent at or before this had expired when the retention period was changed.
-    pub expired_through_ms: u64,
-}
-
-impl QueueState {
-    pub fn write(&self, out: &mut [u8]) {
-        let (fixed, variable) = out.split_at_mut(QUEUE_STATE_BYTES);
-        let mut writer = Writer(fixed);
-        writer.u64(self.incarnation);
-        writer.u32(self.index);
-        writer.u32(0);
-        writer.u64(self.created_at_ms);
-        writer.u64(self.modified_at_ms);
-        writer.u64(self.purged_at_ms);
-        writer.u64(self.purged_through);
-        writer.u64(self.expired_through_ms);
-        for number in self.attributes.numbers() {
-            writer.u32(number);
-        }
-        writer.0.fill(0);
-        write_name(&self.name, variable);
-    }
-
-    pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
-        let mut reader = Reader(raw.fixed);
-        let incarnation = reader.u64()?;
-        let index = reader.u32()?;
-        reader.u32()?;
-        let created_at_ms = reader.u64()?;
-        let modified_at_ms = reader.u64()?;
-        let purged_at_ms = reader.u64()?;
-        let purged_through = reader.u64()?;
-        let expired_through_ms = reader.u64()?;
-        let mut numbers = [0; 5];
-        for number in &mut numbers {
-            *number = reader.u32()?;
-        }
-        Ok(Self {
-            index,
-            incarnation,
-            name: read_name(raw.variable)?,
-            attributes: Attributes::from_record(numbers)
-                .ok_or(Damage::new("a queue's attribute is out of range"))?,
-            created_at_ms,
-            modified_at_ms,
-            purged_at_ms,
-            purged_through,
-            expired_through_ms,
-        })
-    }
 }
 
 /// What [`Kind::Sent`] and [`Kind::Copied`] have in common.

@@ -12,9 +12,9 @@ use super::Engine;
 use super::manage::{MINUTE_MS, Tombstone};
 use super::message::{content_bytes, link_fresh};
 use super::queue::Queue;
+use super::queue_state::QueueState;
 use super::records::{
-    CONTENT_RARE, CopiedState, Kind, ListHead, Listed, Mark, MessageHead, QueueState, Start, StoredMessage,
-    read_name,
+    CONTENT_RARE, CopiedState, Kind, ListHead, Listed, Mark, MessageHead, Start, StoredMessage, read_name,
 };
 use super::slot::{FLAG_COPIED, FLAG_RARE, NONE, Slot, State};
 use crate::catalog::QueueName;
@@ -94,9 +94,10 @@ impl<F: Flaws> Engine<F> {
             }
             Kind::QueueState => {
                 let state = QueueState::read(raw)?;
-                self.identity.replay_incarnation(state.incarnation);
-                recovery.time_ms = recovery.time_ms.max(state.modified_at_ms);
-                let place = recovery.queue(state.incarnation);
+                let definition = &state.definition;
+                self.identity.replay_incarnation(definition.incarnation);
+                recovery.time_ms = recovery.time_ms.max(definition.modified_at_ms);
+                let place = recovery.queue(definition.incarnation);
                 recovery.queues[place as usize].state = Some((state, (position, raw.length)));
             }
             Kind::QueueDeleted => {
@@ -250,7 +251,7 @@ impl<F: Flaws> Engine<F> {
             } else if let Some((mut state, record)) = recovered.state {
                 state.purged_at_ms = state.purged_at_ms.max(recovered.purged_at_ms);
                 state.purged_through = state.purged_through.max(recovered.purged_through);
-                place = state.index;
+                place = state.definition.index;
                 let mut queue = Queue::new(state);
                 queue.record = record;
                 if !self.queues.insert_at(place, queue) {

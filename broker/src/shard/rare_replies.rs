@@ -2,7 +2,7 @@
 
 use tenpin_protocol::{
     ANY_SHARD, Attribute, AttributeValue, AttributesReply, Done, Entries, ErrorFrame, Operation, QueueName,
-    QueueOpened, QueuesReply, Response, Statistic, StatsReply,
+    QueueOpened, QueuesReply, Response, Statistic, StatsReply, Tag, TagsReply,
 };
 
 use crate::engine::{AttributeOutput, QueuePage, ReplyBody, Ticket};
@@ -11,8 +11,13 @@ use crate::engine::{AttributeOutput, QueuePage, ReplyBody, Ticket};
 pub(super) fn encode_rare(out: &mut Vec<u8>, ticket: Ticket, body: &ReplyBody) {
     let correlation = ticket.correlation;
     match body {
-        ReplyBody::QueueOpened { number, incarnation } => {
-            let opened = QueueOpened { queue: *number, incarnation: *incarnation, shard: ANY_SHARD, fifo: 0 };
+        ReplyBody::QueueOpened { number, incarnation, fifo_shard } => {
+            let opened = QueueOpened {
+                queue: *number,
+                incarnation: *incarnation,
+                shard: fifo_shard.unwrap_or(ANY_SHARD),
+                fifo: u8::from(fifo_shard.is_some()),
+            };
             let response = match ticket.operation {
                 Operation::CreateQueue => Response::CreateQueue(opened),
                 _ => Response::Open(opened),
@@ -23,6 +28,10 @@ pub(super) fn encode_rare(out: &mut Vec<u8>, ticket: Ticket, body: &ReplyBody) {
             let response = match ticket.operation {
                 Operation::DeleteQueue => Response::DeleteQueue(Done {}),
                 Operation::Purge => Response::Purge(Done {}),
+                Operation::TagQueue => Response::TagQueue(Done {}),
+                Operation::UntagQueue => Response::UntagQueue(Done {}),
+                Operation::AddPermission => Response::AddPermission(Done {}),
+                Operation::RemovePermission => Response::RemovePermission(Done {}),
                 _ => Response::SetAttributes(Done {}),
             };
             response.encode(correlation, out);
@@ -33,7 +42,11 @@ pub(super) fn encode_rare(out: &mut Vec<u8>, ticket: Ticket, body: &ReplyBody) {
             Response::GetAttributes(AttributesReply { attributes: Entries::of(&attributes) })
                 .encode(correlation, out);
         }
-        ReplyBody::Queues(page) => encode_queues(out, correlation, page),
+        ReplyBody::Tags(tags) => {
+            let tags: Vec<_> = tags.iter().map(|(key, value)| Tag { key, value }).collect();
+            Response::ListTags(TagsReply { tags: Entries::of(&tags) }).encode(correlation, out);
+        }
+        ReplyBody::Queues(page) => encode_queues(out, ticket, page),
         ReplyBody::Stats(statistics) => {
             let statistics: Vec<_> =
                 statistics.iter().map(|&(code, value)| Statistic { number: code.number(), value }).collect();
@@ -57,12 +70,16 @@ fn shown(value: &AttributeOutput) -> AttributeValue<'_> {
     }
 }
 
-fn encode_queues(out: &mut Vec<u8>, correlation: u32, page: &QueuePage) {
+fn encode_queues(out: &mut Vec<u8>, ticket: Ticket, page: &QueuePage) {
     let queues: Vec<_> = page
         .names
         .iter()
         .map(|queue| QueueName { account: queue.account(), region: queue.region(), name: queue.name() })
         .collect();
-    let next = page.next.as_deref();
-    Response::ListQueues(QueuesReply { queues: Entries::of(&queues), next }).encode(correlation, out);
+    let reply = QueuesReply { queues: Entries::of(&queues), next: page.next.as_deref() };
+    let response = match ticket.operation {
+        Operation::ListDeadLetterSources => Response::ListDeadLetterSources(reply),
+        _ => Response::ListQueues(reply),
+    };
+    response.encode(ticket.correlation, out);
 }

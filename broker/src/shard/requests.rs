@@ -1,14 +1,15 @@
 //! From frames to commands: what each request asks of the engine, and what is answered here.
 
 use tenpin_protocol::{
-    ANY_SHARD, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, ErrorCode, ErrorFrame, FRAME_BYTES_MAX_LEAST, Frame,
-    Hello, HelloReply, NO_QUEUE, Operation, QUEUE_DEFAULT, REVISION, ReceiveRequest, Request, Response,
-    VERSION,
+    ANY_SHARD, AddPermissionRequest, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, ErrorCode, ErrorFrame,
+    FRAME_BYTES_MAX_LEAST, Frame, Hello, HelloReply, NO_QUEUE, Operation, QUEUE_DEFAULT, REVISION,
+    ReceiveRequest, Request, Response, VERSION,
 };
 
 use super::connection::Stage;
 use super::driver::ConnectionId;
 use super::{Core, limits};
+use crate::catalog::Permission;
 use crate::engine::{Command, RawName, Ticket};
 use crate::flaws::Flaws;
 
@@ -152,6 +153,30 @@ impl<F: Flaws> Core<F> {
             }
             Request::SetAttributes(request) => {
                 let command = Command::SetAttributes { queue: request.queue, attributes: request.attributes };
+                self.apply(ticket, command);
+            }
+            Request::TagQueue(request) => {
+                self.apply(ticket, Command::TagQueue { queue: request.queue, tags: request.tags });
+            }
+            Request::UntagQueue(request) => {
+                self.apply(ticket, Command::UntagQueue { queue: request.queue, keys: request.keys });
+            }
+            Request::ListTags(request) => self.apply(ticket, Command::ListTags { queue: request.queue }),
+            Request::AddPermission(request) => {
+                let AddPermissionRequest { queue, label, accounts, actions } = request;
+                let permission = Permission { label, accounts, actions };
+                self.apply(ticket, Command::AddPermission { queue, permission });
+            }
+            Request::RemovePermission(request) => {
+                let command = Command::RemovePermission { queue: request.queue, label: request.label };
+                self.apply(ticket, command);
+            }
+            Request::ListDeadLetterSources(request) => {
+                let command = Command::ListDeadLetterSources {
+                    queue: request.queue,
+                    next: request.next,
+                    count_max: u32::from(request.max),
+                };
                 self.apply(ticket, command);
             }
             Request::Purge(request) => self.apply(ticket, Command::Purge { queue: request.queue }),
