@@ -1,10 +1,12 @@
 //! Records that have left memory: windows of segments' files, read back when they are asked for.
 //!
-//! Windows lie on a fixed grid, so that neighbours share them, and the one behind is read ahead. A
-//! record that crosses the grid, or whose window cannot be read, gets a read of its own. What was read
-//! stays until a budget is used up, least recently used first, and at least for the turn in which it
-//! came: every read serves whoever waited for it. Nothing is waited for forever: a read that fails
-//! on its own too is damage.
+//! Windows lie on a fixed grid, so that neighbours share them. Where one is asked for, the one behind is
+//! read ahead; where one that was read ahead is come to, the log is being read in order, and several
+//! are, into the next segment too. So a drained backlog waits for the disk once, and a record here and
+//! there costs one window too many at most. A record that crosses the grid is put together from its
+//! windows where they are here; else it gets a read of its own, as does one whose window cannot be read. What was read stays until a budget is used up, least recently used
+//! first, and at least for the turn in which it came: every read serves whoever waited for it. Nothing is
+//! waited for forever: a read that fails on its own too is damage.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -20,6 +22,8 @@ use crate::shard::driver::{FileNumber, JournalRead};
 const READS_MAX: usize = 16;
 /// No window is read ahead while this many reads wait.
 const READ_AHEAD_BELOW: usize = 8;
+/// Windows that are read ahead where the log is read in order: what a disk needs to be kept busy.
+const READ_AHEAD_WINDOWS: usize = 4;
 
 /// What became of a record that was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ enum State {
 struct Window {
     state: State,
     used: u64,
+    /// It was read ahead, and nobody has come to it yet.
+    is_ahead: bool,
 }
 
 /// What was read back from disk, and what is to be.
@@ -75,9 +81,14 @@ impl Windows {
         self.windows.contains_key(&extent)
     }
 
-    fn ask(&mut self, extent: Extent, read: JournalRead) {
+    fn ask(&mut self, extent: Extent, read: JournalRead, is_ahead: bool) {
         self.queue.push_back((read, extent));
-        self.windows.insert(extent, Window { state: State::Reading, used: self.turn });
+        self.windows.insert(extent, Window { state: State::Reading, used: self.turn, is_ahead });
+    }
+
+    /// Whether this is the first that comes to a window that was read ahead.
+    fn comes_to(&mut self, extent: Extent) -> bool {
+        self.windows.get_mut(&extent).is_some_and(|window| std::mem::take(&mut window.is_ahead))
     }
 
     /// What became of an extent that was asked for; a failure is told once and then forgotten.
@@ -86,12 +97,24 @@ impl Windows {
             self.windows.remove(&extent);
             return Some(Found::Failed);
         }
+        self.look_again(extent)
+    }
+
+    /// What is known of an extent; a failure stays to be told.
+    fn look_again(&mut self, extent: Extent) -> Option<Found<'_>> {
         let window = self.windows.get_mut(&extent)?;
         window.used = self.turn;
-        match &window.state {
-            State::Here(bytes) => Some(Found::Here(bytes)),
-            State::Reading | State::Failed => Some(Found::Reading),
-        }
+        Some(match &window.state {
+            State::Here(bytes) => Found::Here(bytes),
+            State::Reading => Found::Reading,
+            State::Failed => Found::Failed,
+        })
+    }
+
+    /// Adds what was put together from other windows.
+    fn put(&mut self, extent: Extent, bytes: Vec<u8>) {
+        self.kept_bytes += bytes.len() as u64;
+        self.windows.insert(extent, Window { state: State::Here(bytes), used: self.turn, is_ahead: false });
     }
 
     /// Ends a turn: what is over the budget goes, but nothing that came or was used in this one.
@@ -125,12 +148,20 @@ impl<F: Flaws> Log<F> {
             return self.bytes(position, length).map_or(ColdRecord::Damaged, ColdRecord::Here);
         }
         let Some((whole, own)) = self.extents(position, length) else { return ColdRecord::Damaged };
+        let last = self.window_at(Position(position.0 + u64::from(length) - 1));
+        if let Some(last) = last
+            && self.windows.comes_to(last)
+        {
+            // As many as the budget has room for while others read too.
+            let room = self.options.cold_bytes_max / 4 / u64::from(self.options.cold_window_bytes);
+            self.read_ahead(last, READ_AHEAD_WINDOWS.min(room as usize));
+        }
         // The window on the grid first; where there is none or it failed, a read of its own.
         let extent = match whole {
             Some(window) if !self.windows.has(own) => match self.windows.look(window) {
                 None => {
-                    self.ask(window);
-                    self.read_ahead(window);
+                    self.ask(window, false);
+                    self.read_ahead(window, 1);
                     return ColdRecord::Reading;
                 }
                 Some(Found::Reading) => return ColdRecord::Reading,
@@ -139,8 +170,8 @@ impl<F: Flaws> Log<F> {
             },
             _ => own,
         };
-        if !self.windows.has(extent) {
-            self.ask(extent);
+        if !(self.windows.has(extent) || whole.is_none() && self.join(extent)) {
+            self.ask(extent, false);
             return ColdRecord::Reading;
         }
         match self.windows.look(extent) {
@@ -148,6 +179,18 @@ impl<F: Flaws> Log<F> {
             Some(Found::Reading) => ColdRecord::Reading,
             Some(Found::Failed) | None => ColdRecord::Damaged,
         }
+    }
+
+    /// The bytes of a record that [`cold_record`](Log::cold_record) found to be here, in this turn.
+    pub fn record_here(&self, position: Position, length: u32) -> Option<&[u8]> {
+        if let Some(bytes) = self.bytes(position, length) {
+            return Some(bytes);
+        }
+        let (whole, own) = self.extents(position, length)?;
+        let extent = whole.filter(|_| !self.windows.has(own)).unwrap_or(own);
+        let State::Here(bytes) = &self.windows.windows.get(&extent)?.state else { return None };
+        let start = (position.0 - extent.0.0) as usize;
+        bytes.get(start..start + length as usize)
     }
 
     /// The next read that the shard shall start.
@@ -179,7 +222,7 @@ impl<F: Flaws> Log<F> {
     /// Bytes of the log for cleaning: from memory, or read back. `extent` is block aligned.
     pub(super) fn extent(&mut self, extent: Extent) -> Found<'_> {
         if !self.windows.has(extent) {
-            self.ask(extent);
+            self.ask(extent, false);
             return Found::Reading;
         }
         self.windows.look(extent).unwrap_or(Found::Failed)
@@ -205,11 +248,34 @@ impl<F: Flaws> Log<F> {
         }
         let start = round_down(offset, BLOCK_BYTES);
         let own = (self.geometry.position(serial, start), (round_up(end, BLOCK_BYTES) - start) as u32);
-        let window_bytes = self.options.cold_window_bytes as usize;
-        let window_start = offset / window_bytes * window_bytes;
-        let window_end = (window_start + window_bytes).min(segment_end);
-        let window = (self.geometry.position(serial, window_start), (window_end - window_start) as u32);
+        let window = self.window_at(position)?;
+        let window_end = self.geometry.offset(window.0) + window.1 as usize;
         Some(((end <= window_end).then_some(window), own))
+    }
+
+    /// The window on the grid that this place of a cold segment lies in.
+    fn window_at(&self, position: Position) -> Option<Extent> {
+        let serial = self.geometry.serial(position);
+        let window_bytes = self.options.cold_window_bytes as usize;
+        let start = round_down(self.geometry.offset(position), window_bytes);
+        let end = (start + window_bytes).min(self.segment_end(serial)?);
+        Some((self.geometry.position(serial, start), end.checked_sub(start)? as u32))
+    }
+
+    /// Puts blocks together that lie in several windows, where all of these are here.
+    fn join(&mut self, extent: Extent) -> bool {
+        let (position, length) = extent;
+        let mut bytes = Vec::with_capacity(length as usize);
+        while bytes.len() < length as usize {
+            let at = Position(position.0 + bytes.len() as u64);
+            let Some(window) = self.window_at(at) else { return false };
+            let Some(Found::Here(found)) = self.windows.look_again(window) else { return false };
+            let start = (at.0 - window.0.0) as usize;
+            let stop = found.len().min(start + length as usize - bytes.len());
+            bytes.extend_from_slice(&found[start..stop]);
+        }
+        self.windows.put(extent, bytes);
+        true
     }
 
     /// Where a cold segment ends; `None` where it has no file to read.
@@ -219,27 +285,47 @@ impl<F: Flaws> Log<F> {
         segment.file.map(|_| segment.end)
     }
 
-    fn ask(&mut self, extent: Extent) {
+    fn ask(&mut self, extent: Extent, is_ahead: bool) {
         let (position, length) = extent;
         let index = (self.geometry.serial(position) - self.first_serial) as usize;
         let file = self.segments[index].file.expect("a cold segment has a file");
         let offset = self.geometry.offset(position) as u64;
-        self.windows.ask(extent, JournalRead { file, offset, length });
+        self.windows.ask(extent, JournalRead { file, offset, length }, is_ahead);
     }
 
-    /// Reads the window behind this one too, while little else waits.
-    fn read_ahead(&mut self, (position, length): Extent) {
-        let serial = self.geometry.serial(position);
-        let start = self.geometry.offset(position) + length as usize;
-        let Some(segment_end) = self.segment_end(serial) else { return };
-        if start >= segment_end || self.windows.queue.len() >= READ_AHEAD_BELOW {
-            return;
+    /// Reads the windows behind this one too, while little else waits.
+    fn read_ahead(&mut self, window: Extent, count: usize) {
+        let mut last = window;
+        for _ in 0..count {
+            let Some(next) = self.window_behind(last) else { return };
+            if !self.windows.has(next) {
+                if self.windows.queue.len() >= READ_AHEAD_BELOW {
+                    return;
+                }
+                self.ask(next, true);
+            }
+            last = next;
         }
-        let next_length = (segment_end - start).min(self.options.cold_window_bytes as usize) as u32;
-        let next = (self.geometry.position(serial, start), next_length);
-        if !self.windows.has(next) {
-            self.ask(next);
+    }
+
+    /// The window that follows this one, where it has left memory: in its segment, or at the beginning of
+    /// the next one that was filled.
+    fn window_behind(&self, (position, length): Extent) -> Option<Extent> {
+        let mut serial = self.geometry.serial(position);
+        let mut start = self.geometry.offset(position) + length as usize;
+        if start >= self.segment_end(serial)? {
+            serial = (serial + 1..=self.tail_serial()).find(|serial| !self.is_vacant(*serial))?;
+            start = 0;
         }
+        let index = (serial - self.first_serial) as usize;
+        if self.segments[index].memory.is_some() {
+            return None;
+        }
+        self.window_at(self.geometry.position(serial, start))
+    }
+
+    fn is_vacant(&self, serial: u64) -> bool {
+        self.segments[(serial - self.first_serial) as usize].is_vacant
     }
 }
 

@@ -17,7 +17,7 @@ use super::rare_replies::encode_rare;
 use crate::engine::records::StoredMessage;
 use crate::engine::{Delivery, Outcome, Outputs, Reply, ReplyBody, Ticket};
 use crate::flaws::Flaws;
-use crate::journal::{Log, Position, RawRecord};
+use crate::journal::{ColdRecord, Log, Position, RawRecord};
 
 /// A reply in its connection's held queue.
 #[derive(Debug)]
@@ -54,12 +54,7 @@ impl<F: Flaws> Core<F> {
             connection.long_polls -= 1;
         }
         let (deliveries, shown) = messages_in(reply, outputs);
-        // One set aside as damaged is only shown, without its content.
-        let is_cold = |delivery: &Delivery| {
-            delivery.state != MessageState::Damaged
-                && self.log.bytes(delivery.position, delivery.length).is_none()
-        };
-        if deliveries.iter().any(is_cold) {
+        if !all_here(&mut self.log, deliveries) {
             return self.park(Parked::new(reply, shown, deliveries));
         }
         let handed_out = if shown == Shown::HandedOut { deliveries } else { &[] };
@@ -190,6 +185,19 @@ fn messages_in<'o>(reply: &Reply, outputs: &'o Outputs) -> (&'o [Delivery], Show
     }
 }
 
+/// Whether the bodies of all these messages can be given now; reads those that have left memory.
+fn all_here<F: Flaws>(log: &mut Log<F>, deliveries: &[Delivery]) -> bool {
+    let mut all = true;
+    for delivery in deliveries {
+        // One set aside as damaged is only shown, without its content.
+        let is_shown = delivery.state == MessageState::Damaged;
+        if !is_shown && log.bytes(delivery.position, delivery.length).is_none() {
+            all &= matches!(log.cold_record(delivery.position, delivery.length), ColdRecord::Here(_));
+        }
+    }
+    all
+}
+
 fn part<'o, T>(list: &'o [T], range: &Range<u32>) -> &'o [T] {
     &list[range.start as usize..range.end as usize]
 }
@@ -200,8 +208,8 @@ fn encode<F: Flaws>(out: &mut Vec<u8>, reply: &Reply, outputs: &Outputs, log: &L
         ReplyBody::Received(_) | ReplyBody::Peeked(..) => {
             let (deliveries, shown) = messages_in(reply, outputs);
             let records = deliveries.iter().map(|delivery| {
-                // `write_reply` has just seen that all of them are in memory.
-                let record = log.bytes(delivery.position, delivery.length).unwrap_or_default();
+                // `write_reply` has just seen that all of them are here.
+                let record = log.record_here(delivery.position, delivery.length).unwrap_or_default();
                 (delivery, record)
             });
             encode_messages(out, correlation, &shown, records);

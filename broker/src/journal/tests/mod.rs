@@ -154,6 +154,25 @@ fn cold_records_come_back_and_damaged_ones_are_told() {
 }
 
 #[test]
+fn a_log_read_in_order_is_waited_for_once() {
+    let budgets =
+        LogOptions { growth_base_bytes: 1 << 30, cold_bytes_max: 1 << 20, ..options(Durability::Fsync) };
+    let mut world = World::<Sound>::new(budgets, 8);
+    let messages: Vec<u64> = (0..400).map(|_| world.send(1_500)).collect();
+    world.settle();
+    world.restart(false).unwrap();
+    let serials = |world: &World<Sound>| world.log.segments.iter().filter(|one| one.file.is_some()).count();
+    assert!(serials(&world) > 5, "several segments are crossed");
+    for message in &messages {
+        let (position, length) = world.live[message];
+        let bytes = world.fetch(*message).expect("it is whole");
+        assert_eq!(world.log.record_here(position, length), Some(&bytes[..]));
+        world.turn(1);
+    }
+    assert_eq!(world.waits, 1, "all but the first window were there in time");
+}
+
+#[test]
 fn a_full_disk_leaves_room_to_delete() {
     let mut world = World::<Sound>::new(options(Durability::Fsync), 3);
     world.disk.files_max = Some(14);

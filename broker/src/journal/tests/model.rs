@@ -59,6 +59,8 @@ pub(super) struct World<F: Flaws> {
     pub(super) copied: u64,
     /// How much of the oldest segment is cleaned in a turn.
     pub(super) slice_bytes: u32,
+    /// How often a record had to be waited for.
+    pub(super) waits: u64,
 }
 
 impl<F: Flaws> World<F> {
@@ -80,6 +82,7 @@ impl<F: Flaws> World<F> {
             report,
             copied: 0,
             slice_bytes: 8 << 10,
+            waits: 0,
         }
     }
 
@@ -205,6 +208,7 @@ impl<F: Flaws> World<F> {
                 ColdRecord::Here(bytes) => return Ok(bytes.to_vec()),
                 ColdRecord::Damaged => return Err(()),
                 ColdRecord::Reading => {
+                    self.waits += 1;
                     while let Some(read) = self.log.next_read() {
                         self.reads.push(read);
                     }
