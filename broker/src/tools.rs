@@ -1,39 +1,124 @@
 //! The offline tools of the command line: looking at a log whose broker is stopped.
 
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::config::Config;
+use crate::engine::records::Kind;
+use crate::engine::{Engine, EngineOptions};
 use crate::exit::{ExitReason, Failure};
+use crate::flaws::Sound;
 use crate::folder::Folder;
 use crate::journal::real_storage::RealStorage;
-use crate::journal::{LogOptions, OpenError, Summary, inspect as inspect_log, verify as verify_log};
+use crate::journal::{
+    Log, LogOptions, OpenError, Progress, Summary, inspect as inspect_log, verify as verify_log,
+};
 use crate::server;
 
-/// Prints what the log of a data folder consists of.
+/// Prints what the log of a data folder consists of: records by kind, segments, and damage, which is an
+/// error.
 pub fn inspect(data_dir: &Path) -> Result<(), Failure> {
-    look(data_dir, inspect_log)
+    let opened = Opened::open(data_dir)?;
+    let summary = opened.look("reading", inspect_log)?;
+    println!("{}: {summary}", opened.storage_path());
+    print_kinds(&summary);
+    let live = if summary.damage.is_empty() { opened.live_by_segment() } else { None };
+    for segment in &summary.segments {
+        let live = live.as_ref().and_then(|live| live.get(&segment.serial));
+        let live = live.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
+        println!("{segment}, live: {live}");
+    }
+    judge(&summary)
 }
 
 /// Checks every checksum of a data folder's log; damage is an error.
 pub fn verify(data_dir: &Path) -> Result<(), Failure> {
-    look(data_dir, verify_log)
+    let opened = Opened::open(data_dir)?;
+    let summary = opened.look("checking", verify_log)?;
+    println!("{}: {summary}", opened.storage_path());
+    judge(&summary)
 }
 
-fn look(
-    data_dir: &Path,
-    look_at: impl FnOnce(&mut RealStorage, &LogOptions) -> Result<Summary, OpenError>,
-) -> Result<(), Failure> {
-    // Locked until the end, so that no broker begins to write meanwhile.
-    let folder = Folder::open_existing(data_dir)?;
-    let options = server::log_options(&Config::default(), folder.identity());
-    let path = folder.shard_path(0);
-    let summary = look_at(&mut RealStorage::new(path.clone()), &options).map_err(|error| {
-        Failure::new(
-            ExitReason::FolderUnusable,
-            format!("the log in {} cannot be read: {error}", path.display()),
-        )
-    })?;
-    println!("{}: {summary}", path.display());
+/// A folder that no broker has, and none gets until this is dropped.
+struct Opened {
+    folder: Folder,
+    options: LogOptions,
+}
+
+impl Opened {
+    fn open(data_dir: &Path) -> Result<Self, Failure> {
+        let folder = Folder::open_existing(data_dir)?;
+        let options = server::log_options(&Config::default(), folder.identity());
+        Ok(Self { folder, options })
+    }
+
+    fn storage(&self) -> RealStorage {
+        RealStorage::new(self.folder.shard_path(0))
+    }
+
+    fn storage_path(&self) -> String {
+        self.folder.shard_path(0).display().to_string()
+    }
+
+    fn look(
+        &self,
+        doing: &str,
+        look_at: impl FnOnce(
+            &mut RealStorage,
+            &LogOptions,
+            &mut dyn FnMut(&Progress),
+        ) -> Result<Summary, OpenError>,
+    ) -> Result<Summary, Failure> {
+        look_at(&mut self.storage(), &self.options, &mut show_progress(doing)).map_err(|error| {
+            let text = format!("the log in {} cannot be read: {error}", self.storage_path());
+            Failure::new(ExitReason::FolderUnusable, text)
+        })
+    }
+
+    /// What is live in each segment: known to the engine alone, which is rebuilt in memory for it.
+    /// `None` where the records contradict each other.
+    fn live_by_segment(&self) -> Option<BTreeMap<u64, u64>> {
+        let key = self.folder.identity().check_key_words();
+        let mut engine = Engine::<Sound>::new(EngineOptions::new(0, key));
+        let mut replay = |position, record: crate::journal::RawRecord<'_>| engine.replay(position, record);
+        let mut progress = show_progress("finding what is live");
+        let (mut log, report) =
+            Log::open(&mut self.storage(), self.options.clone(), &mut progress, &mut replay).ok()?;
+        engine.finish_recovery(report.last_time_ms.unwrap_or(0), &mut log).ok()?;
+        Some(log.live_by_segment().collect())
+    }
+}
+
+/// Says once a second how far it is, to people only.
+fn show_progress(doing: &str) -> impl FnMut(&Progress) {
+    let is_seen = std::io::stderr().is_terminal();
+    let mut said = Instant::now();
+    move |progress| {
+        if is_seen && said.elapsed().as_secs() >= 1 {
+            said = Instant::now();
+            eprintln!("tenpin: {doing}, {progress}");
+        }
+    }
+}
+
+fn print_kinds(summary: &Summary) {
+    for (code, sum) in &summary.kinds {
+        let name =
+            Kind::from_code(*code).map_or_else(|| format!("kind {code}, unknown"), |kind| kind.name().into());
+        println!("  {name:<16} {:>12} records {:>16} bytes", sum.records, sum.bytes);
+    }
+}
+
+/// Prints what is damaged.
+fn judge(summary: &Summary) -> Result<(), Failure> {
+    for finding in &summary.damage {
+        println!("damage: {finding}");
+    }
+    if summary.damage_not_listed > 0 {
+        println!("damage: {} further places", summary.damage_not_listed);
+    }
     if summary.damage.is_empty() {
         return Ok(());
     }

@@ -175,6 +175,11 @@ fn the_tools_read_what_a_broker_wrote() {
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{tool}: {text}");
-        assert!(!text.is_empty());
+        assert!(text.contains("records in"), "{text}");
+        if tool == "inspect" {
+            for part in ["Sent ", "QueueState", "segment 1 in segment-00000001.log", "live: "] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
     }
 }

@@ -59,6 +59,24 @@ impl Kind {
             _ => return None,
         })
     }
+
+    /// Its name, as the description of the format has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "Start",
+            Self::QueueState => "QueueState",
+            Self::QueueDeleted => "QueueDeleted",
+            Self::Purged => "Purged",
+            Self::Sent => "Sent",
+            Self::Copied => "Copied",
+            Self::Delivered => "Delivered",
+            Self::Hidden => "Hidden",
+            Self::Deleted => "Deleted",
+            Self::Expired => "Expired",
+            Self::Undelivered => "Undelivered",
+            Self::Damaged => "Damaged",
+        }
+    }
 }
 
 /// Bytes that the log puts before every record's fixed part.

@@ -271,6 +271,11 @@ impl<F: Flaws> Log<F> {
         self.live_total_bytes
     }
 
+    /// Live bytes of each segment by its serial, from the oldest on.
+    pub fn live_by_segment(&self) -> impl Iterator<Item = (u64, u64)> {
+        (self.first_serial..).zip(self.live.iter().copied())
+    }
+
     /// What the segments of the log take, full or not.
     pub fn log_bytes(&self) -> u64 {
         self.segments_taken() * self.geometry.segment_bytes()

@@ -32,7 +32,7 @@ mod tests;
 
 pub use cleaning::{Carried, Cleaning};
 pub use cold::ColdRecord;
-pub use inspect::{Summary, inspect, verify};
+pub use inspect::{Finding, KindSum, SegmentSum, Summary, inspect, verify};
 pub use log::{Log, Tally};
 pub use options::*;
 use position::Geometry;

@@ -6,6 +6,10 @@ use std::io;
 use super::record::Damage;
 use crate::shard::driver::FileNumber;
 
+/// What to do about damage, for the operator.
+const WHAT_TO_DO: &str = "stop here and keep the folder as it is; restore it from a backup, or look at it \
+                          with `tenpin journal verify`";
+
 /// Where recovery is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
@@ -77,7 +81,7 @@ pub enum OpenError {
         file: FileNumber,
         /// Where in it.
         offset: u64,
-        /// What is wrong, and what to do.
+        /// What is wrong.
         text: String,
     },
     /// The records contradict each other.
@@ -94,7 +98,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::Damage { file, offset, text } => {
-                write!(formatter, "{} is damaged at byte {offset}: {text}", name_of(*file))
+                write!(formatter, "{} is damaged at byte {offset}: {text}; {WHAT_TO_DO}", name_of(*file))
             }
             OpenError::Records(damage) => write!(formatter, "its records contradict each other: {damage}"),
             OpenError::Read(error) => write!(formatter, "its files cannot be read: {error}"),
@@ -107,6 +111,6 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// A file's name as the operator sees it.
-fn name_of(file: FileNumber) -> String {
+pub(super) fn name_of(file: FileNumber) -> String {
     format!("segment-{:08}.log", file.0)
 }

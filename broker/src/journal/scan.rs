@@ -8,6 +8,9 @@
 //! Where the chain ends everything that is not part of it is looked through: a whole batch there, as
 //! new as the last segment or newer, that says that a batch missing here had been durable makes the end
 //! damage (rule 14). Nothing else is evidence.
+//!
+//! Recovery stops at the first damage. The tools go on with the next segment that belongs to the log,
+//! so that an operator sees all of it at once.
 
 use std::collections::BTreeMap;
 
@@ -18,19 +21,16 @@ use super::record::Damage;
 use super::report::{Cut, OpenError};
 use super::storage::Storage;
 use super::{BATCH_BYTES_MAX, BLOCK_BYTES};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaws, Sound};
 use crate::shard::driver::FileNumber;
 
 /// How much is read at once: a whole batch always fits.
 const READ_BYTES: usize = 2 * BATCH_BYTES_MAX;
 
-/// What to do about damage, for the operator.
-const WHAT_TO_DO: &str = "stop here and keep the folder as it is; restore it from a backup, or look at it \
-                          with `tenpin journal verify`";
-
 /// One batch of the log.
 pub(super) struct Batch<'a> {
     pub(super) header: BatchHeader,
+    pub(super) file: FileNumber,
     pub(super) offset: usize,
     /// All of it, with its header.
     pub(super) bytes: &'a [u8],
@@ -82,11 +82,42 @@ pub(super) struct Scanner<'a, S> {
     buffer: Vec<u8>,
     /// What the buffer holds.
     held: Option<(FileNumber, usize)>,
+    /// Nothing more is asked about an end than whether it is damage.
+    is_survey: bool,
 }
+
+/// Where a walk has come to.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    serial: u64,
+    file: FileNumber,
+    offset: usize,
+}
+
+/// Takes what is wrong with a file, and from where on it matters.
+pub(super) type Find<'a> = &'a mut dyn FnMut(FileNumber, u64, OpenError);
 
 impl<'a, S: Storage> Scanner<'a, S> {
     /// Reads all headers.
     pub(super) fn new(storage: &'a mut S, options: &'a LogOptions) -> Result<Self, OpenError> {
+        let mut first = None;
+        let scanner = Self::read_headings(storage, options, &mut |_, _, error| {
+            first.get_or_insert(error);
+        })?;
+        first.map_or(Ok(scanner), Err)
+    }
+
+    /// Reads the headers that can be read, for [`survey`](Scanner::survey).
+    pub(super) fn for_survey(
+        storage: &'a mut S,
+        options: &'a LogOptions,
+        find: Find<'_>,
+    ) -> Result<Self, OpenError> {
+        let scanner = Self::read_headings(storage, options, find)?;
+        Ok(Scanner { is_survey: true, ..scanner })
+    }
+
+    fn read_headings(storage: &'a mut S, options: &'a LogOptions, find: Find<'_>) -> Result<Self, OpenError> {
         let geometry = Geometry::new(options.segment_bytes);
         let mut scanner = Scanner {
             storage,
@@ -98,9 +129,12 @@ impl<'a, S: Storage> Scanner<'a, S> {
             walked: Walked::default(),
             buffer: Vec::new(),
             held: None,
+            is_survey: false,
         };
         for (file, length) in scanner.storage.segments().map_err(OpenError::Read)? {
-            scanner.read_heading(file, length)?;
+            if let Err(error) = scanner.read_heading(file, length) {
+                find(file, 0, error);
+            }
         }
         scanner.walked.highest_serial = scanner.headers.keys().next_back().copied().unwrap_or(0);
         Ok(scanner)
@@ -145,16 +179,57 @@ impl<'a, S: Storage> Scanner<'a, S> {
         mut self,
         visit: &mut dyn FnMut(&Batch<'_>) -> Result<(), Damage>,
     ) -> Result<Walked, OpenError> {
+        if let Some(mut place) = self.first_place()? {
+            self.follow::<F>(&mut place, visit)?;
+            self.judge_end::<F>(place.serial, Some((place.file, place.offset)))?;
+        } else {
+            self.judge_end::<F>(0, None)?;
+        }
+        self.sort_files();
+        Ok(self.walked)
+    }
+
+    /// Follows the log like [`walk`](Scanner::walk), tells `find` of damage, and goes on with the next
+    /// segment behind it.
+    pub(super) fn survey(
+        mut self,
+        visit: &mut dyn FnMut(&Batch<'_>) -> Result<(), Damage>,
+        find: Find<'_>,
+    ) -> Walked {
+        let mut place = match self.first_place() {
+            Ok(Some(place)) => Some(place),
+            Ok(None) => {
+                if let Err(error) = self.judge_end::<Sound>(0, None) {
+                    find(FileNumber(self.walked.highest_file), 0, error);
+                }
+                None
+            }
+            Err(error) => {
+                let first = self.place_behind(self.walked.oldest_serial);
+                find(first.map_or(FileNumber(self.walked.highest_file), |place| place.file), 0, error);
+                first
+            }
+        };
+        while let Some(mut at) = place {
+            let result = self
+                .follow::<Sound>(&mut at, visit)
+                .and_then(|()| self.judge_end::<Sound>(at.serial, Some((at.file, at.offset))));
+            let Err(error) = result else { break };
+            find(at.file, at.offset as u64, error);
+            place = self.place_behind(at.serial + 1);
+        }
+        self.sort_files();
+        self.walked
+    }
+
+    /// Where the log begins; `None` where there is none yet.
+    fn first_place(&mut self) -> Result<Option<Place>, OpenError> {
         let oldest_serial = self.find_oldest()?;
         self.walked.oldest_serial = oldest_serial;
         // While nothing says where the log begins it begins with the first batch of all.
         let first = if oldest_serial == 0 { self.successor(0) } else { Some(oldest_serial) };
-        let Some(first) = first else {
-            self.judge_end::<F>(0, None)?;
-            self.sort_files();
-            return Ok(self.walked);
-        };
-        let Some(&(file, header)) = self.headers.get(&first) else {
+        let Some(first) = first else { return Ok(None) };
+        if !self.headers.contains_key(&first) {
             let (&serial, &(file, _)) = self
                 .headers
                 .range(oldest_serial..)
@@ -163,26 +238,47 @@ impl<'a, S: Storage> Scanner<'a, S> {
                 .expect("a header named it");
             let text = format!("segment {oldest_serial} is missing; this file holds segment {serial}");
             return Err(damage(file, 0, &text));
+        }
+        Ok(Some(self.begin_at(first)))
+    }
+
+    /// The first segment from this one on that no later start has cut off, whatever is before it.
+    fn place_behind(&mut self, serial: u64) -> Option<Place> {
+        let is_cut_off = |candidate: u64, first_sequence: u64| {
+            let mut later = self.headers.range(candidate + 1..);
+            later.any(|(_, (_, header))| header.first_sequence <= first_sequence)
         };
+        let mut candidates = self.headers.range(serial..);
+        let next = candidates.find(|(serial, (_, header))| !is_cut_off(**serial, header.first_sequence));
+        let next = next.map(|(serial, _)| *serial)?;
+        Some(self.begin_at(next))
+    }
+
+    /// Takes a segment's header at its word about what was before.
+    fn begin_at(&mut self, serial: u64) -> Place {
+        let (file, header) = self.headers[&serial];
         self.walked.end = header.previous_end;
         self.walked.last_sequence = header.first_sequence.saturating_sub(1);
         self.walked.last_crc = header.previous_crc;
-        let mut serial = first;
-        let mut file = file;
-        let mut offset = BLOCK_BYTES;
+        Place { serial, file, offset: BLOCK_BYTES }
+    }
+
+    /// Goes from batch to batch until none follows.
+    fn follow<F: Flaws>(
+        &mut self,
+        place: &mut Place,
+        visit: &mut dyn FnMut(&Batch<'_>) -> Result<(), Damage>,
+    ) -> Result<(), OpenError> {
         loop {
-            if let Some(next) = self.successor(serial) {
-                (serial, file, offset) = (next, self.headers[&next].0, BLOCK_BYTES);
-            } else if let Some(length) = self.next_batch::<F>(serial, file, offset, visit)? {
-                offset += round_up(length, BLOCK_BYTES);
-                self.chain(serial, file, offset);
-            } else {
-                break;
+            if let Some(next) = self.successor(place.serial) {
+                *place = Place { serial: next, file: self.headers[&next].0, offset: BLOCK_BYTES };
+                continue;
             }
+            let Place { serial, file, offset } = *place;
+            let Some(length) = self.next_batch::<F>(serial, file, offset, visit)? else { return Ok(()) };
+            place.offset += round_up(length, BLOCK_BYTES);
+            self.chain(serial, file, place.offset);
         }
-        self.judge_end::<F>(serial, Some((file, offset)))?;
-        self.sort_files();
-        Ok(self.walked)
     }
 
     /// The oldest segment that is needed; 0 where none was ever known to be on disk.
@@ -228,7 +324,7 @@ impl<'a, S: Storage> Scanner<'a, S> {
         }
         let start = self.fill(file, offset, header.length as usize)?;
         let bytes = &self.buffer[start..start + header.length as usize];
-        let result = visit(&Batch { header, offset, bytes });
+        let result = visit(&Batch { header, file, offset, bytes });
         let crc = stored_batch_crc(bytes);
         if is_whole {
             result.map_err(|reason| damage(file, offset as u64, &reason.to_string()))?;
@@ -266,6 +362,7 @@ impl<'a, S: Storage> Scanner<'a, S> {
         let mut highest = self.walked.highest_serial;
         let mut proof = None;
         let mut left_out = None;
+        let is_survey = self.is_survey;
         for (file, from) in files {
             self.scan(file, from, &mut |offset, header| {
                 if header.serial < serial {
@@ -276,8 +373,11 @@ impl<'a, S: Storage> Scanner<'a, S> {
                 if header.durable_sequence >= missing {
                     proof.get_or_insert((file, offset));
                 }
-                false
+                is_survey && proof.is_some()
             })?;
+            if is_survey && proof.is_some() {
+                break;
+            }
         }
         self.walked.highest_serial = highest;
         if let Some((file, offset)) = proof
@@ -382,5 +482,5 @@ impl<'a, S: Storage> Scanner<'a, S> {
 }
 
 fn damage(file: FileNumber, offset: u64, reason: &str) -> OpenError {
-    OpenError::Damage { file, offset, text: format!("{reason}; {WHAT_TO_DO}") }
+    OpenError::Damage { file, offset, text: reason.to_owned() }
 }
