@@ -218,7 +218,8 @@ codes! {
         Damaged = 4;
         /// Bytes of bodies and attributes stored.
         StoredBytes = 5;
-        /// Age of the oldest message that is not deleted, in milliseconds.
+        /// For how long the message that is next could have been received, in milliseconds: since it was
+        /// sent, its delay ended, or it came back. 0 where none can be received.
         OldestAgeMs = 6;
         /// Receives that wait now.
         Waiting = 7;

@@ -5,6 +5,7 @@ use tenpin_protocol::StatisticCode;
 use super::Engine;
 use super::outputs::{Refusal, ReplyBody};
 use super::queue::{Queue, Totals};
+use super::slot::NONE;
 use crate::flaws::Flaws;
 
 /// How many messages stand where. Exact once all timers that are due have run.
@@ -26,6 +27,19 @@ impl<F: Flaws> Engine<F> {
         self.queues.find(queue).map(|index| counts_of(&self.queues[index]))
     }
 
+    /// For how long the message that is next on the queue with this number could have been received; 0
+    /// where none can be. Exact once all timers that are due have run.
+    pub fn oldest_age_ms(&self, queue: u64) -> Option<u64> {
+        self.queues.find(queue).map(|index| self.oldest_age_of(&self.queues[index]))
+    }
+
+    fn oldest_age_of(&self, queue: &Queue) -> u64 {
+        let fresh = (queue.fresh_head != NONE).then(|| self.slab[queue.fresh_head].sent_at_ms());
+        let returned = queue.returned.first_key_value().map(|((since_ms, _), _)| *since_ms);
+        let since_ms = fresh.into_iter().chain(returned).min();
+        since_ms.map_or(0, |since_ms| self.now_ms.saturating_sub(since_ms))
+    }
+
     /// Messages that are stored, also those that are gone and whose slots are not swept yet: what
     /// the log keeps a reserve for (rule 16).
     pub fn stored_messages(&self) -> u64 {
@@ -45,21 +59,22 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn stats(&self, queue: Option<u64>) -> Result<ReplyBody, Refusal> {
         let mut sum = Sum::default();
         match queue {
-            Some(number) => sum.add(&self.queues[self.find_queue(number)?]),
+            Some(number) => self.add_up(&self.queues[self.find_queue(number)?], &mut sum),
             None => {
                 (0..self.queues.table_length())
                     .filter_map(|index| self.queues.get(index))
                     .filter(|queue| !queue.deleted)
-                    .for_each(|queue| sum.add(queue));
+                    .for_each(|queue| self.add_up(queue, &mut sum));
             }
         }
-        let Sum { counts, totals, stored_bytes, waiting } = sum;
+        let Sum { counts, totals, stored_bytes, oldest_age_ms, waiting } = sum;
         let mut values = vec![
             (StatisticCode::Visible, counts.visible),
             (StatisticCode::InFlight, counts.in_flight),
             (StatisticCode::Delayed, counts.delayed),
             (StatisticCode::Damaged, counts.damaged),
             (StatisticCode::StoredBytes, stored_bytes),
+            (StatisticCode::OldestAgeMs, oldest_age_ms),
             (StatisticCode::Waiting, waiting),
             (StatisticCode::Sent, totals.sent),
             (StatisticCode::Received, totals.received),
@@ -73,6 +88,11 @@ impl<F: Flaws> Engine<F> {
         }
         Ok(ReplyBody::Stats(values.into()))
     }
+
+    fn add_up(&self, queue: &Queue, sum: &mut Sum) {
+        sum.add(queue);
+        sum.oldest_age_ms = sum.oldest_age_ms.max(self.oldest_age_of(queue));
+    }
 }
 
 /// What some queues have in all.
@@ -81,6 +101,7 @@ struct Sum {
     counts: Counts,
     totals: Totals,
     stored_bytes: u64,
+    oldest_age_ms: u64,
     waiting: u64,
 }
 

@@ -878,6 +878,10 @@ impl Test {
                 count(MessageState::Damaged),
             ];
             assert_eq!(self.world.counts(queue.number), expected);
+            let visible =
+                queue.messages.iter().filter(|message| message.state(now_ms) == MessageState::Visible);
+            let oldest_ms = visible.map(|message| now_ms - message.available_at_ms).max();
+            assert_eq!(self.world.engine.oldest_age_ms(queue.number), Some(oldest_ms.unwrap_or(0)));
         }
     }
 }
