@@ -4,7 +4,8 @@
 //! them, as the log does with its segments.
 
 use tenpin_protocol::{
-    Attribute, AttributeCode, AttributeValue, ChangeVisibilityEntry, Entries, ErrorCode, Operation, SendEntry,
+    Attribute, AttributeCode, AttributeValue, ChangeVisibilityEntry, Entries, ErrorCode, Operation,
+    SendEntry, StatisticCode,
 };
 
 use super::records::StoredMessage;
@@ -638,4 +639,102 @@ fn what_cannot_be_read_any_more_is_set_aside_and_nothing_else_is_lost() {
     assert_eq!(world.live_bytes(), live_bytes);
     world.restart_recovered();
     assert_eq!(world.received(queue, 10, 30), ["f"]);
+}
+
+#[test]
+fn the_oldest_age_is_that_of_the_message_that_is_next() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    let other = world.create("other");
+    let age = |world: &mut World<Sound>, queue| match world.ask(Command::Stats { queue }).body {
+        ReplyBody::Stats(values) => {
+            values.iter().find(|(code, _)| *code == StatisticCode::OldestAgeMs).expect("it is told").1
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(age(&mut world, Some(queue)), 0);
+    world.send(queue, &["a"]);
+    world.advance(3_000, ALL);
+    world.send(queue, &["b"]);
+    world.advance(4_000, ALL);
+    assert_eq!((age(&mut world, Some(queue)), age(&mut world, Some(other))), (7_000, 0));
+    assert_eq!(age(&mut world, None), 7_000, "the shard tells of its oldest");
+    let first = world.receive(queue, 1, 5)[0];
+    assert_eq!(age(&mut world, Some(queue)), 4_000);
+    world.receive(queue, 1, 30);
+    assert_eq!(age(&mut world, Some(queue)), 0);
+    world.advance(6_000, ALL);
+    assert_eq!(age(&mut world, Some(queue)), 1_000, "it has come back a second ago");
+    world.restart();
+    assert_eq!(age(&mut world, Some(queue)), 1_000);
+    world.delete(queue, &first.handle).0.expect("it is there");
+    assert_eq!(age(&mut world, Some(queue)), 0);
+}
+
+/// Rule 9: while the wall clock is not believed nothing expires by it.
+#[test]
+fn retention_waits_while_time_is_doubtful() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    world.send(queue, &["never received", "received", "returned"]);
+    world.engine.set_retention_lag_ms(5 * DAY_MS);
+    // The clock has jumped by more than the four days for which messages are kept.
+    world.advance(5 * DAY_MS, ALL);
+    world.drain();
+    let held = world.receive(queue, 3, 43_200);
+    assert_eq!(held.len(), 3, "nothing has expired");
+    assert_eq!(world.hide(queue, &held[2].handle, 0), Ok(()));
+    assert_eq!(world.counts(queue), [1, 2, 0, 0]);
+    // Part of the jump is taken back: visibility never waited, retention still does.
+    world.engine.set_retention_lag_ms(2 * DAY_MS);
+    world.advance(43_200_000, ALL);
+    world.drain();
+    assert_eq!(world.counts(queue), [3, 0, 0, 0]);
+    world.send(queue, &["young"]);
+    // The jump is confirmed.
+    world.engine.set_retention_lag_ms(0);
+    assert_eq!(world.received(queue, 10, 30), ["young"], "judged by the deadline, before any timer");
+    world.drain();
+    assert_eq!(world.counts(queue), [0, 1, 0, 0]);
+    assert_eq!(world.engine.stored_messages(), 1);
+}
+
+/// Rule 16: where even deliveries have no room any more, deletes go on.
+#[test]
+fn without_room_for_receives_deletes_go_on() {
+    let mut world = world::<Sound>();
+    let (queue, waited_for) = (world.create("q"), world.create("waited-for"));
+    world.send(queue, &["a", "b"]);
+    world.send(waited_for, &["c"]);
+    let held = world.receive(queue, 1, 30)[0];
+    world.receive(waited_for, 1, 10);
+    let poll = |queue, wait_ms| Command::Receive {
+        queue,
+        count_max: 10,
+        wait_ms: Some(wait_ms),
+        visibility_seconds: Some(30),
+        reply_bytes_max: u32::MAX,
+    };
+    assert!(world.apply(poll(waited_for, 20_000)).is_empty(), "it waits");
+    // The tail's segment and one more: less than what is kept for cleaning and deletes.
+    world.log.set_log_bytes_max(32 << 20);
+    assert_eq!(world.log.room(), crate::journal::Room::NoReceives);
+    for wait_ms in [0, 20_000] {
+        let ReplyBody::Refused(refusal) = world.ask(poll(queue, wait_ms)).body else { panic!("handed out") };
+        assert_eq!(refusal.code, ErrorCode::StorageFull);
+    }
+    let entries = [SendEntry::new(b"d")];
+    world.apply(Command::Send { queue, entries: Entries::of(&entries) });
+    assert!(world.out.sent.iter().all(Result::is_err));
+    let (_, replies) = world.advance(11_000, ALL);
+    assert!(replies.is_empty(), "what came back is not handed out to the one who waits: {replies:?}");
+    assert_eq!(world.counts(waited_for), [1, 0, 0, 0]);
+    world.delete(queue, &held.handle).0.expect("deletes go on");
+    assert_eq!(world.counts(queue), [1, 0, 0, 0]);
+    world.log.set_log_bytes_max(u64::MAX);
+    let replies = world.drain();
+    assert!(matches!(&replies[..], [Reply { ends_wait: true, body: ReplyBody::Received(range), .. }]
+        if range.len() == 1));
+    assert_eq!(world.received(queue, 10, 30), ["b"]);
 }

@@ -6,7 +6,7 @@
 //! there costs one window too many at most. A record that crosses the grid is put together from its
 //! windows where they are here; else it gets a read of its own, as does one whose window cannot be read. What was read stays until a budget is used up, least recently used
 //! first, and at least for the turn in which it came: every read serves whoever waited for it. Nothing is
-//! waited for forever: a read that fails on its own too is damage.
+//! waited for forever: each read that fails is tried once more, and one that fails on its own too is damage.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -52,6 +52,14 @@ struct Window {
     used: u64,
     /// It was read ahead, and nobody has come to it yet.
     is_ahead: bool,
+    /// A read of it failed, and was asked for once more.
+    is_second_try: bool,
+}
+
+impl Window {
+    fn new(state: State, used: u64) -> Self {
+        Self { state, used, is_ahead: false, is_second_try: false }
+    }
 }
 
 /// What was read back from disk, and what is to be.
@@ -83,7 +91,7 @@ impl Windows {
 
     fn ask(&mut self, extent: Extent, read: JournalRead, is_ahead: bool) {
         self.queue.push_back((read, extent));
-        self.windows.insert(extent, Window { state: State::Reading, used: self.turn, is_ahead });
+        self.windows.insert(extent, Window { is_ahead, ..Window::new(State::Reading, self.turn) });
     }
 
     /// Whether this is the first that comes to a window that was read ahead.
@@ -114,7 +122,7 @@ impl Windows {
     /// Adds what was put together from other windows.
     fn put(&mut self, extent: Extent, bytes: Vec<u8>) {
         self.kept_bytes += bytes.len() as u64;
-        self.windows.insert(extent, Window { state: State::Here(bytes), used: self.turn, is_ahead: false });
+        self.windows.insert(extent, Window::new(State::Here(bytes), self.turn));
     }
 
     /// Ends a turn: what is over the budget goes, but nothing that came or was used in this one.
@@ -214,6 +222,10 @@ impl<F: Flaws> Log<F> {
             Ok(bytes) if bytes.len() == read.length as usize => {
                 windows.kept_bytes += bytes.len() as u64;
                 State::Here(bytes)
+            }
+            _ if !std::mem::replace(&mut window.is_second_try, true) => {
+                windows.queue.push_back((read, extent));
+                State::Reading
             }
             _ => State::Failed,
         };

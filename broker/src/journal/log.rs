@@ -143,6 +143,12 @@ impl<F: Flaws> Log<F> {
         &self.options
     }
 
+    /// Makes the log fuller, or emptier, than its records do.
+    #[cfg(test)]
+    pub(crate) fn set_log_bytes_max(&mut self, log_bytes_max: u64) {
+        self.options.log_bytes_max = Some(log_bytes_max);
+    }
+
     /// The longest record that fits, its prefix counted: what the shard must refuse above.
     pub fn record_bytes_max(&self) -> usize {
         record_bytes_max(self.options.segment_bytes)

@@ -95,12 +95,21 @@ pub struct Disk {
     next_serial: u64,
     taken: u64,
     capacity_bytes: u64,
+    /// Bytes that cannot be read, until they are written again.
+    unreadable: Vec<(FileNumber, u64)>,
 }
 
 impl Disk {
     /// An empty disk that files may fill up to `capacity_bytes`.
     pub fn new(capacity_bytes: u64) -> Self {
-        Self { files: BTreeMap::new(), under_way: BTreeMap::new(), next_serial: 0, taken: 0, capacity_bytes }
+        Self {
+            files: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            next_serial: 0,
+            taken: 0,
+            capacity_bytes,
+            unreadable: Vec::new(),
+        }
     }
 
     /// Changes how much there is room for; files that are there stay.
@@ -145,6 +154,14 @@ impl Disk {
     pub fn may_fail(&self, serial: u64) -> bool {
         let operation = self.under_way.get(&serial).map(|under_way| &under_way.operation);
         matches!(operation, Some(Operation::Write { .. } | Operation::Sync { .. }))
+    }
+
+    /// The read that an operation under way is, if it is one.
+    pub fn read_under_way(&self, serial: u64) -> Option<JournalRead> {
+        match self.under_way.get(&serial)?.operation {
+            Operation::Read(read) => Some(read),
+            _ => None,
+        }
     }
 
     /// Begins an operation; [`Disk::finish`] with the number that is returned ends it.
@@ -212,13 +229,31 @@ impl Disk {
     }
 
     /// Reads what a reader sees.
-    pub fn read(&self, file: FileNumber, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let file = self.files.get(&file).ok_or(io::ErrorKind::NotFound)?;
+    pub fn read(&self, number: FileNumber, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let file = self.files.get(&number).ok_or(io::ErrorKind::NotFound)?;
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let end = start.checked_add(buffer.len()).ok_or(io::ErrorKind::InvalidInput)?;
         let bytes = file.seen.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if self.unreadable.iter().any(|(of, at)| *of == number && (offset..end as u64).contains(at)) {
+            return Err(io::ErrorKind::Other.into());
+        }
         buffer.copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// From now on nothing that covers this byte can be read.
+    pub fn lose_place(&mut self, file: FileNumber, offset: u64) {
+        self.unreadable.push((file, offset));
+    }
+
+    /// Whether there is something that cannot be read.
+    pub fn has_lost_places(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    /// Makes everything readable again, as an operator does from a copy.
+    pub fn restore_places(&mut self) {
+        self.unreadable.clear();
     }
 
     /// Flips bits of the byte at `offset`, as a disk that rots does.
@@ -233,6 +268,8 @@ impl Disk {
             Operation::Write { file, offset, bytes, durable } => {
                 self.taken += 1;
                 let serial = self.taken;
+                let end = offset + bytes.len() as u64;
+                self.unreadable.retain(|(of, at)| of != file || !(*offset..end).contains(at));
                 let file = self.files.get_mut(file).ok_or(io::ErrorKind::NotFound)?;
                 let range = range_in(&file.seen, *offset, bytes.len())?;
                 file.seen[range.clone()].copy_from_slice(bytes);
@@ -257,6 +294,7 @@ impl Disk {
             }
             Operation::Prepare { file, length } => self.prepare(*file, *length)?,
             Operation::Remove { file } => {
+                self.unreadable.retain(|(of, _)| of != file);
                 self.files.remove(file).ok_or(io::ErrorKind::NotFound)?;
             }
         }

@@ -3,7 +3,7 @@
 //! A run takes the real shard (event loop, engine and log) and gives it a driver, a clock, a disk, a
 //! network and clients that are simulated, single threaded, and draw everything that chance decides
 //! from one seed. The world crashes between any two steps, tears and reorders what was not synced,
-//! fails writes, fills the disk, lets bits rot, breaks connections and moves the clock; the
+//! fails writes and reads, fills the disk, lets bits rot, breaks connections and moves the clock; the
 //! [`checker`] judges what clients were told. At the end nothing goes wrong any more, and every
 //! queue has to become empty.
 //!

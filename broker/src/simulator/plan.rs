@@ -120,6 +120,10 @@ pub struct Faults {
     pub stop_ns: u64,
     /// A write or sync fails: once in so many, 0: never.
     pub failed_writes: u64,
+    /// A read fails: once in so many, 0: never. The next one of the same place does not …
+    pub failed_reads: u64,
+    /// … but once in so many failed reads a place is lost for ever; 0: never.
+    pub lost_places: u64,
     /// The disk takes long for one operation: once in so many, 0: never.
     pub slow_operations: u64,
     /// How long such an operation takes at most.
@@ -237,8 +241,8 @@ fn set_theme(random: &mut Random, broker: &mut BrokerPlan, clients: &mut ClientP
                 ..Faults::default()
             };
         }
-        // Bodies leave memory and rot before they are read.
-        4 if has_files => {
+        // Bodies leave memory, and rot before they are read or cannot be.
+        theme @ (4 | 5) if has_files => {
             broker.hot_bytes_max = u64::from(broker.segment_bytes);
             broker.growth_factor = 4;
             clients.body_bytes_max = 8_000;
@@ -247,7 +251,13 @@ fn set_theme(random: &mut Random, broker: &mut BrokerPlan, clients: &mut ClientP
             clients.operations.delete_queue = 0;
             clients.requests = clients.requests.max(400);
             clients.retention_seconds_max = 345_600;
-            faults.rot_ns = random.skewed(50 * MS, 2 * SECOND);
+            if theme == 4 {
+                faults.rot_ns = random.skewed(50 * MS, 2 * SECOND);
+            } else {
+                faults.rot_ns = 0;
+                faults.failed_reads = random.between(2, 20);
+                faults.lost_places = *random.pick(&[0, 3]);
+            }
             faults.kill_ns = 0;
             faults.power_cut_ns = if random.chance(1, 2) { 0 } else { 5 * SECOND };
         }
@@ -328,6 +338,8 @@ fn draw_faults(random: &mut Random, durability: Durability) -> Faults {
         power_cut_ns: when_files(mean(5, 300 * MS, 60 * SECOND)),
         stop_ns: when_files(mean(2, SECOND, 60 * SECOND)),
         failed_writes: mean(2, 20, 1_000),
+        failed_reads: 0,
+        lost_places: 0,
         slow_operations: mean(4, 5, 500),
         slow_ns_max: mean(10, 5 * MS, 6 * SECOND),
         full_disk_ns: mean(2, 2 * SECOND, 60 * SECOND),

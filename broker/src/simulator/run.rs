@@ -168,6 +168,10 @@ impl<F: Flaws> Run<F> {
                     world.note("damage_reported", &[]);
                     world.undo_rot();
                 }
+                Err(OpenError::Read(_)) if world.disk.has_lost_places() => {
+                    world.note("unreadable_reported", &[]);
+                    world.disk.restore_places();
+                }
                 Err(error) if world.disk_may_be_full() && !matches!(error, OpenError::Damage { .. }) => {
                     world.trace.remark(0, || format!("no room to start: {error}"));
                     world.give_room();

@@ -12,6 +12,7 @@ mod links;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 
 use crate::journal::Durability;
 use crate::journal::memory::SealedRange;
@@ -193,6 +194,8 @@ pub struct World {
     is_smooth: bool,
     /// Rot that fell, to be undone where it makes the log unreadable.
     rot: Vec<(FileNumber, u64, u8)>,
+    /// Reads that failed; none fails there again by chance.
+    failed_reads: Vec<(FileNumber, Range<u64>)>,
     messages: u64,
     calm_since_ns: Option<u64>,
     drained_before: bool,
@@ -235,6 +238,7 @@ impl World {
             is_paused: false,
             is_smooth: plan.faults.slow_operations == 0 && plan.faults.pause_ns == 0,
             rot: Vec::new(),
+            failed_reads: Vec::new(),
             messages: 0,
             calm_since_ns: None,
             drained_before: false,

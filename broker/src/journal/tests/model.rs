@@ -2,6 +2,7 @@
 //! cleaning, and deleted, each by a record that says so.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::disk::{Disk, Random};
 use crate::flaws::Flaws;
@@ -59,6 +60,8 @@ pub(super) struct World<F: Flaws> {
     pub(super) copied: u64,
     /// How much of the oldest segment is cleaned in a turn.
     pub(super) slice_bytes: u32,
+    /// So many reads fail from now on.
+    pub(super) failing_reads: u32,
     /// How often a record had to be waited for.
     pub(super) waits: u64,
 }
@@ -82,6 +85,7 @@ impl<F: Flaws> World<F> {
             report,
             copied: 0,
             slice_bytes: 8 << 10,
+            failing_reads: 0,
             waits: 0,
         }
     }
@@ -164,7 +168,10 @@ impl<F: Flaws> World<F> {
             let mut bytes = vec![0; read.length as usize];
             let result =
                 crate::journal::storage::Storage::read(&mut self.disk, read.file, read.offset, &mut bytes);
-            self.log.read_done(read, result.map(|()| bytes));
+            let fails = self.failing_reads > 0;
+            self.failing_reads -= u32::from(fails);
+            let result = if fails { Err(io::ErrorKind::Other.into()) } else { result.map(|()| bytes) };
+            self.log.read_done(read, result);
         }
     }
 

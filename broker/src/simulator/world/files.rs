@@ -1,6 +1,7 @@
 //! The world's disk, as the shard uses it while it runs.
 
 use std::io;
+use std::ops::Range;
 
 use crate::shard::driver::{FileNumber, JournalRead, JournalWrite};
 
@@ -95,10 +96,36 @@ impl World {
         serial
     }
 
+    /// Whether a read fails: once, so that trying again must help, or for ever.
+    fn read_fails(&mut self, serial: u64) -> bool {
+        let fails = self.plan.faults.failed_reads;
+        let Some(read) = self.disk.read_under_way(serial) else { return false };
+        if fails == 0 || !self.random.chance(1, fails) {
+            return false;
+        }
+        let (file, range) = (read.file, read.offset..read.offset + u64::from(read.length));
+        let overlaps = |(of, other): &(FileNumber, Range<u64>)| {
+            *of == file && other.start < range.end && range.start < other.end
+        };
+        if self.failed_reads.iter().any(overlaps) {
+            return false;
+        }
+        self.note("read_fails", &[u64::from(file.0), range.start, range.end]);
+        let lost = self.plan.faults.lost_places;
+        if lost > 0 && self.random.chance(1, lost) {
+            let offset = self.random.between(range.start, range.end - 1);
+            self.note("place_lost", &[u64::from(file.0), offset]);
+            self.disk.lose_place(file, offset);
+            self.checker.rot_fell();
+        }
+        self.failed_reads.push((file, range));
+        true
+    }
+
     pub(super) fn disk_ends(&mut self, serial: u64) {
         let fails = self.plan.faults.failed_writes;
-        let failure = (fails > 0 && self.disk.may_fail(serial) && self.random.chance(1, fails))
-            .then_some(io::ErrorKind::Other);
+        let write_fails = fails > 0 && self.disk.may_fail(serial) && self.random.chance(1, fails);
+        let failure = (write_fails || self.read_fails(serial)).then_some(io::ErrorKind::Other);
         let oldest_unsynced_ns = self.disk.oldest_unsynced_ns();
         let (operation, result) = self.disk.finish(serial, self.now_ns, failure, &mut self.random);
         self.note("disk", &[serial, u64::from(result.is_ok())]);
