@@ -4,7 +4,8 @@
 //! one message to be sent, delivered and deleted in batches of ten; the memory that a visible message
 //! takes beside its record; and the longest turn while a million visibility deadlines are due at once.
 //! An argument is a depth to measure alone, 0 the deadlines; a second one the batches of a run, few of
-//! them for a simulated processor that counts instructions.
+//! them for a simulated processor that counts instructions. `-- copied 1000000` asks what cleaning copies
+//! while that many messages stay stored on a queue beside a hot one, until the log has turned five times.
 
 use std::time::{Duration, Instant};
 
@@ -35,21 +36,29 @@ struct Bench {
     now_ms: u64,
     queue: u64,
     batches: u64,
+    /// Bytes that cleaning wrote again.
+    copied_bytes: u64,
 }
 
 impl Bench {
     fn new() -> Self {
         // As the broker's without files, but with room for any depth.
-        let options =
-            LogOptions { hot_bytes_max: 1 << 40, ..LogOptions::new(Durability::Memory, [0; 16], 0) };
+        Self::with_log(LogOptions {
+            hot_bytes_max: 1 << 40,
+            ..LogOptions::new(Durability::Memory, [0; 16], 0)
+        })
+    }
+
+    fn with_log(options: LogOptions) -> Self {
         let mut log = Log::in_memory(options);
         let options = EngineOptions { in_flight_max: u64::MAX, ..EngineOptions::new(0, [1, 2]) };
         let mut engine = Engine::new(options);
         let now_ms = 1_700_000_000_000;
         engine.finish_recovery(now_ms, &mut log).expect("there is nothing");
         engine.start(now_ms, [1; 16], &mut log);
-        let mut bench = Self { engine, log, out: Outputs::default(), now_ms, queue: 0, batches: 0 };
-        bench.queue = bench.create();
+        let out = Outputs::default();
+        let mut bench = Self { engine, log, out, now_ms, queue: 0, batches: 0, copied_bytes: 0 };
+        bench.queue = bench.create("bench");
         bench
     }
 
@@ -60,8 +69,8 @@ impl Bench {
         self.engine.apply(self.now_ms, ticket, command, &mut self.log, &mut self.out);
     }
 
-    fn create(&mut self) -> u64 {
-        let name = RawName { account: "", region: "", name: "bench" };
+    fn create(&mut self, name: &str) -> u64 {
+        let name = RawName { account: "", region: "", name };
         self.apply(Command::CreateQueue { name, attributes: Entries::default(), tags: Entries::default() });
         match self.out.replies[0].body {
             ReplyBody::QueueOpened { number, .. } => number,
@@ -103,7 +112,9 @@ impl Bench {
             self.now_ms += 1;
             self.out.clear();
             self.engine.advance(self.now_ms, &mut self.log, &mut self.out, STEPS_A_TURN);
+            let before = self.log.end();
             clean(&mut self.engine, &mut self.log, self.now_ms);
+            self.copied_bytes += self.log.end().0 - before.0;
         }
     }
 
@@ -204,9 +215,55 @@ fn deadlines(count: usize) {
     );
 }
 
+/// What cleaning copies for each byte newly written (rule 17) while `stored` messages stay on a queue
+/// beside a hot one, at the default growth factor. Files and disks have no part in it.
+fn copied(stored: usize) {
+    let defaults = LogOptions::new(Durability::Memory, [0; 16], 0);
+    println!("growth factor {}, segments of {} KiB", defaults.growth_factor, defaults.segment_bytes >> 10);
+    let mut bench = Bench::with_log(LogOptions { hot_bytes_max: 1 << 40, ..defaults });
+    for _ in 0..stored / BATCH {
+        bench.send();
+        bench.turn();
+    }
+    bench.queue = bench.create("hot");
+    // First until the log is as long as it ever is: what is copied before that is nothing.
+    let live_bytes = bench.log.live_bytes();
+    let (mut written, mut turns, mut longest) = (0, 0, 0);
+    let mut turned_at = bench.log.end();
+    let (mut copied_before, mut end_before) = (0, bench.log.end());
+    while turns <= 5 {
+        bench.lifecycle();
+        longest = longest.max(bench.log.log_bytes());
+        if bench.log.begin() < turned_at {
+            continue;
+        }
+        turned_at = bench.log.end();
+        let copied = bench.copied_bytes - copied_before;
+        let new = turned_at.0 - end_before.0 - copied;
+        let share = copied as f64 / new as f64;
+        println!("turn {turns}: {copied} bytes copied, {new} newly written: {share:.3} a byte");
+        if turns > 0 {
+            written += new;
+        }
+        if turns == 0 {
+            bench.copied_bytes = 0;
+        }
+        (copied_before, end_before) = (bench.copied_bytes, turned_at);
+        turns += 1;
+    }
+    let share = bench.copied_bytes as f64 / written as f64;
+    println!(
+        "{stored} stored ({live_bytes} bytes), log of {longest} bytes at most, turned 5 times: \
+         {share:.3} bytes copied a byte newly written"
+    );
+}
+
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
     let depth = numbers.next();
+    if std::env::args().any(|argument| argument == "copied") {
+        return copied(depth.unwrap_or(1_000_000));
+    }
     let batches = numbers.next().unwrap_or(BATCHES);
     match depth {
         Some(0) => return deadlines(1_000_000),
