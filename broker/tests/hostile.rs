@@ -251,6 +251,7 @@ fn a_slow_hello_is_closed() {
                 if drip.write_all(&[byte]).is_err() {
                     return true;
                 }
+                // The pace is what is tested: each byte comes well within the time, all together do not.
                 std::thread::sleep(Duration::from_millis(20));
             }
             false

@@ -14,6 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use self::ledger::Ledger;
@@ -32,6 +33,9 @@ const VISIBILITY_SECONDS: u32 = 2;
 
 /// Requests that are answered, at most, between a start and the next kill.
 const REQUESTS_BETWEEN_KILLS_MAX: u64 = 1_500;
+
+/// How often to look for broken promises while waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// One kill in so many is followed by another one while the broker is still starting.
 const KILLED_WHILE_STARTING_ONCE_IN: u64 = 4;
@@ -112,12 +116,23 @@ struct Shared {
     ledger: Mutex<Ledger>,
     /// Requests answered.
     answered: AtomicU64,
+    /// The killer's thread, and for how many answers it waits.
+    killer: Thread,
+    wanted: AtomicU64,
     stopping: AtomicBool,
 }
 
 impl Shared {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request was answered; wakes the killer once it has what it waits for.
+    fn note_answer(&self) {
+        let answered = self.answered.fetch_add(1, Ordering::SeqCst) + 1;
+        if answered == self.wanted.load(Ordering::SeqCst) {
+            self.killer.unpark();
+        }
     }
 
     /// Waits for a broker newer than `generation`; `None` when the run ends.
@@ -170,6 +185,8 @@ pub fn run(options: &KillOptions) -> io::Result<KillReport> {
         place_changed: Condvar::new(),
         ledger: Mutex::new(Ledger::default()),
         answered: AtomicU64::new(0),
+        killer: std::thread::current(),
+        wanted: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
     };
     let mut killer = Killer {
@@ -254,7 +271,7 @@ impl Killer<'_> {
                 break;
             }
             let enough =
-                self.shared.answered.load(Ordering::Relaxed) + random.below(REQUESTS_BETWEEN_KILLS_MAX);
+                self.shared.answered.load(Ordering::SeqCst) + random.below(REQUESTS_BETWEEN_KILLS_MAX);
             self.wait_for_answers(enough, &broker)?;
             // So that the kill falls anywhere, not only right behind an answer.
             spin(Duration::from_nanos(random.below(3_000_000)));
@@ -280,10 +297,11 @@ impl Killer<'_> {
         Ok(broker)
     }
 
-    /// Polls, because the workers should not be slowed down by telling.
+    /// Waits until so many requests have been answered in all, or something is broken.
     fn wait_for_answers(&self, enough: u64, broker: &BrokerProcess) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.shared.answered.load(Ordering::Relaxed) < enough {
+        self.shared.wanted.store(enough, Ordering::SeqCst);
+        while self.shared.answered.load(Ordering::SeqCst) < enough {
             if Instant::now() > deadline {
                 let printed = broker.printed();
                 return Err(io::Error::other(format!("the broker answers nothing; it printed:\n{printed}")));
@@ -291,7 +309,8 @@ impl Killer<'_> {
             if self.shared.ledger().totals().violations > 0 {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_micros(200));
+            // Whoever brings the last one wakes this thread; what is broken is looked for now and then.
+            std::thread::park_timeout(LOOK_EVERY);
         }
         Ok(())
     }

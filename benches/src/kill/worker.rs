@@ -88,7 +88,7 @@ impl<'a> Worker<'a> {
                 )));
             };
             let (_, numbers) = under_way.swap_remove(place);
-            self.shared.answered.fetch_add(1, Ordering::Relaxed);
+            self.shared.note_answer();
             let Answer::Sent(outcomes) = answer else { return Err(unexpected(&answer)) };
             if outcomes.len() != numbers.len() {
                 return Err(ClientError::Protocol(format!(
@@ -115,7 +115,7 @@ impl<'a> Worker<'a> {
         let begun = self.shared.ledger().begin_receive();
         let receive = Receive { messages_max: 10, wait_ms: 50, visibility_seconds: Some(VISIBILITY_SECONDS) };
         let messages = self.client.receive(self.queue, receive)?;
-        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        self.shared.note_answer();
         let mut taken: Vec<(u64, Message)> = Vec::new();
         for message in messages {
             if let Some(number) = self.shared.check(&message.body, begun) {
@@ -142,7 +142,7 @@ impl<'a> Worker<'a> {
             taken.iter().map(|(_, message)| (message.handle.clone(), 0)).collect();
         // A timeout that ran out meanwhile makes this one fail, which is no broken promise.
         self.client.change_visibility(self.queue, &changes)?;
-        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        self.shared.note_answer();
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl<'a> Worker<'a> {
         taken.iter().for_each(|(number, _)| self.shared.ledger().attempt_delete(*number));
         let handles: Vec<Vec<u8>> = taken.iter().map(|(_, message)| message.handle.clone()).collect();
         let outcomes: Vec<Result<(), Refusal>> = self.client.delete(self.queue, &handles)?;
-        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+        self.shared.note_answer();
         for ((number, _), outcome) in taken.iter().zip(outcomes) {
             match outcome {
                 Ok(()) => self.shared.ledger().acknowledge_delete(*number),
