@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use tenpin_protocol::{
@@ -391,6 +392,38 @@ impl Client {
     /// The next answer, whichever request it belongs to.
     pub fn next_answer(&mut self) -> Result<(u32, Answer), ClientError> {
         let length = self.wait_for_frame()?;
+        self.take_answer(length)
+    }
+
+    /// The next answer, if it has come already. Writes nothing.
+    pub fn try_answer(&mut self) -> Result<Option<(u32, Answer)>, ClientError> {
+        if let Some(length) = self.whole_frame()? {
+            return self.take_answer(length).map(Some);
+        }
+        self.make_room();
+        let room = &mut self.input[self.arrived.end..];
+        // SAFETY: `room` is memory of this length that nobody else uses during the call.
+        let count = unsafe {
+            libc::recv(self.stream.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
+        };
+        match usize::try_from(count) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(count) => self.arrived.end += count,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                return match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                    _ => Err(error.into()),
+                };
+            }
+        }
+        match self.whole_frame()? {
+            Some(length) => self.take_answer(length).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn take_answer(&mut self, length: usize) -> Result<(u32, Answer), ClientError> {
         let (frame, _) = split_frame(&self.input[self.arrived.clone()], self.frame_bytes_max)
             .ok()
             .flatten()
@@ -431,10 +464,8 @@ impl Client {
     /// Writes out what was submitted, and reads until there is a whole frame; gives its length.
     fn wait_for_frame(&mut self) -> Result<usize, ClientError> {
         loop {
-            match split_frame(&self.input[self.arrived.clone()], self.frame_bytes_max) {
-                Ok(Some((_, length))) => return Ok(length),
-                Ok(None) => {}
-                Err(error) => return Err(ClientError::Protocol(error.to_string())),
+            if let Some(length) = self.whole_frame()? {
+                return Ok(length);
             }
             if !self.output.is_empty() {
                 self.flush()?;
@@ -446,6 +477,14 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// The length of the frame that has arrived, if all of it has.
+    fn whole_frame(&self) -> Result<Option<usize>, ClientError> {
+        match split_frame(&self.input[self.arrived.clone()], self.frame_bytes_max) {
+            Ok(frame) => Ok(frame.map(|(_, length)| length)),
+            Err(error) => Err(ClientError::Protocol(error.to_string())),
         }
     }
 

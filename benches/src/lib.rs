@@ -8,6 +8,7 @@ pub mod backlog;
 pub mod client;
 pub mod hello;
 pub mod kill;
+pub mod latency;
 pub mod load;
 pub mod measure;
 pub mod payload;

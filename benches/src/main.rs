@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tenpin_benches::backlog::{self, BacklogOptions};
 use tenpin_benches::kill::{self, KillOptions};
+use tenpin_benches::latency::{self, LatencyOptions, LatencyRun};
 use tenpin_benches::load::{self, LoadOptions, Shape, Target, Variant, VariantRuns};
 use tenpin_benches::process::BrokerCommand;
 use tenpin_benches::{hello, measure, payload};
@@ -27,6 +28,8 @@ enum Task {
     Hello(HelloArguments),
     /// Keeps messages going through send, receive and delete, and reports what each costs.
     Lifecycle(LifecycleArguments),
+    /// Sends at a fixed rate, and reports how long messages take to a consumer that waits.
+    Latency(LatencyArguments),
     /// Piles up a backlog, then drains it in order: rate, memory, and with --restart recovery.
     Backlog(BacklogArguments),
     /// Kills a loaded broker again and again, and checks that it kept every promise.
@@ -109,6 +112,39 @@ struct LifecycleArguments {
 }
 
 #[derive(Debug, Args)]
+struct LatencyArguments {
+    #[command(flatten)]
+    broker: BrokerArguments,
+    /// Drivers of a started broker, compared in turn.
+    #[arg(long, alias = "io", value_delimiter = ',', default_value = "auto")]
+    driver: Vec<String>,
+    /// Durabilities of a started broker, compared in turn.
+    #[arg(long, value_delimiter = ',', default_value = "memory")]
+    durability: Vec<String>,
+    /// Messages a second.
+    #[arg(long, default_value_t = 5_000)]
+    rate: u64,
+    /// Messages a request, due together.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    batch: u8,
+    /// Bytes of each body, at least 24.
+    #[arg(long, alias = "body-bytes", default_value_t = 64, value_parser = parse_body_bytes)]
+    body: usize,
+    /// Seconds before measuring.
+    #[arg(long, default_value_t = 1.0)]
+    warm_up_seconds: f64,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// How often each variant runs.
+    #[arg(long, default_value_t = 1)]
+    runs: u32,
+    /// Writes all figures to this file, too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct BacklogArguments {
     /// The `tenpin` to start.
     #[arg(long, value_name = "PATH_TO_TENPIN")]
@@ -171,6 +207,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Hello(arguments) => say_hello(&arguments),
         Task::Lifecycle(arguments) => run_lifecycle(&arguments),
+        Task::Latency(arguments) => run_latency(&arguments),
         Task::Backlog(arguments) => run_backlog(&arguments),
         Task::Kill(arguments) => run_kill(&arguments),
     };
@@ -214,7 +251,8 @@ fn run_lifecycle(arguments: &LifecycleArguments) -> Verdict {
         options.body_bytes,
         options.depth
     );
-    let all = load::run(&options, &variants(arguments), arguments.runs.max(1), &mut |variant, run| {
+    let variants = variants(&arguments.broker, &arguments.io, &arguments.durability);
+    let all = load::run(&options, &variants, arguments.runs.max(1), &mut |variant, run| {
         println!("{:<16} {run}", variant.name);
     })?;
     for variant in &all {
@@ -223,15 +261,64 @@ fn run_lifecycle(arguments: &LifecycleArguments) -> Verdict {
     Ok(all.iter().all(VariantRuns::is_clean))
 }
 
-fn variants(arguments: &LifecycleArguments) -> Vec<Variant> {
-    let broker = &arguments.broker;
+/// Measures all variants in turn, as many times as there are runs.
+fn run_latency(arguments: &LatencyArguments) -> Verdict {
+    let options = LatencyOptions {
+        rate: arguments.rate.max(1),
+        batch: usize::from(arguments.batch),
+        body_bytes: arguments.body,
+        warm_up: Duration::try_from_secs_f64(arguments.warm_up_seconds)?,
+        length: Duration::try_from_secs_f64(arguments.seconds)?,
+        client_core: arguments.broker.client_core.or(arguments.broker.own_cores().map(|(_, client)| client)),
+    };
+    println!("{}", measure::machine());
+    println!(
+        "{} messages/s in requests of {}, bodies of {} bytes, one consumer that waits",
+        options.rate, options.batch, options.body_bytes
+    );
+    let variants = variants(&arguments.broker, &arguments.driver, &arguments.durability);
+    let mut all: Vec<(&Variant, Vec<LatencyRun>)> =
+        variants.iter().map(|variant| (variant, Vec::new())).collect();
+    for _ in 0..arguments.runs.max(1) {
+        for (variant, runs) in &mut all {
+            let run = latency::run(&options, &variant.target)?;
+            println!("{:<12}{run}", variant.name);
+            runs.push(run);
+        }
+    }
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, latency_json(&options, &all))?;
+    }
+    Ok(all.iter().flat_map(|(_, runs)| runs).all(LatencyRun::is_clean))
+}
+
+fn latency_json(options: &LatencyOptions, all: &[(&Variant, Vec<LatencyRun>)]) -> String {
+    let variants: Vec<String> = all
+        .iter()
+        .map(|(variant, runs)| {
+            let runs: Vec<String> = runs.iter().map(LatencyRun::json).collect();
+            format!("{{\"variant\":{:?},\"runs\":[{}]}}", variant.name, runs.join(","))
+        })
+        .collect();
+    let LatencyOptions { rate, batch, body_bytes, .. } = options;
+    format!(
+        "{{\"task\":\"latency\",\"machine\":{:?},\"load_average\":{:.2},\"rate\":{rate},\"batch\":{batch},\
+         \"body_bytes\":{body_bytes},\"seconds\":{},\"variants\":[{}]}}\n",
+        measure::machine(),
+        measure::load_average(),
+        options.length.as_secs_f64(),
+        variants.join(","),
+    )
+}
+
+fn variants(broker: &BrokerArguments, drivers: &[String], durabilities: &[String]) -> Vec<Variant> {
     let Some(program) = &broker.spawn else {
         let target = Target::Running { address: broker.address, pid: broker.pid };
         return vec![Variant { name: broker.address.to_string(), target }];
     };
     let mut variants = Vec::new();
-    for io in &arguments.io {
-        for durability in &arguments.durability {
+    for io in drivers {
+        for durability in durabilities {
             let mut command = BrokerCommand::new(program, &broker.folder);
             command.io.clone_from(io);
             command.durability.clone_from(durability);
