@@ -1,0 +1,151 @@
+//! Real drivers, with clients on loopback sockets and a temporary folder.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+
+use super::{Client, World};
+use crate::journal::memory::{SealedRange, SegmentMemory};
+use crate::shard::driver::Driver;
+use crate::shard::epoll::EpollDriver;
+use crate::shard::segment_files::SegmentFolder;
+use crate::shard::uring::{self, UringDriver};
+use crate::shard::waker::Waker;
+
+/// What the real drivers have in common beside the trait.
+pub(super) trait RealDriver: Driver {
+    fn its_waker(&self) -> Waker;
+}
+
+pub(super) struct RealWorld<S: Setup> {
+    // Before the folder, so that its threads end before the folder goes.
+    driver: S::Driver,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+pub(super) struct RealClient(TcpStream);
+
+impl<S: Setup> World for RealWorld<S> {
+    type Driver = S::Driver;
+    type Client = RealClient;
+
+    fn is_offered() -> bool {
+        S::is_offered()
+    }
+
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self { driver: S::make(listener, folder.path().join("journal")), address, _folder: folder }
+    }
+
+    fn driver(&mut self) -> &mut S::Driver {
+        &mut self.driver
+    }
+
+    fn connect(&mut self) -> io::Result<RealClient> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_nonblocking(true)?;
+        Ok(RealClient(stream))
+    }
+
+    fn wake(&mut self) {
+        let waker = self.driver.its_waker();
+        std::thread::spawn(move || waker.wake());
+    }
+
+    fn sealed(&mut self, bytes: &[u8]) -> SealedRange {
+        let mut memory = SegmentMemory::new(bytes.len()).unwrap();
+        memory.bytes_mut(0..bytes.len()).copy_from_slice(bytes);
+        memory.seal(0..bytes.len())
+    }
+}
+
+impl Client for RealClient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    fn finish_writing(&mut self) {
+        // A connection that was reset has no side to close; reading tells.
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+}
+
+impl RealDriver for EpollDriver {
+    fn its_waker(&self) -> Waker {
+        self.waker()
+    }
+}
+
+impl RealDriver for UringDriver {
+    fn its_waker(&self) -> Waker {
+        self.waker()
+    }
+}
+
+/// A way of making a driver.
+pub(super) trait Setup {
+    type Driver: RealDriver;
+    fn is_offered() -> bool {
+        true
+    }
+    fn make(listener: TcpListener, folder: PathBuf) -> Self::Driver;
+}
+
+pub(super) struct Epoll;
+
+impl Setup for Epoll {
+    type Driver = EpollDriver;
+
+    fn make(listener: TcpListener, folder: PathBuf) -> EpollDriver {
+        EpollDriver::new(listener, Some(folder)).unwrap()
+    }
+}
+
+/// On a file system that knows no direct writes.
+pub(super) struct EpollThroughCache;
+
+impl Setup for EpollThroughCache {
+    type Driver = EpollDriver;
+
+    fn make(listener: TcpListener, folder: PathBuf) -> EpollDriver {
+        let folder = SegmentFolder::open(&folder).unwrap().without_direct_writes();
+        EpollDriver::with_folder(listener, Some(folder)).unwrap()
+    }
+}
+
+pub(super) struct Uring;
+
+impl Setup for Uring {
+    type Driver = UringDriver;
+
+    fn is_offered() -> bool {
+        uring::probe().is_ok()
+    }
+
+    fn make(listener: TcpListener, folder: PathBuf) -> UringDriver {
+        UringDriver::new(listener, Some(folder)).unwrap()
+    }
+}
+
+/// On an older kernel, and a file system that knows no direct writes.
+pub(super) struct ModestUring;
+
+impl Setup for ModestUring {
+    type Driver = UringDriver;
+
+    fn is_offered() -> bool {
+        uring::probe().is_ok()
+    }
+
+    fn make(listener: TcpListener, folder: PathBuf) -> UringDriver {
+        UringDriver::modest(listener, folder).unwrap()
+    }
+}
