@@ -388,6 +388,22 @@ impl<'a, E: Layout<'a> + Copy> Entries<'a, E> {
         }
     }
 
+    /// Walks the entries as they are, without taking those of a frame apart.
+    #[inline(always)]
+    pub(crate) fn for_each_raw(self, mut each: impl FnMut(Raw<'a, E>)) {
+        match self.source {
+            Source::Wire { count, bytes, .. } => {
+                let mut reader = Reader::new(bytes);
+                for _ in 0..count {
+                    // The entries were checked when the list was taken, so this does not fail.
+                    let Ok(entry) = reader.entry(E::NAME) else { return };
+                    each(Raw::Wire(entry));
+                }
+            }
+            Source::Slice(entries) => entries.iter().for_each(|entry| each(Raw::Ready(entry))),
+        }
+    }
+
     /// Walks the entries.
     #[inline]
     pub fn iter(&self) -> EntriesIter<'a, E> {
@@ -415,6 +431,12 @@ impl<'a, E: Layout<'a> + Copy + PartialEq> PartialEq for Entries<'a, E> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().eq(other.iter())
     }
+}
+
+/// An entry of either source.
+pub(crate) enum Raw<'a, E> {
+    Wire(&'a [u8]),
+    Ready(&'a E),
 }
 
 /// Walks a list.

@@ -6,7 +6,7 @@ use crate::content::{
 };
 use crate::error::{DecodeError, ErrorCode, Problem};
 use crate::layout::{
-    Entries, Fields, Layout, NoFlags, Reader, check_fields, layout, length_u16, length_u32, write_fixed,
+    Entries, Fields, Layout, NoFlags, Raw, Reader, check_fields, layout, length_u16, length_u32, write_fixed,
 };
 
 layout! {
@@ -45,6 +45,23 @@ impl SendRequest<'_> {
 
 /// The messages of a send.
 pub type SendEntries<'a> = Entries<'a, SendEntry<'a>>;
+
+impl<'a> SendEntries<'a> {
+    /// Walks the messages: a body by itself where that is all there is to it, which needs no more than
+    /// a look at the frame; or with the whole entry.
+    #[inline(always)]
+    pub fn visit(self, mut each: impl FnMut(&'a [u8], Option<&SendEntry<'a>>)) {
+        self.for_each_raw(|raw| match raw {
+            Raw::Wire(bytes) => match SendEntry::only_body(bytes) {
+                Some(body) => each(body, None),
+                // The entries were checked when the list was taken, so this does not fail.
+                None => SendEntry::read(bytes).iter().for_each(|entry| each(entry.body, Some(entry))),
+            },
+            Raw::Ready(entry) if entry.is_only_body() => each(entry.body, None),
+            Raw::Ready(entry) => each(entry.body, Some(entry)),
+        });
+    }
+}
 
 /// One message of a send. [`SendEntry::new`] and [`SendEntry::with_content`] see to it that `content`
 /// begins with `body`, on which its encoding relies.
@@ -99,6 +116,23 @@ impl<'a> SendEntry<'a> {
         Ok(Self { body, content, ..Self::default() })
     }
 
+    /// Whether there is nothing but the body.
+    #[inline]
+    fn is_only_body(&self) -> bool {
+        self.content.len() == self.body.len() && self.flags() == 0
+    }
+
+    /// The body of an entry that has nothing else; `None` where there is more to it, or it is not whole.
+    #[inline(always)]
+    fn only_body(bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let mut reader = Reader::new(bytes);
+        let mut fixed = reader.fixed(Self::NAME).ok()?;
+        let flags = fixed.u16("send entry: flags").ok()?;
+        let body_length = fixed.u32("send entry: body_length").ok()?;
+        (flags == 0 && body_length as usize == reader.rest.len()).then_some(reader.rest)
+    }
+
+    #[inline]
     fn flags(&self) -> u16 {
         let flag = |is_there, flag| if is_there { flag } else { 0 };
         flag(self.delay_seconds.is_some(), SEND_DELAY)

@@ -16,6 +16,15 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 /// The longest delay of a message.
 const DELAY_SECONDS_MAX: u32 = 900;
 
+/// What is the same for all messages of a batch.
+struct Terms {
+    queue: u32,
+    incarnation: u64,
+    delay_ms: u64,
+    message_bytes_max: u32,
+    content_bytes_max: usize,
+}
+
 /// What a batch has stored so far, to be counted at its end.
 #[derive(Default)]
 struct Stored {
@@ -64,11 +73,22 @@ impl<F: Flaws> Engine<F> {
             return Err(ErrorCode::StorageFull.into());
         }
         self.reserve_sequences(log);
+        let attributes = &self.queues[queue].attributes;
+        let terms = Terms {
+            queue,
+            incarnation: self.queues[queue].incarnation,
+            delay_ms: attributes.delay_ms(),
+            message_bytes_max: attributes.message_bytes_max(),
+            content_bytes_max: log.record_bytes_max() - message_overhead_bytes(true) as usize,
+        };
         let mut stored = Stored::default();
-        for entry in entries {
-            let outcome = self.send_one(queue, &entry, &mut stored, log);
+        entries.visit(|body, entry| {
+            let outcome = match entry {
+                None => self.send_body(&terms, body, &mut stored, log),
+                Some(entry) => self.send_entry(&terms, entry, &mut stored, log),
+            };
             out.sent.push(outcome);
-        }
+        });
         self.settle_stored(queue, stored, log);
         self.start_queue_timer(queue);
         if self.queues[queue].waiting > 0 && self.queues[queue].visible > 0 {
@@ -77,28 +97,54 @@ impl<F: Flaws> Engine<F> {
         Ok(())
     }
 
+    /// Stores a message that is only a body.
     #[inline]
-    fn send_one(
+    fn send_body(
         &mut self,
-        queue_index: u32,
+        terms: &Terms,
+        body: &[u8],
+        batch: &mut Stored,
+        log: &mut Log<F>,
+    ) -> Result<[u8; 16], Refusal> {
+        let bytes_max = terms.content_bytes_max.min(terms.message_bytes_max as usize);
+        if body.is_empty() || body.len() > bytes_max {
+            return self.send_entry(terms, &SendEntry::new(body), batch, log);
+        }
+        self.store(terms, body, body.len(), terms.delay_ms, batch, log)
+    }
+
+    /// Stores a message with all that an entry can say.
+    #[inline(never)]
+    fn send_entry(
+        &mut self,
+        terms: &Terms,
         entry: &SendEntry<'_>,
         batch: &mut Stored,
         log: &mut Log<F>,
     ) -> Result<[u8; 16], Refusal> {
-        let queue = &self.queues[queue_index];
-        check_entry(entry, queue.attributes.message_bytes_max())?;
-        if message_overhead_bytes(true) as usize + entry.content.len() > log.record_bytes_max() {
+        check_entry(entry, terms.message_bytes_max)?;
+        if entry.content.len() > terms.content_bytes_max {
             return Err(Refusal::new(
                 ErrorCode::InvalidParameterValue,
                 "One or more parameters are invalid. Reason: The message with its fields is longer than a \
                  record of the log may be.",
             ));
         }
-        let delay_ms = match entry.delay_seconds {
-            None => queue.attributes.delay_ms(),
-            Some(seconds) => u64::from(seconds) * 1_000,
-        };
-        let incarnation = queue.incarnation;
+        let delay_ms = entry.delay_seconds.map_or(terms.delay_ms, |seconds| u64::from(seconds) * 1_000);
+        self.store(terms, entry.content, entry.body.len(), delay_ms, batch, log)
+    }
+
+    #[inline(always)]
+    fn store(
+        &mut self,
+        terms: &Terms,
+        content: &[u8],
+        body_bytes: usize,
+        delay_ms: u64,
+        batch: &mut Stored,
+        log: &mut Log<F>,
+    ) -> Result<[u8; 16], Refusal> {
+        let Terms { queue: queue_index, incarnation, .. } = *terms;
         let Some(slot) = self.slab.take() else { return Err(ErrorCode::StorageFull.into()) };
         let sequence = self.identity.next_sequence();
         let head = MessageHead {
@@ -109,16 +155,16 @@ impl<F: Flaws> Engine<F> {
             sent_at_ms: self.now_ms,
             available_at_ms: self.now_ms + delay_ms,
             id: self.identity.message_id(sequence),
-            body_bytes: entry.body.len() as u32,
+            body_bytes: body_bytes as u32,
         };
         let (position, length) =
-            append(log, self.now_ms, Kind::Sent, SENT_BYTES, entry.content.len(), true, |out| {
+            append(log, self.now_ms, Kind::Sent, SENT_BYTES, content.len(), true, |out| {
                 head.write(out);
-                out[SENT_BYTES..].copy_from_slice(entry.content);
+                out[SENT_BYTES..].copy_from_slice(content);
             });
         log.note_live(&mut batch.records, position, length);
         batch.count += 1;
-        batch.content_bytes += entry.content.len() as u64;
+        batch.content_bytes += content.len() as u64;
         let stored = &mut self.slab[slot];
         stored.sequence = sequence;
         stored.position = position.0;

@@ -14,7 +14,7 @@ use super::files::Files;
 use super::memory::SegmentMemory;
 use super::options::{Durability, LogOptions};
 use super::position::{Geometry, Position, round_up};
-use super::record::{FLAG_OWN_CRC, PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, own_crc};
+use super::record::{FLAG_OWN_CRC, PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, own_crc_of_new};
 use super::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BLOCK_BYTES};
 use crate::flaws::Flaws;
 use crate::shard::driver::FileNumber;
@@ -392,7 +392,7 @@ fn write_record(
     Prefix { length: length as u32, kind, flags, fixed_length }.write(prefix);
     fill(&mut bytes[PREFIX_BYTES..length]);
     if with_crc {
-        let crc = own_crc(position, &bytes[..length]);
+        let crc = own_crc_of_new(position, &bytes[..length]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
     }
 }
