@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tenpin_broker::engine::EngineOptions;
+use tenpin_broker::exchange::mesh::Alone;
 use tenpin_broker::flaws::Sound;
 use tenpin_broker::journal::real_storage::RealStorage;
 use tenpin_broker::journal::{Durability, LogOptions};
@@ -92,7 +93,7 @@ fn responses(mut bytes: &[u8], mut each: impl FnMut(&Response<'_>)) {
 }
 
 struct Bench {
-    shard: Shard<Clients, Sound>,
+    shard: Shard<Clients, Alone<()>, Sound>,
     queue: u64,
 }
 
@@ -114,8 +115,8 @@ impl Bench {
             answered: vec![Vec::new(); CONNECTIONS],
             accepted: false,
         };
-        let mut shard =
-            Shard::new(clients, opened, ShardOptions::default(), Arc::new(AtomicBool::new(false)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut shard = Shard::new(clients, Alone::default(), opened, ShardOptions::default(), stop);
         for asked in &mut shard.driver_mut().asked {
             Request::Hello(Hello { version_minimum: 1, version_maximum: 1, ..Hello::default() })
                 .encode(1, asked);
