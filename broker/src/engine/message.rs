@@ -3,7 +3,7 @@
 use super::queue::Queue;
 use super::records::{Kind, LIST_BYTES, ListHead, Listed, listed_bytes, message_overhead_bytes};
 use super::slab::Slab;
-use super::slot::{FLAG_COPIED, NONE, Slot, State};
+use super::slot::{FLAG_CHANGED, FLAG_COPIED, NONE, Slot, State};
 use super::{Engine, append};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
@@ -134,7 +134,9 @@ impl<F: Flaws> Engine<F> {
         queue.returned.insert(turn, index);
         let waits = queue.waiting > 0;
         let expiry_ms = self.expiry_ms(&self.queues[queue_index], &self.slab[index]);
-        self.slab[index].set_state(State::Returned);
+        let slot = &mut self.slab[index];
+        slot.set_state(State::Returned);
+        slot.set_flags(slot.flags() & !FLAG_CHANGED);
         self.slot_wheel.start(&mut self.slab, index, expiry_ms);
         if waits {
             self.mark_ready(queue_index);

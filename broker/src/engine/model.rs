@@ -158,6 +158,8 @@ struct Stored {
     order: usize,
     sent_at_ms: u64,
     available_at_ms: u64,
+    /// Hidden by a change since its last delivery.
+    changed: bool,
     receive_count: u32,
     first_received_at_ms: u64,
     delivered_at_ms: u64,
@@ -219,6 +221,7 @@ impl Queue {
                 break;
             }
             message.receive_count += 1;
+            message.changed = false;
             if message.receive_count == 1 {
                 message.first_received_at_ms = now_ms;
             }
@@ -576,6 +579,7 @@ impl Test {
                 order: self.ids.len(),
                 sent_at_ms: now_ms,
                 available_at_ms: now_ms + delay_ms,
+                changed: false,
                 receive_count: 0,
                 first_received_at_ms: 0,
                 delivered_at_ms: 0,
@@ -741,6 +745,7 @@ impl Test {
                 let found = queue.messages.iter_mut().find(|message| message.id == issued.id);
                 if let Some(message) = found
                     && message.receive_count == issued.delivery.receive_count
+                    && (message.available_at_ms <= now_ms || !message.changed)
                     && !message.damaged
                 {
                     message.receive_count -= 1;
@@ -902,6 +907,7 @@ impl Queue {
             return Some(ErrorCode::InvalidParameterValue);
         }
         message.available_at_ms = until_ms;
+        message.changed = true;
         None
     }
 }

@@ -4,13 +4,14 @@
 use super::Engine;
 use super::outputs::DeliveredMessage;
 use super::records::{Kind, Listed};
-use super::slot::State;
+use super::slot::{FLAG_CHANGED, State};
 use crate::flaws::Flaws;
 use crate::journal::Log;
 
 impl<F: Flaws> Engine<F> {
     /// Takes deliveries back that never were written (rule 4). A message that was delivered again
-    /// since, or is gone, is left as it is.
+    /// since, or is gone, is left as it is; and so is one that somebody with the handle of an earlier
+    /// delivery has hidden for another time since: that was acknowledged, and it stays hidden.
     pub(super) fn undelivered(&mut self, messages: &[DeliveredMessage], log: &mut Log<F>) {
         let mut listed = std::mem::take(&mut self.listed);
         let mut queue = None;
@@ -19,7 +20,8 @@ impl<F: Flaws> Engine<F> {
             let Some(index) = self.find_message(message.slot, message.sequence) else { continue };
             let slot = &self.slab[index];
             let is_latest = slot.receive_count == message.receive_count && message.receive_count > 0;
-            if !is_latest || !matches!(slot.state(), State::Hidden | State::Returned) {
+            let is_changed = slot.available_at_ms > self.now_ms && slot.flags() & FLAG_CHANGED != 0;
+            if !is_latest || is_changed || !matches!(slot.state(), State::Hidden | State::Returned) {
                 continue;
             }
             let slot_queue = Some(slot.queue);

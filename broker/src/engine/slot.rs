@@ -40,6 +40,8 @@ pub(super) enum State {
 pub(super) const FLAG_COPIED: u8 = 1;
 /// The record carries a block of rare fields before its content.
 pub(super) const FLAG_RARE: u8 = 2;
+/// Hidden by a change of visibility, and not by its delivery any more.
+pub(super) const FLAG_CHANGED: u8 = 4;
 
 /// A message's place, times and links.
 #[derive(Debug, Clone)]
@@ -111,7 +113,7 @@ impl Slot {
         }
     }
 
-    /// Flags of its record.
+    /// Flags of its record and of how it is hidden.
     #[inline]
     pub fn flags(&self) -> u8 {
         (self.sent_and_state >> 56) as u8
@@ -130,7 +132,7 @@ impl Slot {
         self.sent_and_state = (self.sent_and_state & !(0xff << 48)) | (u64::from(state as u8) << 48);
     }
 
-    /// Changes the record's flags alone.
+    /// Changes the flags alone.
     #[inline]
     pub fn set_flags(&mut self, flags: u8) {
         self.sent_and_state = (self.sent_and_state & !(0xff << 56)) | (u64::from(flags) << 56);

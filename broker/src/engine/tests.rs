@@ -447,6 +447,21 @@ fn an_undelivered_message_is_not_taken_from_its_next_consumer() {
 }
 
 #[test]
+fn what_was_hidden_with_an_older_handle_stays_hidden_when_a_delivery_never_left() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    world.send(queue, &["a"]);
+    let first = world.receive(queue, 1, 30)[0];
+    world.advance(30_000, ALL);
+    let second = world.receive(queue, 1, 30)[0];
+    world.hide(queue, &first.handle, 60).expect("it is in flight");
+    world.apply(Command::Undelivered { messages: &[second.message()] });
+    assert_eq!(world.counts(queue), [0, 1, 0, 0], "the change was acknowledged");
+    world.advance(60_000, ALL);
+    assert_eq!(world.counts(queue), [1, 0, 0, 0]);
+}
+
+#[test]
 fn a_longer_retention_brings_nothing_back() {
     let mut world = world::<Sound>();
     let retention = Attribute::new(AttributeCode::MessageRetentionPeriod, AttributeValue::Number(60));

@@ -6,7 +6,7 @@ use super::outputs::{Outcome, Outputs, Refusal, ReplyBody};
 use super::receive::VISIBILITY_SECONDS_MAX;
 use super::records::{Kind, Listed};
 use super::send::check_batch;
-use super::slot::State;
+use super::slot::{FLAG_CHANGED, State};
 use super::{Engine, Ticket, out_of_range};
 use crate::flaws::Flaws;
 use crate::journal::Log;
@@ -82,6 +82,7 @@ impl<F: Flaws> Engine<F> {
         self.slot_wheel.cancel(&mut self.slab, index);
         let slot = &mut self.slab[index];
         slot.available_at_ms = deadline_ms;
+        slot.set_flags(slot.flags() | FLAG_CHANGED);
         listed.push(Listed { slot: index, receive_count: 0, sequence: slot.sequence, deadline_ms });
         if entry.visibility_seconds == 0 {
             self.make_returned(index);
