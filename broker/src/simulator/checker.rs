@@ -186,6 +186,8 @@ impl Checker {
         for queue in self.queues.values_mut() {
             queue.may_never_have_been |= queue.known_ns >= lost_since_ns;
             queue.settings.crashed(lost_since_ns);
+            // A purge before them may be undone, and what it had taken stands before them again.
+            queue.first_deliveries.retain(|(left_ns, _)| *left_ns < lost_since_ns);
             for sweep in queue.purges.iter_mut().chain(&mut queue.deletions) {
                 sweep.to_ns = sweep.to_ns.filter(|to_ns| *to_ns < lost_since_ns);
             }

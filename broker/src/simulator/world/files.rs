@@ -23,9 +23,6 @@ impl World {
             self.violation("the shard began a journal write while one was under way".into());
             return;
         }
-        self.last_written.retain(|file| *file != write.file);
-        self.last_written.insert(0, write.file);
-        self.last_written.truncate(3);
         self.overwrites(write.file, write.offset, bytes.len() as u64);
         let operation =
             Operation::Write { file: write.file, offset: write.offset, bytes, durable: write.durable };
@@ -33,8 +30,12 @@ impl World {
         self.write_under_way = Some((serial, write.bytes));
     }
 
-    /// Rot where something new is written is gone.
+    /// Rot where something new is written is gone. The file is the log's newest from here on, whether the
+    /// shard or a start writes: nothing vouches yet for what stands in it.
     pub fn overwrites(&mut self, file: FileNumber, offset: u64, length: u64) {
+        self.last_written.retain(|newest| *newest != file);
+        self.last_written.insert(0, file);
+        self.last_written.truncate(3);
         self.rot.retain(|(rotten, at, _)| *rotten != file || !(offset..offset + length).contains(at));
     }
 
