@@ -91,6 +91,7 @@ impl Bench {
             wait_ms: Some(0),
             visibility_seconds: None,
             reply_bytes_max: u32::MAX,
+            attempt_id: None,
         });
         let handles = self.out.deliveries.iter().map(|delivery: &Delivery| delivery.handle);
         let mut all = [[0; HANDLE_BYTES]; BATCH];

@@ -30,6 +30,10 @@ pub trait Flaws: 'static {
     const CUT_DAMAGE_AS_TORN_TAIL: bool = false;
     /// Bodies read back from disk are given out without looking at their checksum (breaks rule 15).
     const SERVE_BODIES_UNCHECKED: bool = false;
+    /// Cleaning forgets which messages were accepted in the last minutes (breaks rule 11).
+    const FORGET_DUPLICATES_IN_CLEANING: bool = false;
+    /// A FIFO queue's group gives out more as soon as one of its messages in flight is gone.
+    const UNLOCK_GROUPS_EARLY: bool = false;
     /// A held delivery leaves although its visibility timeout has passed meanwhile (breaks rule 2).
     const SEND_STALE_DELIVERIES: bool = false;
 }

@@ -7,12 +7,13 @@
 
 use std::ops::Range;
 
+use super::fifo_records::Attempted;
 use super::manage::Tombstone;
 use super::message::content_bytes;
 use super::records::{
-    COPIED_BYTES, CopiedState, Kind, MARK_BYTES, Mark, MessageHead, name_bytes, write_name,
+    CONTENT_KEYED, COPIED_BYTES, CopiedState, Kind, MARK_BYTES, Mark, MessageHead, name_bytes, write_name,
 };
-use super::slot::{FLAG_COPIED, State};
+use super::slot::{FLAG_COPIED, FLAG_KEYED, State};
 use super::{Engine, append};
 use crate::catalog::QueueName;
 use crate::flaws::Flaws;
@@ -29,6 +30,7 @@ impl<F: Flaws> Engine<F> {
         self.now_ms = self.now_ms.max(now_ms);
         match Kind::from_code(raw.kind) {
             Some(Kind::Sent | Kind::Copied) => self.carry_message(position, &raw, log),
+            Some(Kind::Attempt) => self.carry_attempt(position, &raw, log),
             // Their effects are in what is carried; the first three are by `carry_definitions`.
             Some(
                 Kind::Start
@@ -40,14 +42,15 @@ impl<F: Flaws> Engine<F> {
                 | Kind::Deleted
                 | Kind::Expired
                 | Kind::Undelivered
-                | Kind::Damaged,
+                | Kind::Damaged
+                | Kind::Deduplication,
             )
             | None => false,
         }
     }
 
     /// Writes again at the tail what is live at these positions and is whole in the engine's memory:
-    /// the newest start, queues, marks of deletion.
+    /// the newest start, queues, marks of deletion, blocks of deduplication entries.
     pub fn carry_definitions(&mut self, now_ms: u64, old: &Range<Position>, log: &mut Log<F>) {
         self.now_ms = self.now_ms.max(now_ms);
         if self.start_record.1 > 0 && old.contains(&self.start_record.0) {
@@ -59,6 +62,7 @@ impl<F: Flaws> Engine<F> {
                 self.carry_queue(index, log);
             }
         }
+        self.deduplication.carry(self.now_ms, old, log);
         self.free_names(log);
         let buried =
             self.tombstones.by_name.iter().filter(|(_, tombstone)| old.contains(&tombstone.record.0));
@@ -66,6 +70,11 @@ impl<F: Flaws> Engine<F> {
         for (name, tombstone) in buried {
             self.journal_tombstone(name, tombstone, log);
         }
+    }
+
+    fn carry_attempt(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
+        let Ok(attempted) = Attempted::read(raw) else { return false };
+        self.attempts.carry(self.now_ms, attempted.key, position, log)
     }
 
     fn carry_queue(&mut self, index: u32, log: &mut Log<F>) {
@@ -104,6 +113,8 @@ impl<F: Flaws> Engine<F> {
             return false;
         }
         head.available_at_ms = slot.available_at_ms;
+        // What its key is for is carried apart.
+        head.content_flags &= !CONTENT_KEYED;
         let before_bytes = content_bytes(slot);
         self.copy_message(head, raw.variable, log);
         debug_assert_eq!(before_bytes, content_bytes(&self.slab[head.slot]), "copying changes no content");
@@ -119,7 +130,7 @@ impl<F: Flaws> Engine<F> {
             damaged: slot.state() == State::Damaged,
             receive_count: slot.receive_count,
             first_received_at_ms: if was_received { slot.first_received_at_ms() } else { 0 },
-            delivered_at_ms: if slot.state() == State::Hidden { slot.delivered_at_ms() } else { 0 },
+            delivered_at_ms: if slot.state() == State::Hidden { self.delivered_at_ms(head.slot) } else { 0 },
         };
         let (copy, length) =
             append(log, self.now_ms, Kind::Copied, COPIED_BYTES, content.len(), true, |out| {
@@ -132,6 +143,6 @@ impl<F: Flaws> Engine<F> {
         let slot = &mut self.slab[head.slot];
         slot.position = copy.0;
         slot.length = length;
-        slot.set_flags(slot.flags() | FLAG_COPIED);
+        slot.set_flags((slot.flags() | FLAG_COPIED) & !FLAG_KEYED);
     }
 }

@@ -142,6 +142,8 @@ pub enum Command<'a> {
         visibility_seconds: Option<u32>,
         /// How many bytes of entries the reply may have; one message always fits (rule 36).
         reply_bytes_max: u32,
+        /// On a FIFO queue: a repeat under the same id is given the same messages.
+        attempt_id: Option<&'a str>,
     },
     /// Deletes 1 to 10 messages by their handles.
     Delete {

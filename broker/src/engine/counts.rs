@@ -3,6 +3,7 @@
 use tenpin_protocol::StatisticCode;
 
 use super::Engine;
+use super::fifo::delayed_until_ms;
 use super::outputs::{Refusal, ReplyBody};
 use super::queue::{Queue, Totals};
 use super::slot::NONE;
@@ -11,7 +12,7 @@ use crate::flaws::Flaws;
 /// How many messages stand where. Exact once all timers that are due have run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// A receive could take them now.
+    /// A receive could take them now; on a FIFO queue also what waits for others of its group.
     pub visible: u64,
     /// Received, and hidden.
     pub in_flight: u64,
@@ -34,6 +35,14 @@ impl<F: Flaws> Engine<F> {
     }
 
     fn oldest_age_of(&self, queue: &Queue) -> u64 {
+        if queue.attributes.is_fifo() {
+            let first = queue.ready_groups.first_key_value().map(|(_, &group)| self.groups[group].head);
+            let since_ms = first.map(|head| {
+                let slot = &self.slab[head];
+                slot.available_at_ms.max(delayed_until_ms(queue, slot))
+            });
+            return since_ms.map_or(0, |since_ms| self.now_ms.saturating_sub(since_ms));
+        }
         let fresh = (queue.fresh_head != NONE).then(|| self.slab[queue.fresh_head].sent_at_ms());
         let returned = queue.returned.first_key_value().map(|((since_ms, _), _)| *since_ms);
         let since_ms = fresh.into_iter().chain(returned).min();

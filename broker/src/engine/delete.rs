@@ -44,7 +44,8 @@ impl<F: Flaws> Engine<F> {
         let found = self.handle_key.decode(handles.iter());
         let mut gone = Gone::default();
         for handle in &found[..handles.len()] {
-            let outcome = self.judge_handle(incarnation, *handle);
+            let outcome =
+                self.judge_handle(incarnation, *handle).and_then(|handle| self.check_current(queue, handle));
             out.outcomes
                 .push(outcome.map(|handle| self.delete_one(queue, handle, &mut gone, &mut listed, log)));
         }
@@ -76,7 +77,7 @@ impl<F: Flaws> Engine<F> {
         let Some(index) = self.find_message(handle.slot, handle.sequence) else { return };
         listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
         let slot = &self.slab[index];
-        if slot.state() != State::Hidden || slot.queue != queue {
+        if slot.state() != State::Hidden || slot.queue != queue || self.is_fifo(queue) {
             return self.discard(index, log);
         }
         gone.count += 1;

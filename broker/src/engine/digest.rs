@@ -5,9 +5,10 @@
 //! same whether or not its timer has run.
 
 use super::Engine;
+use super::keyed_hash::Key;
 use super::message::content_bytes;
 use super::queue_state::QUEUE_STATE_BYTES;
-use super::slot::{Slot, State};
+use super::slot::{FLAG_MEMBER, State};
 use crate::flaws::Flaws;
 
 /// Mixes words into one, in their order.
@@ -37,12 +38,31 @@ impl<F: Flaws> Engine<F> {
             .word(self.identity.incarnation_next())
             .bytes(&self.identity.epoch());
         let queues = (0..self.queues.table_length()).map(|index| self.queue_digest(index));
-        let messages = (0..self.slab.used()).map(|index| self.message_digest(&self.slab[index]));
+        let messages = (0..self.slab.used()).map(|index| self.message_digest(index));
         let names = self.tombstones.order.iter().filter(|(free_at_ms, _)| *free_at_ms > self.now_ms);
         let names =
             names.map(|(free_at_ms, name)| Mix::new(4).word(*free_at_ms).bytes(name.arn().as_bytes()).0);
         // A sum, since the order of slots is physical.
-        queues.chain(messages).chain(names).fold(identity.0, u64::wrapping_add)
+        let remembered = self.remembered_digests();
+        queues.chain(messages).chain(names).chain(remembered).fold(identity.0, u64::wrapping_add)
+    }
+
+    /// Of what FIFO queues remember beside their messages.
+    fn remembered_digests(&self) -> impl Iterator<Item = u64> {
+        let entries = self.deduplication.entries().filter(|entry| !entry.is_over(self.now_ms));
+        let entries = entries.map(|entry| {
+            let Key(key) = entry.key;
+            let mix = Mix::new(5).word(key[0]).word(key[1]).word(entry.sequence).word(entry.sent_at_ms);
+            mix.bytes(&entry.id).0
+        });
+        let attempts = self.attempts.iter().filter(|attempted| !attempted.is_over(self.now_ms));
+        let attempts = attempts.map(|attempted| {
+            let Key(key) = attempted.key;
+            let mix =
+                Mix::new(6).word(key[0]).word(key[1]).word(attempted.time_ms).word(attempted.deadline_ms);
+            attempted.messages.iter().fold(mix, |mix, message| mix.word(message.sequence)).0
+        });
+        entries.chain(attempts)
     }
 
     fn queue_digest(&self, index: u32) -> u64 {
@@ -54,7 +74,8 @@ impl<F: Flaws> Engine<F> {
         Mix::new(2).bytes(&bytes).0
     }
 
-    fn message_digest(&self, slot: &Slot) -> u64 {
+    fn message_digest(&self, index: u32) -> u64 {
+        let slot = &self.slab[index];
         if slot.state() == State::Free {
             return 0;
         }
@@ -62,6 +83,8 @@ impl<F: Flaws> Engine<F> {
         if queue.is_gone(slot.sequence) || self.expiry_ms(queue, slot) <= self.now_ms {
             return 0;
         }
+        let is_member = slot.flags() & FLAG_MEMBER != 0;
+        let group = if is_member { self.groups[self.members.get(index).group].key } else { Key::default() };
         let in_flight = slot.state() == State::Hidden && slot.available_at_ms > self.now_ms;
         Mix::new(3)
             .word(queue.incarnation)
@@ -70,7 +93,9 @@ impl<F: Flaws> Engine<F> {
             .word(slot.available_at_ms)
             .word(slot.receive_count.into())
             .word(if slot.receive_count > 0 { slot.first_received_at_ms() } else { 0 })
-            .word(if in_flight { slot.delivered_at_ms() } else { 0 })
+            .word(if in_flight { self.delivered_at_ms(index) } else { 0 })
+            .word(group.0[0])
+            .word(group.0[1])
             .word(u64::from(slot.state() == State::Damaged))
             .word(content_bytes(slot).into())
             .0

@@ -72,6 +72,12 @@ impl Handle {
         })
     }
 
+    /// Whether it is of the delivery that made the message's receive count this.
+    #[inline]
+    pub fn is_of_delivery(&self, receive_count: u32) -> bool {
+        u64::from(self.delivery) == u64::from(receive_count).min(DELIVERY_MAX)
+    }
+
     /// Whether a queue with this incarnation issued the handle.
     #[inline]
     pub fn is_of(&self, incarnation: u64) -> bool {

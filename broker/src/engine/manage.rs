@@ -143,6 +143,10 @@ impl<F: Flaws> Engine<F> {
             self.queue_wheel.cancel(&mut self.queues, index);
             self.start_queue_timer(index);
         }
+        if self.is_fifo(index) {
+            // A longer or shorter delay holds for what is stored.
+            self.restart_queue_timer(index);
+        }
         self.journal_queue(index, log);
     }
 

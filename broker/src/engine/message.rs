@@ -3,7 +3,7 @@
 use super::queue::Queue;
 use super::records::{Kind, LIST_BYTES, ListHead, Listed, listed_bytes, message_overhead_bytes};
 use super::slab::Slab;
-use super::slot::{FLAG_CHANGED, FLAG_COPIED, NONE, Slot, State};
+use super::slot::{FLAG_CHANGED, FLAG_COPIED, FLAG_KEYED, FLAG_MEMBER, NONE, Slot, State};
 use super::{Engine, append};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
@@ -14,7 +14,8 @@ pub(super) const LISTED_MAX: usize = 1_024;
 /// Bytes of body and fields that a message's record holds.
 #[inline]
 pub(super) fn content_bytes(slot: &Slot) -> u32 {
-    slot.length - message_overhead_bytes(slot.flags() & FLAG_COPIED != 0)
+    let flags = slot.flags();
+    slot.length - message_overhead_bytes(flags & FLAG_COPIED != 0, flags & FLAG_KEYED != 0)
 }
 
 /// Appends a slot to a queue's list of messages that were never delivered.
@@ -84,6 +85,9 @@ impl<F: Flaws> Engine<F> {
             self.uncount(index);
         }
         self.slot_wheel.cancel(&mut self.slab, index);
+        if self.slab[index].flags() & FLAG_MEMBER != 0 {
+            self.forget_group(index);
+        }
         log.release(Position(position), length);
         self.slab.give_back(index);
         let queue = &mut self.queues[queue_index];
@@ -98,6 +102,9 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn uncount(&mut self, index: u32) {
         let slot = &self.slab[index];
         let queue = &mut self.queues[slot.queue];
+        if queue.attributes.fifo.is_some() {
+            return self.uncount_fifo(index);
+        }
         match slot.state() {
             State::Hidden => {
                 queue.in_flight -= 1;
@@ -125,6 +132,9 @@ impl<F: Flaws> Engine<F> {
         let slot = &self.slab[index];
         let (turn, queue_index) = ((slot.available_at_ms, slot.sequence), slot.queue);
         let queue = &mut self.queues[queue_index];
+        if queue.attributes.fifo.is_some() {
+            return self.make_returned_fifo(index);
+        }
         match slot.state() {
             State::Hidden => queue.in_flight -= 1,
             State::Delayed => queue.delayed -= 1,

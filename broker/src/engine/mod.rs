@@ -8,18 +8,25 @@
 //! waits belong to one shard's thread.
 #![forbid(unsafe_code)]
 
+mod attempts;
 mod attributes;
 mod carry;
 mod change;
 mod command;
 mod counts;
+mod deduplication;
 mod delete;
 mod digest;
+mod fifo;
+mod fifo_receive;
+mod fifo_records;
+mod fifo_send;
+#[cfg(test)]
+mod fifo_tests;
+mod groups;
 mod handle;
 mod identity;
-#[allow(dead_code, reason = "the tables that stand on it come next")]
 mod index;
-#[allow(dead_code, reason = "the tables that stand on it come next")]
 mod keyed_hash;
 mod lists;
 mod manage;
@@ -34,10 +41,10 @@ mod queue_state;
 mod receive;
 pub mod records;
 mod recovery;
+mod refused;
 mod rescue;
 mod returned;
 mod send;
-#[allow(dead_code, reason = "the tables that stand on it come next")]
 mod side;
 mod slab;
 mod slot;
@@ -57,17 +64,22 @@ pub use command::{Command, RawName, Ticket};
 pub use counts::Counts;
 pub use handle::{HANDLE_BYTES, Handle, HandleKey};
 pub use outputs::{
-    AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply, ReplyBody,
-    SendOutcome,
+    Accepted, AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply,
+    ReplyBody, SendOutcome,
 };
 pub use queue_state::Definition;
 pub use receive::DELIVERY_OVERHEAD_BYTES;
 
+use attempts::Attempts;
+use deduplication::Deduplication;
+use groups::{Groups, Member};
 use identity::Identity;
 use manage::Tombstones;
 use queue::{Queues, Turn};
 use records::{Kind, Listed, START_BYTES, Start};
 use recovery::Recovery;
+use refused::Refused;
+use side::Side;
 use slab::Slab;
 use sweep::Sweep;
 use tenpin_protocol::ErrorCode;
@@ -98,6 +110,9 @@ pub struct EngineOptions {
     pub minute_rules: bool,
     /// Long polls of the shard; one more is refused with RequestThrottled.
     pub waits_max: u32,
+    /// Messages of FIFO queues that the shard remembers for deduplication, each for five minutes; one
+    /// more is refused with RequestThrottled (rule 33).
+    pub deduplication_max: u64,
 }
 
 impl EngineOptions {
@@ -111,6 +126,7 @@ impl EngineOptions {
             in_flight_max: 120_000,
             minute_rules: true,
             waits_max: 1 << 20,
+            deduplication_max: 64 << 20,
         }
     }
 }
@@ -121,6 +137,11 @@ pub struct Engine<F: Flaws> {
     handle_key: HandleKey,
     identity: Identity,
     slab: Slab,
+    members: Side<Member>,
+    groups: Groups,
+    deduplication: Deduplication,
+    attempts: Attempts,
+    refused: Refused,
     queues: Queues,
     slot_wheel: Wheel,
     queue_wheel: Wheel,
@@ -154,6 +175,11 @@ impl<F: Flaws> Engine<F> {
             options,
             identity: Identity::new(),
             slab: Slab::new(),
+            members: Side::new(Member::NONE),
+            groups: Groups::new(),
+            deduplication: Deduplication::new(),
+            attempts: Attempts::new(),
+            refused: Refused::default(),
             queues: Queues::default(),
             slot_wheel: Wheel::new(),
             queue_wheel: Wheel::new(),
@@ -226,8 +252,16 @@ impl<F: Flaws> Engine<F> {
         self.now_ms = self.now_ms.max(now_ms);
         match command {
             Command::Send { queue, entries } => self.send(ticket, queue, entries, log, out),
-            Command::Receive { queue, count_max, wait_ms, visibility_seconds, reply_bytes_max } => {
-                let asked = receive::Asked { count_max, wait_ms, visibility_seconds, reply_bytes_max };
+            Command::Receive {
+                queue,
+                count_max,
+                wait_ms,
+                visibility_seconds,
+                reply_bytes_max,
+                attempt_id,
+            } => {
+                let asked =
+                    receive::Asked { count_max, wait_ms, visibility_seconds, reply_bytes_max, attempt_id };
                 self.receive(ticket, queue, asked, log, out);
             }
             Command::Delete { queue, handles } => self.delete(ticket, queue, handles, log, out),
@@ -263,7 +297,10 @@ impl<F: Flaws> Engine<F> {
                 let asked = peek::Asked { count_max, state, next, reply_bytes_max };
                 return self.peek(ticket, queue, asked, log, out);
             }
-            Command::CancelWaits { connection } => return self.waits.cancel(connection, &mut self.queues),
+            Command::CancelWaits { connection } => {
+                self.refused.forget(connection);
+                return self.waits.cancel(connection, &mut self.queues);
+            }
             Command::AnswerWaits { connection } => return self.answer_waits(connection, out),
             Command::Undelivered { messages } => return self.undelivered(messages, log),
             Command::Damaged { slot, sequence } => return self.set_aside(slot, sequence, log),

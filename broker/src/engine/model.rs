@@ -568,7 +568,7 @@ impl Test {
                 _ => None,
             };
             assert_eq!(outcome.as_ref().err().map(|refusal| refusal.code), error);
-            let Ok(id) = outcome else { continue };
+            let Ok(Accepted { id, .. }) = outcome else { continue };
             assert!(self.ids.insert(id), "message ids are never used twice");
             let delay_ms = message
                 .delay_seconds
@@ -639,6 +639,7 @@ impl Test {
             wait_ms: own_wait,
             visibility_seconds: seconds,
             reply_bytes_max: bytes_max,
+            attempt_id: None,
         };
         self.apply(connection, command, name, answer);
     }

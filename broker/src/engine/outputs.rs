@@ -33,8 +33,17 @@ impl From<ErrorCode> for Refusal {
     }
 }
 
-/// What became of one entry of a send: the message's id, or why it was refused.
-pub type SendOutcome = Result<[u8; 16], Refusal>;
+/// A message that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id; a duplicate's is that of the first.
+    pub id: [u8; 16],
+    /// On a FIFO queue its sequence number, or that of the first; else 0.
+    pub sequence_number: u64,
+}
+
+/// What became of one entry of a send: the message, or why it was refused.
+pub type SendOutcome = Result<Accepted, Refusal>;
 
 /// What became of one entry of a delete or of a change of visibility.
 pub type Outcome = Result<(), Refusal>;
@@ -62,6 +71,8 @@ pub struct Delivery {
     pub slot: u32,
     /// Its sequence.
     pub sequence: u64,
+    /// On a FIFO queue its sequence number; else 0.
+    pub sequence_number: u64,
     /// When it was sent.
     pub sent_at_ms: u64,
     /// When it was first received; 0 if it never was.

@@ -29,7 +29,8 @@ pub(super) struct Asked<'a> {
 /// Where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cursor {
-    /// Visible messages behind this turn; the slot, where the last one shown stood in the list.
+    /// Visible messages behind this turn; the slot, where the last one shown stood in the list. On a
+    /// FIFO queue the turn is two sequences: of the slot, and of the last one shown.
     Visible(Turn, u32),
     /// Other messages, from this slot on.
     Others(u32),
@@ -71,6 +72,7 @@ struct Page<'a> {
     bytes_left: u64,
     wanted: Option<MessageState>,
     depends_on: Position,
+    is_fifo: bool,
 }
 
 impl Page<'_> {
@@ -92,6 +94,7 @@ impl Page<'_> {
             length: slot.length,
             slot: index,
             sequence: slot.sequence,
+            sequence_number: if self.is_fifo { slot.sequence } else { 0 },
             sent_at_ms: slot.sent_at_ms(),
             first_received_at_ms: if slot.receive_count > 0 { slot.first_received_at_ms() } else { 0 },
             receive_count: slot.receive_count,
@@ -124,8 +127,12 @@ impl<F: Flaws> Engine<F> {
             bytes_left: asked.reply_bytes_max.into(),
             wanted: MessageState::from_number(asked.state),
             depends_on: Position::default(),
+            is_fifo: self.is_fifo(queue),
         };
         let next = match cursor {
+            Cursor::Visible(turn, slot) if page.is_fifo => {
+                self.peek_fifo(queue, turn, slot, &mut page).or_else(|| self.peek_others(queue, 0, &mut page))
+            }
             Cursor::Visible(turn, slot) => self
                 .peek_visible(queue, turn, slot, &mut page)
                 .or_else(|| self.peek_others(queue, 0, &mut page)),
@@ -187,6 +194,47 @@ impl<F: Flaws> Engine<F> {
             } else {
                 returned.next();
             }
+        }
+        Some(last)
+    }
+
+    /// Shows visible messages of a FIFO queue behind a sequence, in their order; the slot with the other
+    /// sequence is where the page before ended. Gives back where to go on, if the page is full.
+    fn peek_fifo(
+        &self,
+        queue_index: u32,
+        (at, after): (u64, u64),
+        hint: u32,
+        page: &mut Page<'_>,
+    ) -> Option<Cursor> {
+        if page.wanted.is_some_and(|wanted| wanted != MessageState::Visible) {
+            return None;
+        }
+        let queue = &self.queues[queue_index];
+        let mut index = match self.slab.get(hint) {
+            Some(slot)
+                if slot.sequence == at && at > 0 && slot.queue == queue_index && !queue.is_gone(at) =>
+            {
+                slot.list_next
+            }
+            _ => queue.fresh_head,
+        };
+        let mut last = Cursor::Visible((at, after), hint);
+        for _ in 0..PASSED_MAX {
+            if index == NONE {
+                return None;
+            }
+            let slot = &self.slab[index];
+            let is_visible = matches!(slot.state(), State::Fresh | State::Returned);
+            if is_visible
+                && slot.sequence > after
+                && !self.is_expired(queue, slot)
+                && !page.show(index, slot, MessageState::Visible)
+            {
+                return Some(last);
+            }
+            last = Cursor::Visible((slot.sequence, slot.sequence.max(after)), index);
+            index = slot.list_next;
         }
         Some(last)
     }

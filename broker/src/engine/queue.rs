@@ -4,6 +4,8 @@
 //! their sequences and so of their times. The few that became visible later stand in an ordered map.
 //! The next message to give out is the smaller of the two heads (rule 18). What is hidden or delayed
 //! is in neither; the wheel has it.
+//!
+//! On a FIFO queue the list has all messages, and ready groups stand in a map instead: see `fifo.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,6 +50,11 @@ pub(super) struct Queue {
     pub fresh_head: u32,
     pub fresh_tail: u32,
     pub returned: BTreeMap<Turn, u32>,
+    /// On a FIFO queue: groups whose first message may be given out, by that message's turn.
+    pub ready_groups: BTreeMap<Turn, u32>,
+    /// On a FIFO queue: the first message of the list that is delayed, with all behind it that were
+    /// never received.
+    pub delay_cursor: u32,
     pub visible: u64,
     pub in_flight: u64,
     pub delayed: u64,
@@ -84,6 +91,8 @@ impl Queue {
             fresh_head: NONE,
             fresh_tail: NONE,
             returned: BTreeMap::new(),
+            ready_groups: BTreeMap::new(),
+            delay_cursor: NONE,
             visible: 0,
             in_flight: 0,
             delayed: 0,
@@ -155,7 +164,10 @@ impl Queue {
         self.fresh_tail = NONE;
         (self.visible, self.in_flight, self.delayed, self.damaged) = (0, 0, 0, 0);
         self.stored_bytes = 0;
-        std::mem::take(&mut self.returned)
+        self.delay_cursor = NONE;
+        let (returned, groups) = (std::mem::take(&mut self.returned), std::mem::take(&mut self.ready_groups));
+        // A queue is of one type and has one of the two.
+        if groups.is_empty() { returned } else { groups }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tenpin_protocol::{ErrorCode, MessageState};
 
-use super::handle::Handle;
+use super::keyed_hash::Key;
 use super::message::{content_bytes, unlink_fresh};
 use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
 use super::records::{Kind, Listed};
@@ -16,7 +16,7 @@ pub const DELIVERY_OVERHEAD_BYTES: u32 = 128;
 
 /// Expired messages that one receive clears away at a queue's head. Where there are more, it finds
 /// nothing; the timers that are due take the rest away in slices (rule 31).
-const CLEARED_MAX: usize = 256;
+pub(super) const CLEARED_MAX: usize = 256;
 
 /// The longest wait of a long poll.
 const WAIT_MS_MAX: u32 = 20_000;
@@ -25,11 +25,12 @@ pub(super) const VISIBILITY_SECONDS_MAX: u32 = 43_200;
 
 /// A receive as it was asked for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct Asked<'a> {
     pub count_max: u32,
     pub wait_ms: Option<u32>,
     pub visibility_seconds: Option<u32>,
     pub reply_bytes_max: u32,
+    pub attempt_id: Option<&'a str>,
 }
 
 /// A receive with everything decided.
@@ -38,6 +39,8 @@ pub(super) struct Receive {
     pub count_max: u32,
     pub visibility_ms: u64,
     pub reply_bytes_max: u32,
+    /// On a FIFO queue: the key of its attempt id.
+    pub attempt: Option<Key>,
 }
 
 /// Why nothing was handed out.
@@ -57,7 +60,7 @@ impl<F: Flaws> Engine<F> {
         &mut self,
         ticket: Ticket,
         number: u64,
-        asked: Asked,
+        asked: Asked<'_>,
         log: &mut Log<F>,
         out: &mut Outputs,
     ) {
@@ -97,10 +100,10 @@ impl<F: Flaws> Engine<F> {
     }
 
     #[inline]
-    fn check_receive(&self, number: u64, asked: Asked) -> Result<(u32, Receive, u64), Refusal> {
+    fn check_receive(&self, number: u64, asked: Asked<'_>) -> Result<(u32, Receive, u64), Refusal> {
         let index = self.find_queue(number)?;
         let attributes = &self.queues[index].attributes;
-        let Asked { count_max, wait_ms, visibility_seconds, reply_bytes_max } = asked;
+        let Asked { count_max, wait_ms, visibility_seconds, reply_bytes_max, attempt_id } = asked;
         if !(1..=BATCH_ENTRIES_MAX as u32).contains(&count_max) {
             return Err(out_of_range(count_max, "MaxNumberOfMessages", 1, BATCH_ENTRIES_MAX as u64));
         }
@@ -118,7 +121,8 @@ impl<F: Flaws> Engine<F> {
                 return Err(out_of_range(seconds, "VisibilityTimeout", 0, VISIBILITY_SECONDS_MAX.into()));
             }
         };
-        Ok((index, Receive { count_max, visibility_ms, reply_bytes_max }, wait_ms))
+        let attempt = attempt_id.map(|id| self.attempt_key(index, id)).transpose()?;
+        Ok((index, Receive { count_max, visibility_ms, reply_bytes_max, attempt }, wait_ms))
     }
 
     /// Hands out what is visible, in order, up to the receive's limits, and answers.
@@ -132,10 +136,16 @@ impl<F: Flaws> Engine<F> {
         log: &mut Log<F>,
         out: &mut Outputs,
     ) -> Result<(), Nothing> {
+        if receive.attempt.is_some() && self.repeat_attempt(queue_index, ticket, receive, ends_wait, log, out)
+        {
+            return Ok(());
+        }
         let queue = &self.queues[queue_index];
+        let is_fifo = queue.attributes.fifo.is_some();
         let free = self.options.in_flight_max.saturating_sub(queue.in_flight);
         if free == 0 {
-            return Err(Nothing::OverLimit);
+            // A FIFO queue gives nothing then, and does not say why.
+            return Err(if is_fifo { Nothing::Empty } else { Nothing::OverLimit });
         }
         if queue.visible == 0 {
             return Err(Nothing::Empty);
@@ -145,18 +155,19 @@ impl<F: Flaws> Engine<F> {
         }
         let count_max = (receive.count_max as usize).min(usize::try_from(free).unwrap_or(usize::MAX));
         let start = out.deliveries.len();
-        let depends_on = self.take_visible(queue_index, receive, count_max, log, out);
+        let depends_on = if is_fifo {
+            self.take_fifo(queue_index, receive, count_max, log, out);
+            Position::default()
+        } else {
+            self.take_visible(queue_index, receive, count_max, log, out)
+        };
         let incarnation = self.queues[queue_index].incarnation;
         self.flush_expired(incarnation, log);
         let taken = &mut out.deliveries[start..];
         if taken.is_empty() {
             return Err(Nothing::Empty);
         }
-        let shard = self.options.shard;
-        self.handle_key.encode(taken.iter_mut().map(|delivery| {
-            let Delivery { slot, sequence, receive_count, .. } = *delivery;
-            (Handle { shard, slot, sequence, incarnation, delivery: receive_count }, &mut delivery.handle)
-        }));
+        self.seal_handles(incarnation, taken);
         let deadline_ms = self.now_ms + receive.visibility_ms;
         let listed = taken.iter().map(|delivery| Listed {
             slot: delivery.slot,
@@ -166,6 +177,11 @@ impl<F: Flaws> Engine<F> {
         });
         self.queues[queue_index].totals.received += taken.len() as u64;
         self.journal_few(Kind::Delivered, incarnation, deadline_ms, listed, log);
+        if let Some(attempt) = receive.attempt {
+            self.remember_attempt(attempt, queue_index, deadline_ms, taken, log);
+        }
+        // The order of a FIFO queue's group must not be undone by a crash: its deliveries are held.
+        let depends_on = if is_fifo { log.end() } else { depends_on };
         if receive.visibility_ms == 0 {
             taken.iter().for_each(|delivery| self.make_returned(delivery.slot));
         } else {
@@ -245,6 +261,7 @@ impl<F: Flaws> Engine<F> {
                 length: slot.length,
                 slot: index,
                 sequence: slot.sequence,
+                sequence_number: 0,
                 sent_at_ms: slot.sent_at_ms(),
                 first_received_at_ms: slot.first_received_at_ms(),
                 receive_count: slot.receive_count,

@@ -8,9 +8,8 @@
 use crate::catalog::{NameDefaults, QueueName};
 use crate::journal::{Damage, RawRecord};
 
-/// What a record says. Codes from 32 on are kept for what standard queues on one shard do not need:
-/// 32 MovingOut, 33 MovedIn, 34 MovedOut, 35 Moved, 36 Deduplication, 37 Attempt, 38 Producer,
-/// 39 Task.
+/// What a record says. Of the codes from 32 on some are kept for what is not there yet: 32 MovingOut,
+/// 33 MovedIn, 34 MovedOut, 35 Moved, 38 Producer, 39 Task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -38,6 +37,10 @@ pub enum Kind {
     Undelivered = 11,
     /// Messages were set aside because their records are damaged.
     Damaged = 12,
+    /// A block of deduplication entries, carried by cleaning. Live while one of them counts.
+    Deduplication = 36,
+    /// A receive with an attempt id, and what it was given. The newest of an attempt is live.
+    Attempt = 37,
 }
 
 impl Kind {
@@ -56,6 +59,8 @@ impl Kind {
             10 => Self::Expired,
             11 => Self::Undelivered,
             12 => Self::Damaged,
+            36 => Self::Deduplication,
+            37 => Self::Attempt,
             _ => return None,
         })
     }
@@ -75,6 +80,8 @@ impl Kind {
             Self::Expired => "Expired",
             Self::Undelivered => "Undelivered",
             Self::Damaged => "Damaged",
+            Self::Deduplication => "Deduplication",
+            Self::Attempt => "Attempt",
         }
     }
 }
@@ -88,6 +95,14 @@ const PREFIX_BYTES: usize = crate::journal::PREFIX_BYTES;
 /// `u64` and the receives since arrival `u32`.
 pub const CONTENT_RARE: u16 = 1;
 
+/// In a message's content flags: it is one of its group's list, so that its group must be known again
+/// after a restart.
+pub const CONTENT_GROUPED: u16 = 2;
+/// In a message's content flags: [`Kind::Sent`]'s fixed part ends in its deduplication key.
+pub const CONTENT_KEYED: u16 = 4;
+
+/// Length of a deduplication key.
+pub(super) const KEYED_BYTES: usize = 16;
 /// Length of [`Kind::Start`]'s fixed part.
 pub(super) const START_BYTES: usize = 40;
 /// Length of [`Kind::QueueDeleted`]'s and [`Kind::Purged`]'s fixed part.
@@ -109,8 +124,9 @@ pub(super) fn listed_bytes(kind: Kind) -> usize {
 
 /// Bytes of a message's record that are not its content.
 #[inline]
-pub(super) fn message_overhead_bytes(copied: bool) -> u32 {
-    (PREFIX_BYTES + if copied { COPIED_BYTES } else { SENT_BYTES }) as u32
+pub(super) fn message_overhead_bytes(copied: bool, keyed: bool) -> u32 {
+    let keyed_bytes = if keyed { KEYED_BYTES } else { 0 };
+    (PREFIX_BYTES + keyed_bytes + if copied { COPIED_BYTES } else { SENT_BYTES }) as u32
 }
 
 /// Writes numbers one behind the other.
@@ -303,6 +319,12 @@ impl MessageHead {
             body_bytes: reader.u32()?,
         })
     }
+}
+
+/// The deduplication key of a Sent record that has one.
+pub(super) fn read_key(raw: &RawRecord<'_>) -> Result<[u8; KEYED_BYTES], Damage> {
+    let key = raw.fixed.get(SENT_BYTES..).ok_or(Damage::new("a record ends too soon"))?;
+    Reader(key).array()
 }
 
 /// What [`Kind::Copied`] says beyond [`MessageHead`].

@@ -8,15 +8,21 @@
 
 use std::collections::BTreeMap;
 
+use tenpin_protocol::{Fields, content_tag};
+
 use super::Engine;
+use super::deduplication::{Entry, RecoveredEntries};
+use super::fifo_records::{Attempted, read_entries};
+use super::keyed_hash::{Key, Room, TEXT_BYTES_MAX, key_of};
 use super::manage::{MINUTE_MS, Tombstone};
 use super::message::{content_bytes, link_fresh};
 use super::queue::Queue;
 use super::queue_state::QueueState;
 use super::records::{
-    CONTENT_RARE, CopiedState, Kind, ListHead, Listed, Mark, MessageHead, Start, StoredMessage, read_name,
+    CONTENT_GROUPED, CONTENT_KEYED, CONTENT_RARE, CopiedState, Kind, ListHead, Listed, Mark, MessageHead,
+    Start, StoredMessage, read_key, read_name,
 };
-use super::slot::{FLAG_COPIED, FLAG_RARE, NONE, Slot, State};
+use super::slot::{FLAG_COPIED, FLAG_KEYED, FLAG_MEMBER, FLAG_RARE, NONE, Slot, State};
 use crate::catalog::QueueName;
 use crate::flaws::Flaws;
 use crate::journal::{Damage, Log, Position, RawRecord};
@@ -29,6 +35,7 @@ pub(super) struct Recovery {
     /// The incarnation that was asked for last, and its place: most records are of the same queue.
     last: Option<(u64, u32)>,
     time_ms: u64,
+    remembered: RecoveredEntries,
 }
 
 /// A queue as far as its records have been seen.
@@ -86,6 +93,15 @@ impl<F: Flaws> Engine<F> {
             | Kind::Expired
             | Kind::Undelivered
             | Kind::Damaged => return self.replay_list(recovery, kind, raw),
+            Kind::Deduplication => {
+                let (remembered, time_ms) = (&mut recovery.remembered, recovery.time_ms);
+                read_entries(raw, |entry| remembered.note(entry, position, raw.length, time_ms))?;
+            }
+            Kind::Attempt => {
+                let attempted = Attempted::read(raw)?;
+                recovery.time_ms = recovery.time_ms.max(attempted.time_ms);
+                recovery.remembered.attempts.insert(attempted.key, (attempted, position, raw.length));
+            }
             Kind::Start => {
                 let start = Start::read(raw)?;
                 self.identity.replay_start(start.start_number, start.epoch, start.incarnation_next);
@@ -128,7 +144,7 @@ impl<F: Flaws> Engine<F> {
         raw: &RawRecord<'_>,
     ) -> Result<(), Damage> {
         let head = MessageHead::read(raw)?;
-        StoredMessage::parse(raw)?;
+        let stored = StoredMessage::parse(raw)?;
         if head.sequence == 0 || !self.slab.take_at(head.slot) {
             return Err(Damage::new("a message without a sequence or with an impossible slot"));
         }
@@ -136,6 +152,19 @@ impl<F: Flaws> Engine<F> {
         let mut flags = if kind == Kind::Copied { FLAG_COPIED } else { 0 };
         if head.content_flags & CONTENT_RARE != 0 {
             flags |= FLAG_RARE;
+        }
+        if head.content_flags & CONTENT_KEYED != 0 && kind == Kind::Sent {
+            flags |= FLAG_KEYED;
+            let entry = Entry {
+                key: Key::from_bytes(read_key(raw)?),
+                sequence: head.sequence,
+                sent_at_ms: head.sent_at_ms,
+                id: head.id,
+            };
+            recovery.remembered.note(entry, position, 0, recovery.time_ms);
+        }
+        if head.content_flags & CONTENT_GROUPED != 0 {
+            flags |= FLAG_MEMBER;
         }
         let slot = &mut self.slab[head.slot];
         if slot.sequence != head.sequence {
@@ -154,7 +183,17 @@ impl<F: Flaws> Engine<F> {
                     slot.set_state(State::Damaged);
                 }
             }
+            if flags & FLAG_MEMBER != 0 {
+                let fields = Fields::new(&stored.content[stored.body_bytes as usize..]);
+                let group = fields.value(content_tag::GROUP).and_then(|id| std::str::from_utf8(id).ok());
+                let group = group
+                    .filter(|id| id.len() <= TEXT_BYTES_MAX)
+                    .ok_or(Damage::new("a message of a group does not name it"))?;
+                let key = key_of(&self.options.check_key, Room::Group, head.incarnation, group, "");
+                self.replay_group(head.slot, key);
+            }
         }
+        let slot = &mut self.slab[head.slot];
         slot.set_flags(flags);
         slot.position = position.0;
         slot.length = raw.length;
@@ -203,7 +242,7 @@ impl<F: Flaws> Engine<F> {
     /// Links what the records said, starts timers, and tells the log what of it is live. Damage: the
     /// records contradict each other.
     pub fn finish_recovery(&mut self, now_ms: u64, log: &mut Log<F>) -> Result<(), Damage> {
-        let recovery = self.recovery.take().expect("recovery is finished once");
+        let mut recovery = self.recovery.take().expect("recovery is finished once");
         self.now_ms = now_ms.max(recovery.time_ms);
         self.slot_wheel.begin_at(self.now_ms);
         self.queue_wheel.begin_at(self.now_ms);
@@ -216,12 +255,23 @@ impl<F: Flaws> Engine<F> {
         for slot in 0..self.slab.used() {
             self.recover_slot(slot, &indices, &mut fresh, log);
         }
+        self.attempts.recover(
+            self.now_ms,
+            std::mem::take(&mut recovery.remembered.attempts).into_values(),
+            log,
+        );
+        self.recover_entries(recovery.remembered, log);
         // Nearly sorted already, which this sort makes use of.
         fresh.sort_by_key(|&(key, _)| key);
         for (_, slot) in fresh {
             let queue = self.slab[slot].queue;
-            link_fresh(&mut self.slab, &mut self.queues[queue], slot);
+            if self.is_fifo(queue) {
+                self.recover_fifo_link(slot);
+            } else {
+                link_fresh(&mut self.slab, &mut self.queues[queue], slot);
+            }
         }
+        self.recover_groups();
         for index in 0..self.queues.table_length() {
             if self.queues.get(index).is_some() {
                 self.start_queue_timer(index);
@@ -283,6 +333,11 @@ impl<F: Flaws> Engine<F> {
         let queue = &mut self.queues[queue_index];
         queue.slots += 1;
         queue.stored_bytes += u64::from(content_bytes(slot));
+        if queue.attributes.fifo.is_some() {
+            let key = if F::LINK_COPIES_IN_LOG_ORDER { slot.position } else { slot.sequence };
+            fresh.push((key, index));
+            return self.recover_fifo_slot(index);
+        }
         if slot.state() == State::Damaged {
             queue.damaged += 1;
         } else if slot.available_at_ms > now_ms {

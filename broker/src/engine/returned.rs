@@ -45,6 +45,9 @@ impl<F: Flaws> Engine<F> {
         let now_ms = self.now_ms;
         let slot = &mut self.slab[index];
         slot.receive_count -= 1;
+        if self.queues[slot.queue].attributes.fifo.is_some() {
+            return self.take_back_fifo(index);
+        }
         if slot.state() == State::Hidden {
             // What was due before is visible since then.
             slot.available_at_ms = slot.available_at_ms.min(now_ms);
@@ -69,14 +72,23 @@ impl<F: Flaws> Engine<F> {
         if self.slab[index].state() == State::Damaged {
             return;
         }
-        self.uncount(index);
+        let is_fifo = self.is_fifo(self.slab[index].queue);
+        if is_fifo {
+            // It stays in the list that expires it; its group goes on without it.
+            self.uncount_member(index);
+            self.forget_group(index);
+        } else {
+            self.uncount(index);
+        }
         self.slot_wheel.cancel(&mut self.slab, index);
         let slot = &mut self.slab[index];
         slot.set_state(State::Damaged);
         let queue = &mut self.queues[slot.queue];
         queue.damaged += 1;
         let incarnation = queue.incarnation;
-        self.start_timer(index);
+        if !is_fifo {
+            self.start_timer(index);
+        }
         let listed = Listed { slot: index, receive_count: 0, sequence, deadline_ms: 0 };
         self.journal_list(Kind::Damaged, incarnation, 0, &[listed], log);
     }

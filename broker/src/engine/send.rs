@@ -3,8 +3,9 @@
 use tenpin_protocol::{ErrorCode, SendEntries, SendEntry};
 
 use super::attributes::check_attributes;
+use super::fifo_send::{check_group, not_for_queue_type};
 use super::message::link_fresh;
-use super::outputs::{Outputs, Refusal, ReplyBody};
+use super::outputs::{Accepted, Outputs, Refusal, ReplyBody, SendOutcome};
 use super::records::{Kind, MessageHead, SENT_BYTES, message_overhead_bytes};
 use super::slot::State;
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
@@ -45,7 +46,7 @@ impl<F: Flaws> Engine<F> {
         out: &mut Outputs,
     ) {
         let start = out.sent.len() as u32;
-        let body = match self.send_batch(number, entries, log, out) {
+        let body = match self.send_batch(ticket, number, entries, log, out) {
             Ok(()) => ReplyBody::Sent(start..out.sent.len() as u32),
             Err(refusal) => ReplyBody::Refused(refusal),
         };
@@ -55,31 +56,45 @@ impl<F: Flaws> Engine<F> {
     #[inline]
     fn send_batch(
         &mut self,
+        ticket: Ticket,
         number: u64,
         entries: SendEntries<'_>,
         log: &mut Log<F>,
         out: &mut Outputs,
     ) -> Result<(), Refusal> {
         let queue = self.find_queue(number)?;
-        check_batch(entries.len())?;
-        if entries.wire_bytes().is_none_or(|bytes| bytes as u64 > BATCH_BYTES_MAX) {
-            // Only now does it matter how much of it counts.
-            let bytes = entries.iter().map(|entry| entry.message_bytes() as u64).sum();
-            if bytes > BATCH_BYTES_MAX {
-                return Err(batch_too_long(bytes));
+        if let Err(refusal) = check_sendable(entries, log) {
+            if self.is_fifo(queue) {
+                self.refuse_groups(ticket, queue, entries.iter());
             }
-        }
-        if log.room() != Room::All {
-            return Err(ErrorCode::StorageFull.into());
+            return Err(refusal);
         }
         self.reserve_sequences(log);
+        if let Some(fifo) = self.queues[queue].attributes.fifo {
+            for entry in entries {
+                let outcome = self.send_fifo(ticket, queue, fifo, &entry, log);
+                out.sent.push(outcome);
+            }
+        } else {
+            self.send_standard(queue, entries, log, out);
+        }
+        self.start_queue_timer(queue);
+        if self.queues[queue].waiting > 0 && self.queues[queue].visible > 0 {
+            self.mark_ready(queue);
+        }
+        Ok(())
+    }
+
+    /// Stores the messages of a batch to a standard queue.
+    #[inline]
+    fn send_standard(&mut self, queue: u32, entries: SendEntries<'_>, log: &mut Log<F>, out: &mut Outputs) {
         let attributes = &self.queues[queue].attributes;
         let terms = Terms {
             queue,
             incarnation: self.queues[queue].incarnation,
             delay_ms: attributes.delay_ms(),
             message_bytes_max: attributes.message_bytes_max(),
-            content_bytes_max: log.record_bytes_max() - message_overhead_bytes(true) as usize,
+            content_bytes_max: log.record_bytes_max() - message_overhead_bytes(true, false) as usize,
         };
         let mut stored = Stored::default();
         entries.visit(|body, entry| {
@@ -90,22 +105,11 @@ impl<F: Flaws> Engine<F> {
             out.sent.push(outcome);
         });
         self.settle_stored(queue, stored, log);
-        self.start_queue_timer(queue);
-        if self.queues[queue].waiting > 0 && self.queues[queue].visible > 0 {
-            self.mark_ready(queue);
-        }
-        Ok(())
     }
 
     /// Stores a message that is only a body.
     #[inline]
-    fn send_body(
-        &mut self,
-        terms: &Terms,
-        body: &[u8],
-        batch: &mut Stored,
-        log: &mut Log<F>,
-    ) -> Result<[u8; 16], Refusal> {
+    fn send_body(&mut self, terms: &Terms, body: &[u8], batch: &mut Stored, log: &mut Log<F>) -> SendOutcome {
         let bytes_max = terms.content_bytes_max.min(terms.message_bytes_max as usize);
         if body.is_empty() || body.len() > bytes_max {
             return self.send_entry(terms, &SendEntry::new(body), batch, log);
@@ -121,15 +125,12 @@ impl<F: Flaws> Engine<F> {
         entry: &SendEntry<'_>,
         batch: &mut Stored,
         log: &mut Log<F>,
-    ) -> Result<[u8; 16], Refusal> {
+    ) -> SendOutcome {
         check_entry(entry, terms.message_bytes_max)?;
-        if entry.content.len() > terms.content_bytes_max {
-            return Err(Refusal::new(
-                ErrorCode::InvalidParameterValue,
-                "One or more parameters are invalid. Reason: The message with its fields is longer than a \
-                 record of the log may be.",
-            ));
+        if entry.content.len() > entry.body.len() {
+            check_standard(entry)?;
         }
+        check_record(entry.content.len(), log)?;
         let delay_ms = entry.delay_seconds.map_or(terms.delay_ms, |seconds| u64::from(seconds) * 1_000);
         self.store(terms, entry.content, entry.body.len(), delay_ms, batch, log)
     }
@@ -143,7 +144,7 @@ impl<F: Flaws> Engine<F> {
         delay_ms: u64,
         batch: &mut Stored,
         log: &mut Log<F>,
-    ) -> Result<[u8; 16], Refusal> {
+    ) -> SendOutcome {
         let Terms { queue: queue_index, incarnation, .. } = *terms;
         let Some(slot) = self.slab.take() else { return Err(ErrorCode::StorageFull.into()) };
         let sequence = self.identity.next_sequence();
@@ -180,7 +181,7 @@ impl<F: Flaws> Engine<F> {
             batch.delayed += 1;
             self.start_timer(slot);
         }
-        Ok(head.id)
+        Ok(Accepted { id: head.id, sequence_number: 0 })
     }
 
     /// Counts what a batch has stored.
@@ -210,6 +211,46 @@ pub(super) fn check_batch(entries: usize) -> Result<(), Refusal> {
     Err(Refusal::new(ErrorCode::TooManyEntriesInBatchRequest, text))
 }
 
+/// Checks what concerns a batch as a whole.
+#[inline]
+fn check_sendable<F: Flaws>(entries: SendEntries<'_>, log: &Log<F>) -> Result<(), Refusal> {
+    check_batch(entries.len())?;
+    if entries.wire_bytes().is_none_or(|bytes| bytes as u64 > BATCH_BYTES_MAX) {
+        // Only now does it matter how much of it counts.
+        let bytes = entries.iter().map(|entry| entry.message_bytes() as u64).sum();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(batch_too_long(bytes));
+        }
+    }
+    if log.room() != Room::All {
+        return Err(ErrorCode::StorageFull.into());
+    }
+    Ok(())
+}
+
+/// Checks that a message of this content fits a record, also when it is copied.
+#[inline]
+pub(super) fn check_record<F: Flaws>(content_bytes: usize, log: &Log<F>) -> Result<(), Refusal> {
+    if message_overhead_bytes(true, false) as usize + content_bytes <= log.record_bytes_max() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::InvalidParameterValue,
+        "One or more parameters are invalid. Reason: The message with its fields is longer than a \
+         record of the log may be.",
+    ))
+}
+
+/// Checks the fields that mean something else, or nothing, on a FIFO queue.
+#[cold]
+fn check_standard(entry: &SendEntry<'_>) -> Result<(), Refusal> {
+    check_group(entry)?;
+    match entry.deduplication_id() {
+        Some(id) => Err(not_for_queue_type("MessageDeduplicationId", id)),
+        None => Ok(()),
+    }
+}
+
 #[cold]
 fn batch_too_long(bytes: u64) -> Refusal {
     Refusal::new(
@@ -219,7 +260,7 @@ fn batch_too_long(bytes: u64) -> Refusal {
 }
 
 #[inline]
-fn check_entry(entry: &SendEntry<'_>, message_bytes_max: u32) -> Result<(), Refusal> {
+pub(super) fn check_entry(entry: &SendEntry<'_>, message_bytes_max: u32) -> Result<(), Refusal> {
     if entry.body.is_empty() {
         return Err(Refusal::new(
             ErrorCode::MissingRequiredParameter,
@@ -257,18 +298,6 @@ fn unserved_field(entry: &SendEntry<'_>) -> Option<&'static str> {
     }
     if entry.producer.is_some() {
         return Some("A producer's sequence");
-    }
-    if entry.only_if_previous_accepted {
-        return Some("\"Only if my previous one was accepted\"");
-    }
-    if entry.content.len() == entry.body.len() {
-        return None;
-    }
-    if entry.group().is_some() {
-        return Some("MessageGroupId");
-    }
-    if entry.deduplication_id().is_some() {
-        return Some("MessageDeduplicationId");
     }
     None
 }

@@ -42,6 +42,10 @@ pub(super) const FLAG_COPIED: u8 = 1;
 pub(super) const FLAG_RARE: u8 = 2;
 /// Hidden by a change of visibility, and not by its delivery any more.
 pub(super) const FLAG_CHANGED: u8 = 4;
+/// The record is a `Sent` one with a deduplication key.
+pub(super) const FLAG_KEYED: u8 = 8;
+/// The message stands in a group: the entry beside the slot means something. No flag of the record.
+pub(super) const FLAG_MEMBER: u8 = 16;
 
 /// A message's place, times and links.
 #[derive(Debug, Clone)]
@@ -55,10 +59,10 @@ pub(super) struct Slot {
     pub available_at_ms: u64,
     /// `sent_at_ms` in the low 48 bits, state and flags above.
     sent_and_state: u64,
-    /// The next slot: of the queue's list (fresh) or of the free list.
+    /// The next slot: of the queue's list (fresh; on a FIFO queue all) or of the free list.
     pub list_next: u32,
-    /// The slot before in the queue's list (fresh); for a message in flight, when it was last
-    /// delivered, in milliseconds after it was sent.
+    /// The slot before in the queue's list (fresh; on a FIFO queue all); for a message in flight on a
+    /// standard queue, when it was last delivered, in milliseconds after it was sent.
     pub list_previous: u32,
     /// The next node in the same bucket of the wheel.
     pub timer_next: u32,
@@ -144,7 +148,7 @@ impl Slot {
         self.sent_at_ms() + u64::from(self.first_received_after_ms)
     }
 
-    /// When it was last delivered; only meaningful while it is in flight.
+    /// When it was last delivered; only meaningful while it is in flight on a standard queue.
     #[inline]
     pub fn delivered_at_ms(&self) -> u64 {
         self.sent_at_ms() + u64::from(self.list_previous)

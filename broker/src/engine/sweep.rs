@@ -75,7 +75,12 @@ impl<F: Flaws> Engine<F> {
         if self.queues[slot.queue].is_gone(slot.sequence) {
             return self.discard(index, log);
         }
-        if slot.state() != State::Fresh {
+        let has_timer = if self.is_fifo(slot.queue) {
+            slot.state() == State::Hidden
+        } else {
+            slot.state() != State::Fresh
+        };
+        if has_timer {
             self.slot_wheel.cancel(&mut self.slab, index);
             self.start_timer(index);
         }

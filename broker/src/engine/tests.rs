@@ -159,7 +159,7 @@ impl<F: Flaws> World<F> {
     }
 
     /// The oldest records cannot be read any more: what is live of them is rescued, a few slots at a time.
-    fn lose(&mut self, count: usize) {
+    pub fn lose(&mut self, count: usize) {
         let lost: Vec<_> = self.records.drain(..count).collect();
         let end = self.records.first().copied().unwrap_or(self.log.end());
         while !self.engine.rescue(self.now_ms, &(lost[0]..end), 2, &mut self.log) {}
@@ -194,6 +194,7 @@ impl<F: Flaws> World<F> {
             wait_ms: Some(0),
             visibility_seconds: Some(visibility_seconds),
             reply_bytes_max: u32::MAX,
+            attempt_id: None,
         });
         match reply.body {
             ReplyBody::Received(range) => {
@@ -238,11 +239,11 @@ impl<F: Flaws> World<F> {
     }
 }
 
-fn world<F: Flaws>() -> World<F> {
+pub(super) fn world<F: Flaws>() -> World<F> {
     World::new(EngineOptions::new(0, [1, 2]))
 }
 
-fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> ErrorCode {
+pub(super) fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> ErrorCode {
     outcome.expect_err("it is refused").code
 }
 
@@ -255,6 +256,8 @@ macro_rules! flaw {
         }
     };
 }
+pub(super) use flaw;
+
 flaw!(ForgetsDeletes, FORGET_WHAT_A_REPEATED_DELETE_RESTS_ON);
 flaw!(ReusesGenerations, REUSE_GENERATIONS_AFTER_RESTART);
 flaw!(LosesQueues, LOSE_QUEUES_IN_CLEANING);
@@ -418,6 +421,7 @@ fn a_full_queue_in_flight_refuses_short_polls_and_holds_long_ones() {
         wait_ms: Some(wait_ms),
         visibility_seconds: None,
         reply_bytes_max: u32::MAX,
+        attempt_id: None,
     };
     assert!(
         matches!(world.ask(receive(0)).body, ReplyBody::Refused(refusal) if refusal.code == ErrorCode::OverLimit)
@@ -730,6 +734,7 @@ fn without_room_for_receives_deletes_go_on() {
         wait_ms: Some(wait_ms),
         visibility_seconds: Some(30),
         reply_bytes_max: u32::MAX,
+        attempt_id: None,
     };
     assert!(world.apply(poll(waited_for, 20_000)).is_empty(), "it waits");
     // The tail's segment and one more: less than what is kept for cleaning and deletes.

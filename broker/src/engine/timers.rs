@@ -23,6 +23,8 @@ impl<F: Flaws> Engine<F> {
         steps = self.end_waits(steps, out);
         steps = self.run_queue_timers(steps, log);
         steps = self.run_slot_timers(steps, log);
+        steps = self.deduplication.forget(self.now_ms, steps, log);
+        steps = self.attempts.forget(self.now_ms, steps, log);
         let is_late = steps == 0;
         steps = self.drop_maps(steps + reserved);
         self.sweep_slots(steps, log);
@@ -41,6 +43,8 @@ impl<F: Flaws> Engine<F> {
             self.slot_wheel.next_deadline_ms(),
             self.queue_wheel.next_deadline_ms(),
             self.waits.next_deadline_ms(),
+            self.deduplication.next_deadline_ms(),
+            self.attempts.next_deadline_ms(),
             name,
         ]
         .into_iter()
@@ -108,6 +112,9 @@ impl<F: Flaws> Engine<F> {
                         self.expire(self.queues[index].fresh_head, log);
                     }
                     self.flush_expired_of(index, log);
+                    if self.is_fifo(index) {
+                        steps = self.move_delay_cursor(index, steps);
+                    }
                     self.start_queue_timer(index);
                 }
             }
@@ -115,15 +122,26 @@ impl<F: Flaws> Engine<F> {
         steps
     }
 
-    /// Starts a queue's timer for the oldest message that was never delivered, if there is one.
+    /// Starts a queue's timer for the oldest message of its list, if there is one, or for the first
+    /// whose delay ends.
     #[inline]
     pub(super) fn start_queue_timer(&mut self, index: u32) {
         if Wheel::is_started(&self.queues, index) {
             return;
         }
         if let Some(expiry_ms) = self.fresh_expiry_ms(index) {
-            self.queue_wheel.start(&mut self.queues, index, expiry_ms);
+            let queue = &self.queues[index];
+            let is_fifo = queue.attributes.fifo.is_some();
+            let delay_ms = if is_fifo { self.delay_cursor_due_ms(queue) } else { None };
+            let deadline_ms = expiry_ms.min(delay_ms.unwrap_or(u64::MAX));
+            self.queue_wheel.start(&mut self.queues, index, deadline_ms);
         }
+    }
+
+    /// A queue's settings have changed: its timer may be due earlier now.
+    pub(super) fn restart_queue_timer(&mut self, index: u32) {
+        self.queue_wheel.cancel(&mut self.queues, index);
+        self.start_queue_timer(index);
     }
 
     fn fresh_expiry_ms(&self, index: u32) -> Option<u64> {

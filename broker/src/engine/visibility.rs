@@ -33,11 +33,15 @@ impl<F: Flaws> Engine<F> {
         let mut listed = std::mem::take(&mut self.listed);
         listed.clear();
         for entry in entries {
-            let outcome = self.change_one(incarnation, entry, &mut listed);
+            let outcome = self.change_one(queue, incarnation, entry, &mut listed);
             out.outcomes.push(outcome);
         }
         if !listed.is_empty() {
             self.journal_list(Kind::Hidden, incarnation, 0, &listed, log);
+        }
+        if self.queues[queue].waiting > 0 && self.is_fifo(queue) {
+            // What waits under an attempt id may be as that attempt left it again.
+            self.mark_ready(queue);
         }
         self.listed = listed;
         out.reply(ticket, log.end(), ReplyBody::Hidden(start..out.outcomes.len() as u32));
@@ -45,6 +49,7 @@ impl<F: Flaws> Engine<F> {
 
     fn change_one(
         &mut self,
+        queue_index: u32,
         incarnation: u64,
         entry: ChangeVisibilityEntry<'_>,
         listed: &mut Vec<Listed>,
@@ -65,13 +70,14 @@ impl<F: Flaws> Engine<F> {
                  available for visibility timeout change.",
             ));
         };
+        self.check_current(queue_index, handle)?;
         let slot = &self.slab[index];
         // By its deadline, not by whether its timer has run (rule 10).
         if slot.state() != State::Hidden || slot.available_at_ms <= self.now_ms {
             return Err(ErrorCode::MessageNotInflight.into());
         }
         let deadline_ms = self.now_ms + u64::from(entry.visibility_seconds) * 1_000;
-        if deadline_ms > slot.delivered_at_ms() + HIDDEN_MS_MAX {
+        if deadline_ms > self.delivered_at_ms(index) + HIDDEN_MS_MAX {
             let text = format!(
                 "Value {} for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout for \
                  the message is beyond the limit [{VISIBILITY_SECONDS_MAX} seconds]",

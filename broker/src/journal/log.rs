@@ -208,6 +208,30 @@ impl<F: Flaws> Log<F> {
         self.live_count -= 1;
     }
 
+    /// Counts bytes as live that something in the segment of this position will take when it is
+    /// carried, though no record there is its own.
+    #[inline]
+    pub fn charge(&mut self, position: Position, bytes: u64) {
+        let index = self.index(position);
+        self.live[index] += bytes;
+        self.live_total_bytes += bytes;
+    }
+
+    /// Counts such bytes as live no longer.
+    #[inline]
+    pub fn discharge(&mut self, position: Position, bytes: u64) {
+        let index = self.index(position);
+        let live = &mut self.live[index];
+        *live = live.checked_sub(bytes).expect("only what was charged is discharged");
+        self.live_total_bytes -= bytes;
+    }
+
+    /// Whether two positions lie in one segment.
+    #[inline]
+    pub fn is_same_segment(&self, one: Position, other: Position) -> bool {
+        self.geometry.serial(one) == self.geometry.serial(other)
+    }
+
     /// As [`live`](Log::live), but only noted: [`settle_live`](Log::settle_live) must follow before
     /// anything else is asked of the log but to append. Records of one segment are then counted at once.
     #[inline]

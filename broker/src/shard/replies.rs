@@ -218,7 +218,7 @@ fn encode<F: Flaws>(out: &mut Vec<u8>, reply: &Reply, outputs: &Outputs, log: &L
             let mut writer = SendReplyWriter::begin(out, correlation);
             for outcome in part(&outputs.sent, range) {
                 match outcome {
-                    Ok(id) => writer.accepted(*id, 0),
+                    Ok(accepted) => writer.accepted(accepted.id, accepted.sequence_number),
                     Err(refusal) => writer.refused(refusal.code, &refusal.text),
                 };
             }
@@ -292,7 +292,7 @@ fn stored_message(record: &[u8]) -> Option<StoredMessage<'_>> {
 fn received_fixed(delivery: &Delivery, stored: &StoredMessage<'_>) -> ReceivedFixed {
     ReceivedFixed {
         id: stored.id,
-        sequence_number: 0,
+        sequence_number: delivery.sequence_number,
         sent_at_ms: delivery.sent_at_ms,
         first_received_at_ms: delivery.first_received_at_ms,
         receive_count: delivery.receive_count,

@@ -203,10 +203,6 @@ impl<F: Flaws> Core<F> {
     }
 
     fn serve_receive(&mut self, ticket: Ticket, request: &ReceiveRequest<'_>) {
-        if request.attempt_id.is_some() {
-            let text = "ReceiveRequestAttemptId applies to FIFO queues only, which are not supported yet";
-            return self.refuse_request(ticket, ErrorCode::UnsupportedOperation, text);
-        }
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
         if request.wait_ms != 0 && connection.long_polls >= limits::LONG_POLLS_PER_CONNECTION_MAX {
             let text = format!("{} long polls wait on this connection already", connection.long_polls);
@@ -220,6 +216,7 @@ impl<F: Flaws> Core<F> {
             wait_ms: given(request.wait_ms),
             visibility_seconds: given(request.visibility_seconds),
             reply_bytes_max: self.reply_bytes_max(ticket, request.reply_bytes_max),
+            attempt_id: request.attempt_id,
         };
         self.engine.apply(self.clock.now_ms(), ticket, command, &mut self.log, &mut self.outputs);
         let answered = self.outputs.replies.iter().any(|reply| reply.ticket == ticket && !reply.ends_wait);

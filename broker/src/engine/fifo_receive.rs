@@ -1,0 +1,176 @@
+//! Handing out messages of FIFO queues.
+
+use tenpin_protocol::MessageState;
+
+use super::Engine;
+use super::fifo::delayed_until_ms;
+use super::handle::Handle;
+use super::message::content_bytes;
+use super::outputs::{Delivery, Outputs, Refusal};
+use super::receive::{CLEARED_MAX, DELIVERY_OVERHEAD_BYTES, Receive};
+use super::slot::{NONE, State};
+use crate::flaws::Flaws;
+use crate::journal::{Log, Position};
+use tenpin_protocol::ErrorCode;
+
+/// What a receive has taken so far.
+struct Taking {
+    count: usize,
+    count_max: usize,
+    bytes: u64,
+    bytes_max: u64,
+    deadline_ms: u64,
+    /// Messages that were passed over because they expired or are delayed by now: at
+    /// [`CLEARED_MAX`] the receive ends, and the timers that are due do the rest in slices.
+    cleared: usize,
+}
+
+/// Whether a receive goes on with the next group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Group,
+    Enough,
+}
+
+impl<F: Flaws> Engine<F> {
+    /// Takes messages of a FIFO queue: of the first ready group as many as fit, in their order, then
+    /// of the next. They are hidden then, without timers yet.
+    pub(super) fn take_fifo(
+        &mut self,
+        queue_index: u32,
+        receive: Receive,
+        count_max: usize,
+        log: &mut Log<F>,
+        out: &mut Outputs,
+    ) {
+        let mut taking = Taking {
+            count: 0,
+            count_max,
+            bytes: 0,
+            bytes_max: receive.reply_bytes_max.into(),
+            deadline_ms: self.now_ms + receive.visibility_ms,
+            cleared: 0,
+        };
+        while taking.count < count_max
+            && let Some((_, &group)) = self.queues[queue_index].ready_groups.first_key_value()
+        {
+            if self.take_of_group(queue_index, group, &mut taking, log, out) == Next::Enough {
+                break;
+            }
+        }
+    }
+
+    /// Takes what fits of a ready group. It is not ready any more then, or is in another place.
+    fn take_of_group(
+        &mut self,
+        queue_index: u32,
+        place: u32,
+        taking: &mut Taking,
+        log: &mut Log<F>,
+        out: &mut Outputs,
+    ) -> Next {
+        let (mut index, before) = (self.groups[place].head, taking.count);
+        let mut next = Next::Group;
+        while index != NONE && taking.count < taking.count_max {
+            let (queue, slot) = (&self.queues[queue_index], &self.slab[index]);
+            if slot.state() == State::Hidden {
+                // Only a group that was unlocked early has one behind a visible one.
+                break;
+            }
+            let is_expired = self.is_expired(queue, slot);
+            if is_expired || delayed_until_ms(queue, slot) > self.now_ms {
+                if taking.count > before {
+                    break;
+                }
+                return self.clear_head(index, is_expired, taking, log);
+            }
+            let bytes = u64::from(content_bytes(slot) + DELIVERY_OVERHEAD_BYTES);
+            if taking.count > 0 && taking.bytes + bytes > taking.bytes_max {
+                next = Next::Enough;
+                break;
+            }
+            taking.bytes += bytes;
+            taking.count += 1;
+            let delivery = self.hide_fifo(queue_index, place, index, taking.deadline_ms);
+            out.deliveries.push(delivery);
+            index = self.members.get(index).next;
+        }
+        self.place_group(place);
+        next
+    }
+
+    /// The first message of a group expired, or is delayed by a delay that has grown, and its timer
+    /// has not run yet.
+    fn clear_head(&mut self, index: u32, is_expired: bool, taking: &mut Taking, log: &mut Log<F>) -> Next {
+        if taking.cleared == CLEARED_MAX {
+            return Next::Enough;
+        }
+        taking.cleared += 1;
+        if is_expired {
+            self.expire(index, log);
+        } else {
+            self.change_delayed(index, true);
+        }
+        Next::Group
+    }
+
+    fn hide_fifo(&mut self, queue_index: u32, place: u32, index: u32, deadline_ms: u64) -> Delivery {
+        let queue = &mut self.queues[queue_index];
+        let slot = &mut self.slab[index];
+        if slot.state() == State::Delayed {
+            queue.delayed -= 1;
+        } else {
+            queue.visible -= 1;
+        }
+        queue.in_flight += 1;
+        self.groups[place].in_flight += 1;
+        slot.set_state(State::Hidden);
+        slot.available_at_ms = deadline_ms;
+        slot.receive_count = slot.receive_count.saturating_add(1);
+        let after_sent = slot.after_sent(self.now_ms);
+        if slot.receive_count == 1 {
+            slot.first_received_after_ms = after_sent;
+        }
+        self.members.entry(index).delivered_after_ms = after_sent;
+        self.fifo_delivery(index)
+    }
+
+    /// A message of a FIFO queue that is in flight, as it is given out.
+    pub(super) fn fifo_delivery(&self, index: u32) -> Delivery {
+        let slot = &self.slab[index];
+        Delivery {
+            position: Position(slot.position),
+            length: slot.length,
+            slot: index,
+            sequence: slot.sequence,
+            sequence_number: slot.sequence,
+            sent_at_ms: slot.sent_at_ms(),
+            first_received_at_ms: slot.first_received_at_ms(),
+            receive_count: slot.receive_count,
+            state: MessageState::InFlight,
+            until_ms: slot.available_at_ms,
+            handle: [0; 32],
+        }
+    }
+
+    /// On a FIFO queue a handle is good as long as the delivery is that it was given out with.
+    #[inline]
+    pub(super) fn check_current(&self, queue_index: u32, handle: Handle) -> Result<Handle, Refusal> {
+        if !self.is_fifo(queue_index) {
+            return Ok(handle);
+        }
+        let Some(index) = self.find_message(handle.slot, handle.sequence) else { return Ok(handle) };
+        let slot = &self.slab[index];
+        // By its deadline, not by whether its timer has run (rule 10).
+        let is_current = slot.state() == State::Hidden
+            && slot.available_at_ms > self.now_ms
+            && handle.is_of_delivery(slot.receive_count);
+        if is_current {
+            return Ok(handle);
+        }
+        Err(Refusal::new(
+            ErrorCode::InvalidParameterValue,
+            "Value for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.",
+        ))
+    }
+}

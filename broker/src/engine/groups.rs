@@ -1,0 +1,175 @@
+//! Message groups: which there are, what stands in each, and which of them are ready.
+//!
+//! A group is known by a keyed hash of its queue and its id, is made by its first message and goes
+//! with its last one. Its messages form a list in the order of their sequences, whose links lie
+//! beside the slots ([`Member`]). A group is ready when its first message may be given out; the ready
+//! ones of a queue stand in the order of these messages' turns, so that a receive takes the first and
+//! costs the same however many groups wait for something. Whether messages in flight keep a group
+//! from being ready is the queue's matter: they do on a FIFO queue.
+//!
+//! A purge does not visit groups. A group that was made before its queue's last purge has a list
+//! that means nothing; it begins anew with its next message, and goes when the sweep has freed its
+//! last slot (rule 31).
+
+use super::index::Index;
+use super::keyed_hash::Key;
+use super::queue::Turn;
+use super::slot::NONE;
+
+/// Groups in a chunk: the table grows by chunks (rule 32).
+const CHUNK_GROUPS: usize = 1 << CHUNK_BITS;
+const CHUNK_BITS: u32 = 12;
+
+/// What a message of a group has beside its slot. Says something where the slot has
+/// [`FLAG_MEMBER`](super::slot::FLAG_MEMBER).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    pub group: u32,
+    /// The messages behind and before it in its group.
+    pub next: u32,
+    pub previous: u32,
+    /// On a FIFO queue, while the message is in flight: when it was last delivered, in milliseconds
+    /// after it was sent.
+    pub delivered_after_ms: u32,
+}
+
+impl Member {
+    /// The entry of a slot without a group.
+    pub const NONE: Self = Self { group: NONE, next: NONE, previous: NONE, delivered_after_ms: 0 };
+
+    /// A message of this group that is not linked yet.
+    pub fn of(group: u32) -> Self {
+        Self { group, ..Self::NONE }
+    }
+}
+
+/// One group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub key: Key,
+    pub head: u32,
+    /// The last message; in a free place, the next free one.
+    pub tail: u32,
+    pub in_flight: u32,
+    /// Slots that refer to the group, also of messages that a purge made go and that are not swept yet.
+    pub slots: u32,
+    /// What its queue was purged through when the group began: another purge makes its list void.
+    pub purged_through: u64,
+    /// Where it stands among the ready ones of its queue, if it does.
+    pub turn: Option<Turn>,
+}
+
+/// All groups of a shard.
+#[derive(Debug)]
+pub(super) struct Groups {
+    chunks: Vec<Vec<Group>>,
+    used: u32,
+    free: u32,
+    index: Index,
+}
+
+impl Groups {
+    pub fn new() -> Self {
+        Self { chunks: Vec::new(), used: 0, free: NONE, index: Index::new() }
+    }
+
+    /// The group with this key.
+    #[inline]
+    pub fn find(&self, key: Key) -> Option<u32> {
+        self.index.find(key, |place| self[place].key)
+    }
+
+    /// The group with this key, made where there is none.
+    #[inline]
+    pub fn find_or_make(&mut self, key: Key) -> u32 {
+        if let Some(place) = self.find(key) {
+            return place;
+        }
+        let group =
+            Group { key, head: NONE, tail: NONE, in_flight: 0, slots: 0, purged_through: 0, turn: None };
+        let place = self.place(group);
+        let chunks = &self.chunks;
+        self.index.insert(key, place, |place| at(chunks, place).key);
+        place
+    }
+
+    fn place(&mut self, group: Group) -> u32 {
+        if self.free != NONE {
+            let place = self.free;
+            self.free = self[place].tail;
+            self[place] = group;
+            return place;
+        }
+        let place = self.used;
+        if place as usize & (CHUNK_GROUPS - 1) == 0 {
+            self.chunks.push(Vec::with_capacity(CHUNK_GROUPS));
+        }
+        self.chunks[place as usize >> CHUNK_BITS].push(group);
+        self.used += 1;
+        place
+    }
+
+    /// Forgets a group that no slot refers to.
+    pub fn free(&mut self, place: u32) {
+        debug_assert_eq!(self[place].slots, 0, "a group goes with its last message");
+        self.index.remove(self[place].key, place);
+        let free = self.free;
+        let group = &mut self[place];
+        group.tail = free;
+        group.slots = FREE;
+        self.free = place;
+    }
+
+    /// Places that hold a group, from the lowest on.
+    pub fn places(&self) -> impl Iterator<Item = u32> + use<> {
+        0..self.used
+    }
+
+    /// Whether there is a group at this place.
+    pub fn is_used(&self, place: u32) -> bool {
+        self[place].slots != FREE
+    }
+}
+
+/// In [`Group::slots`]: the place is free.
+const FREE: u32 = u32::MAX;
+
+#[inline]
+fn at(chunks: &[Vec<Group>], place: u32) -> &Group {
+    &chunks[place as usize >> CHUNK_BITS][place as usize & (CHUNK_GROUPS - 1)]
+}
+
+impl std::ops::Index<u32> for Groups {
+    type Output = Group;
+
+    #[inline]
+    fn index(&self, place: u32) -> &Group {
+        at(&self.chunks, place)
+    }
+}
+
+impl std::ops::IndexMut<u32> for Groups {
+    #[inline]
+    fn index_mut(&mut self, place: u32) -> &mut Group {
+        &mut self.chunks[place as usize >> CHUNK_BITS][place as usize & (CHUNK_GROUPS - 1)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_place_is_used_again_and_its_key_is_forgotten() {
+        let mut groups = Groups::new();
+        let key = |number: u64| Key([number, number << 52]);
+        let first = groups.find_or_make(key(1));
+        let second = groups.find_or_make(key(2));
+        assert_eq!((groups.find_or_make(key(1)), groups.find(key(2))), (first, Some(second)));
+        groups.free(first);
+        assert_eq!(groups.find(key(1)), None);
+        assert!(!groups.is_used(first) && groups.is_used(second));
+        assert_eq!(groups.find_or_make(key(3)), first);
+        assert_eq!(groups.find(key(3)), Some(first));
+    }
+}
