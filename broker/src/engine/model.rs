@@ -870,6 +870,8 @@ impl Test {
         self.world.restart_recovered();
         for queue in self.queues.values_mut() {
             queue.waits.clear();
+            // Deliveries of before are taken back by nobody any more: nothing need remember this.
+            queue.messages.iter_mut().for_each(|message| message.changed = false);
         }
     }
 
