@@ -9,6 +9,7 @@ pub mod exit;
 pub mod flaws;
 pub mod folder;
 pub mod journal;
+pub mod mesh;
 pub mod server;
 pub mod shard;
 pub mod simulator;

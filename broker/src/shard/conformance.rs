@@ -7,6 +7,7 @@
 mod closing;
 mod connections;
 mod files;
+mod hand_over;
 mod mixed;
 mod real;
 mod run;
@@ -16,6 +17,7 @@ use std::io;
 use closing::*;
 use connections::*;
 use files::*;
+use hand_over::*;
 use mixed::*;
 
 use super::driver::Driver;
@@ -91,6 +93,10 @@ macro_rules! all_conformance_tests {
                 waking_ends_the_wait,
                 a_poll_ends_when_its_time_is_up,
                 stopping_to_accept_leaves_connections_alone,
+                what_arrives_around_a_hand_over_arrives_once_and_in_order,
+                a_send_under_way_ends_before_a_hand_over,
+                an_end_during_a_hand_over_shows_after_it,
+                a_connection_that_ends_is_not_handed_over,
                 journal_files_keep_what_is_written,
                 several_reads_and_a_write_are_under_way_at_once,
                 what_is_asked_of_missing_files_fails,

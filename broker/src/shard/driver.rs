@@ -6,6 +6,7 @@
 //! goes wrong comes back as an event.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::journal::memory::SealedRange;
@@ -86,13 +87,23 @@ pub enum Event<'a> {
         written: usize,
     },
     /// The connection is gone: the peer closed it, it broke, or [`Driver::close`] was called and
-    /// nothing of it is in the kernel's hands any more. Always the last event of a connection. A
-    /// send that was under way has come back as [`Event::Sent`] before.
+    /// nothing of it is in the kernel's hands any more. The last event of a connection that was not
+    /// detached. A send that was under way has come back as [`Event::Sent`] before.
     Closed {
         /// Which one.
         connection: ConnectionId,
         /// Why, where it was not an orderly end.
         error: Option<io::Error>,
+    },
+    /// [`Driver::detach`] is done: nothing of the connection is in the kernel's hands or the driver's
+    /// buffers any more, and its socket waits for [`Driver::take_detached`]. The last event of this
+    /// connection here, in the place of [`Event::Closed`].
+    Detached {
+        /// Which one.
+        connection: ConnectionId,
+        /// What had been read and not handed over, in order; no more than
+        /// [`Driver::READ_AHEAD_BYTES_MAX`] bytes. The next bytes come out of the socket.
+        unread: Vec<u8>,
     },
     /// The journal write under way ended; for durable ones, the bytes are on disk.
     JournalWritten(io::Result<()>),
@@ -137,6 +148,9 @@ pub trait EventSink {
 
 /// Sockets, files, time and wake-ups of one shard. Owned by the shard's thread.
 pub trait Driver {
+    /// A connection on its way from one driver to another of the same kind. Dropping it closes it.
+    type Socket: Send + 'static;
+
     /// Reads the clocks; needed outside turns only, as each turn begins with them.
     fn clocks(&mut self) -> Clocks;
 
@@ -157,6 +171,19 @@ pub trait Driver {
 
     /// Closes a connection: with `linger`, what was given to [`Driver::send`] is still sent out first.
     fn close(&mut self, connection: ConnectionId, linger: bool);
+
+    /// Begins to take a connection out of this driver, so that another one can go on with it. No data
+    /// of it is handed over from now on, and nothing more may be sent; a send under way ends first.
+    /// Then comes [`Event::Detached`], or [`Event::Closed`] if the connection breaks meanwhile. One that
+    /// is being closed stays so, and this call is ignored.
+    fn detach(&mut self, connection: ConnectionId);
+
+    /// The socket of a connection whose [`Event::Detached`] has come, once.
+    fn take_detached(&mut self, connection: ConnectionId) -> Option<Self::Socket>;
+
+    /// Takes in a connection that another driver has detached; reading from it begins, and no
+    /// [`Event::Accepted`] follows. `None` where there is no room for it: it is closed then.
+    fn attach(&mut self, socket: Self::Socket) -> Option<ConnectionId>;
 
     /// Accepts no more connections (the listening socket is closed).
     fn stop_accepting(&mut self);
@@ -179,4 +206,15 @@ pub trait Driver {
 
     /// The most that may still arrive on a connection after reading from it was stopped.
     const READ_AHEAD_BYTES_MAX: usize;
+}
+
+/// A driver that shares its thread with others, which waits for all of them at once.
+pub trait SharesThread: Driver {
+    /// Submits what was asked and says how long the thread may wait before the next
+    /// [`Driver::poll`], where the shard itself would wait for `timeout`: zero if something has
+    /// happened already.
+    fn prepare_to_wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>>;
+
+    /// Becomes readable when there is something to poll for.
+    fn wait_handle(&self) -> BorrowedFd<'_>;
 }

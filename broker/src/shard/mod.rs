@@ -320,6 +320,8 @@ impl<F: Flaws> EventSink for Core<F> {
             Event::Sent { connection, buffer, written } => self.sent(connection, buffer, written),
             Event::Accepted { connection } => self.accepted(connection),
             Event::Closed { connection, .. } => self.closed(connection),
+            // A lone shard has nobody to hand a connection to, and detaches none.
+            Event::Detached { .. } => {}
             Event::JournalWritten(Ok(())) => self.log.written(),
             Event::JournalSynced(Ok(())) => self.log.synced(),
             Event::JournalWritten(Err(error)) | Event::JournalSynced(Err(error)) => {

@@ -18,8 +18,8 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Makes a waker with its bell. The driver keeps one clone and polls the bell.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Makes a waker with its bell, for one driver to be made with: it polls the bell.
+    pub fn new() -> io::Result<Self> {
         Ok(Self { bell: Arc::new(Bell::new()?), asked: Arc::new(AtomicBool::new(false)) })
     }
 

@@ -32,7 +32,22 @@ impl SimulatedDriver {
     }
 }
 
+/// A world of one shard has nobody to hand connections to.
 impl Driver for SimulatedDriver {
+    type Socket = std::convert::Infallible;
+
+    fn detach(&mut self, _connection: ConnectionId) {
+        unreachable!("a lone shard hands no connection over");
+    }
+
+    fn take_detached(&mut self, _connection: ConnectionId) -> Option<Self::Socket> {
+        None
+    }
+
+    fn attach(&mut self, socket: Self::Socket) -> Option<ConnectionId> {
+        match socket {}
+    }
+
     const READ_AHEAD_BYTES_MAX: usize = network::READ_AHEAD_BYTES_MAX;
 
     fn clocks(&mut self) -> Clocks {

@@ -2,18 +2,21 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::run::{POLLS_FOR_NOTHING, POLLS_MAX, Run, read_ready};
 use super::{Client, World};
 use crate::journal::memory::{SealedRange, SegmentMemory};
-use crate::shard::driver::Driver;
+use crate::shard::driver::SharesThread;
 use crate::shard::epoll::EpollDriver;
 use crate::shard::segment_files::SegmentFolder;
 use crate::shard::uring::{self, UringDriver};
 use crate::shard::waker::Waker;
 
 /// What the real drivers have in common beside the trait.
-pub(super) trait RealDriver: Driver {
+pub(super) trait RealDriver: SharesThread {
     fn its_waker(&self) -> Waker;
 }
 
@@ -90,6 +93,71 @@ impl RealDriver for UringDriver {
     }
 }
 
+/// Waits for a driver as a thread does that runs several; `false` when the time is up.
+fn wait_for<D: SharesThread>(driver: &mut D) -> bool {
+    let timeout = driver.prepare_to_wait(None).unwrap();
+    if timeout == Some(Duration::ZERO) {
+        return true;
+    }
+    let handle = driver.wait_handle().as_raw_fd();
+    let mut entry = libc::pollfd { fd: handle, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, which lives through the call.
+    unsafe { libc::poll(&mut entry, 1, 10_000) > 0 }
+}
+
+fn a_thread_can_wait_for_several_drivers<S: Setup>() {
+    let mut run = Run::<RealWorld<S>>::new();
+    let (mut client, connection) = run.connect();
+    for _ in 0..POLLS_FOR_NOTHING {
+        run.poll(Some(Duration::ZERO));
+    }
+    // What was asked since the last poll is submitted before the wait.
+    run.send(connection, b"hello".to_vec());
+    let mut received = Vec::new();
+    for _ in 0..POLLS_MAX {
+        if read_ready(&mut client, &mut received) || received.len() == 5 {
+            break;
+        }
+        assert!(wait_for(run.world.driver()), "a send that ends is worth a turn");
+        run.poll(Some(Duration::ZERO));
+    }
+    assert_eq!(received, b"hello");
+    client.write(b"good morning").unwrap();
+    while run.seen.data(connection).is_empty() {
+        assert!(wait_for(run.world.driver()), "data is worth a turn");
+        run.poll(Some(Duration::ZERO));
+    }
+    run.world.wake();
+    while run.seen.woken == 0 {
+        assert!(wait_for(run.world.driver()), "being woken is worth a turn");
+        run.poll(Some(Duration::ZERO));
+    }
+    let other = run.world.connect().unwrap();
+    while run.seen.accepted.len() < 2 {
+        assert!(wait_for(run.world.driver()), "a client is worth a turn");
+        run.poll(Some(Duration::ZERO));
+    }
+    drop(other);
+    // It rests when nothing happens.
+    run.until("the second connection to end", |run| !run.seen.closed.is_empty());
+    run.poll(Some(Duration::ZERO));
+    let timeout = run.world.driver().prepare_to_wait(Some(Duration::from_secs(7))).unwrap();
+    assert_eq!(timeout, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn a_thread_can_wait_for_several_epoll_drivers() {
+    a_thread_can_wait_for_several_drivers::<Epoll>();
+}
+
+#[test]
+fn a_thread_can_wait_for_several_rings() {
+    if Uring::is_offered() {
+        a_thread_can_wait_for_several_drivers::<Uring>();
+        a_thread_can_wait_for_several_drivers::<ModestUring>();
+    }
+}
+
 /// A way of making a driver.
 pub(super) trait Setup {
     type Driver: RealDriver;
@@ -117,7 +185,7 @@ impl Setup for EpollThroughCache {
 
     fn make(listener: TcpListener, folder: PathBuf) -> EpollDriver {
         let folder = SegmentFolder::open(&folder).unwrap().without_direct_writes();
-        EpollDriver::with_folder(listener, Some(folder)).unwrap()
+        EpollDriver::with_folder(Some(listener), Some(folder), Waker::new().unwrap()).unwrap()
     }
 }
 

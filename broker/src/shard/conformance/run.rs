@@ -35,6 +35,7 @@ pub(super) struct Recorder {
     pub(super) sending: HashSet<ConnectionId>,
     pub(super) sent: Vec<(ConnectionId, Vec<u8>, usize)>,
     pub(super) closed: Vec<(ConnectionId, Option<io::Error>)>,
+    pub(super) detached: Vec<(ConnectionId, Vec<u8>)>,
     pub(super) written: Vec<io::Result<()>>,
     pub(super) synced: Vec<io::Result<()>>,
     pub(super) reads: Vec<(JournalRead, io::Result<Vec<u8>>)>,
@@ -82,6 +83,11 @@ impl EventSink for Recorder {
                 assert!(self.open.remove(&connection), "a connection ends once");
                 assert!(!self.sending.contains(&connection), "a send comes back before the end");
                 self.closed.push((connection, error));
+            }
+            Event::Detached { connection, unread } => {
+                assert!(self.open.remove(&connection), "a connection ends once");
+                assert!(!self.sending.contains(&connection), "a send comes back before the end");
+                self.detached.push((connection, unread));
             }
             Event::JournalWritten(result) => self.written.push(result),
             Event::JournalSynced(result) => self.synced.push(result),
@@ -167,6 +173,30 @@ impl<W: World> Run<W> {
         bytes
     }
 
+    /// Takes a connection out of the driver: what it had read and not handed over, and the socket.
+    pub(super) fn detaches(&mut self, connection: ConnectionId) -> (Vec<u8>, Socket<W>) {
+        self.world.driver().detach(connection);
+        let data = self.seen.data(connection).len();
+        let mut found = None;
+        self.until("the connection to be detached", |run| {
+            found = run.seen.detached.iter().position(|(detached, _)| *detached == connection);
+            found.is_some()
+        });
+        assert_eq!(self.seen.data(connection).len(), data, "no data after it was asked for");
+        let (_, unread) = self.seen.detached.swap_remove(found.unwrap());
+        assert!(unread.len() <= W::Driver::READ_AHEAD_BYTES_MAX);
+        let socket = self.world.driver().take_detached(connection).expect("it has just been detached");
+        assert!(self.world.driver().take_detached(connection).is_none(), "it is given out once");
+        (unread, socket)
+    }
+
+    pub(super) fn attaches(&mut self, socket: Socket<W>) -> ConnectionId {
+        let connection = self.world.driver().attach(socket).expect("there is room");
+        assert!(self.seen.ever.insert(connection), "no pair of index and generation is used twice");
+        self.seen.open.insert(connection);
+        connection
+    }
+
     pub(super) fn until_closed(&mut self, connection: ConnectionId) {
         self.until("the connection to be closed", |run| run.seen.is_closed(connection));
     }
@@ -219,6 +249,8 @@ impl<W: World> Run<W> {
         result
     }
 }
+
+type Socket<W> = <<W as World>::Driver as Driver>::Socket;
 
 /// What a call that does not block came to; `None` when it would have to wait or the connection broke.
 pub(super) fn take_ready(result: io::Result<usize>) -> Option<usize> {

@@ -11,13 +11,16 @@ mod poller;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use self::poller::{Poller, Ready, ReadyList};
 use super::accepting::{Accepting, lacks_resources, widen_backlog};
 use super::disk_worker::DiskWorker;
-use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
+use super::driver::{
+    Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite, SharesThread,
+};
 use super::linger::{LINGER_DISCARD_BYTES_MAX, LingerQueue, earlier};
 use super::real_clock::RealClock;
 use super::segment_files::SegmentFolder;
@@ -53,6 +56,8 @@ pub struct EpollDriver {
     readable: VecDeque<ConnectionId>,
     lingering: LingerQueue,
     buffer: Box<[u8]>,
+    /// Connections that were detached and not yet taken.
+    detached: Vec<(ConnectionId, TcpStream)>,
     /// What happened and was not handed over yet: at most what the last turn's calls brought about.
     pending: VecDeque<Event<'static>>,
     waker: Waker,
@@ -81,6 +86,8 @@ struct Sending {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
+    /// It leaves this driver with the end of the send that is under way.
+    Detaching,
     /// The peer has finished; the connection ends with the send that is under way.
     Flushing,
     /// Closed by the shard; the connection lingers after the send that is under way.
@@ -95,16 +102,31 @@ impl EpollDriver {
     /// Makes a driver that accepts from `listener` and keeps segment files in `folder` (`None`: there
     /// is no journal, and what is asked of it fails).
     pub fn new(listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
-        let folder = folder.map(|path| SegmentFolder::open(&path)).transpose()?;
-        Self::with_folder(listener, folder)
+        Self::with_waker(Some(listener), folder, Waker::new()?)
     }
 
-    pub(super) fn with_folder(listener: TcpListener, folder: Option<SegmentFolder>) -> io::Result<Self> {
+    /// As [`EpollDriver::new`], with a waker that others may have clones of already; without a listener it
+    /// gets its connections by [`Driver::attach`] only.
+    pub fn with_waker(
+        listener: Option<TcpListener>,
+        folder: Option<PathBuf>,
+        waker: Waker,
+    ) -> io::Result<Self> {
+        let folder = folder.map(|path| SegmentFolder::open(&path)).transpose()?;
+        Self::with_folder(listener, folder, waker)
+    }
+
+    pub(super) fn with_folder(
+        listener: Option<TcpListener>,
+        folder: Option<SegmentFolder>,
+        waker: Waker,
+    ) -> io::Result<Self> {
         let poller = Poller::new()?;
-        listener.set_nonblocking(true)?;
-        widen_backlog(&listener)?;
-        poller.watch_input(&listener, LISTENER_TOKEN)?;
-        let waker = Waker::new()?;
+        if let Some(listener) = &listener {
+            listener.set_nonblocking(true)?;
+            widen_backlog(listener)?;
+            poller.watch_input(listener, LISTENER_TOKEN)?;
+        }
         poller.watch_input(&**waker.bell(), BELL_TOKEN)?;
         let disk = DiskWorker::new(folder, waker.bell().clone())?;
         Ok(Self {
@@ -112,12 +134,13 @@ impl EpollDriver {
             ready: ReadyList::with_capacity(READY_PER_TURN_MAX),
             clock: RealClock::new(),
             now_ns: 0,
-            listener: Some(listener),
+            listener,
             accepting: Accepting::Ready,
             connections: ConnectionTable::new(),
             readable: VecDeque::new(),
             lingering: LingerQueue::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            detached: Vec::new(),
             pending: VecDeque::new(),
             waker,
             disk,
@@ -135,17 +158,21 @@ impl EpollDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = self.own_timeout(timeout);
+        self.poller.wait(&mut self.ready, timeout)
+    }
+
+    /// How long it may wait, given how long the shard would.
+    fn own_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
         let busy =
             !self.pending.is_empty() || !self.readable.is_empty() || self.accepting == Accepting::Ready;
-        let timeout = if busy {
-            Some(Duration::ZERO)
-        } else {
-            let deadlines = [self.accepting.rests_until_ns(), self.lingering.next_deadline_ns()];
-            let deadline_ns = deadlines.into_iter().flatten().min();
-            let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
-            earlier(timeout, deadline_ns, now_ns)
-        };
-        self.poller.wait(&mut self.ready, timeout)
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.accepting.rests_until_ns(), self.lingering.next_deadline_ns()];
+        let deadline_ns = deadlines.into_iter().flatten().min();
+        let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
+        earlier(timeout, deadline_ns, now_ns)
     }
 
     fn deliver<S: EventSink>(&mut self, sink: &mut S) {
@@ -266,7 +293,7 @@ impl EpollDriver {
                             self.finish(id, None);
                         }
                     }
-                    Stage::Flushing | Stage::FlushingToLinger => {}
+                    Stage::Detaching | Stage::Flushing | Stage::FlushingToLinger => {}
                 }
                 self.list_if_readable(id);
                 length
@@ -324,8 +351,21 @@ impl EpollDriver {
         }
         match connection.stage {
             Stage::Open | Stage::Lingering { .. } => {}
+            Stage::Detaching => self.let_go(id),
             Stage::Flushing => self.finish(id, None),
             Stage::FlushingToLinger => self.linger(id),
+        }
+    }
+
+    /// The connection leaves: it is watched no more, and what has arrived stays in its socket.
+    fn let_go(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Err(error) = self.poller.forget(&connection.socket) {
+            return self.finish(id, Some(error));
+        }
+        if let Some(connection) = self.connections.remove(id) {
+            self.detached.push((id, connection.socket));
+            self.pending.push_back(Event::Detached { connection: id, unread: Vec::new() });
         }
     }
 
@@ -382,6 +422,8 @@ impl Connection {
 }
 
 impl Driver for EpollDriver {
+    type Socket = TcpStream;
+
     fn clocks(&mut self) -> Clocks {
         self.clock.read()
     }
@@ -434,6 +476,27 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn detach(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.connections.get_mut(connection) else { return };
+        if entry.stage != Stage::Open {
+            return;
+        }
+        entry.stage = Stage::Detaching;
+        entry.reading = false;
+        if entry.sending.is_none() {
+            self.let_go(connection);
+        }
+    }
+
+    fn take_detached(&mut self, connection: ConnectionId) -> Option<TcpStream> {
+        let place = self.detached.iter().position(|(id, _)| *id == connection)?;
+        Some(self.detached.swap_remove(place).1)
+    }
+
+    fn attach(&mut self, socket: TcpStream) -> Option<ConnectionId> {
+        Connection::admit(socket, &self.poller, &mut self.connections)
+    }
+
     fn stop_accepting(&mut self) {
         self.listener = None;
         self.accepting = Accepting::Waiting;
@@ -461,6 +524,16 @@ impl Driver for EpollDriver {
 
     /// Nothing is read ahead: what is not wanted stays in the kernel.
     const READ_AHEAD_BYTES_MAX: usize = 0;
+}
+
+impl SharesThread for EpollDriver {
+    fn prepare_to_wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        Ok(self.own_timeout(timeout))
+    }
+
+    fn wait_handle(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
 }
 
 fn token_of(id: ConnectionId) -> u64 {

@@ -1,7 +1,7 @@
 //! The epoll system calls behind a safe surface.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// An epoll instance. Everything is watched for edges, with a token of the caller's choice.
@@ -52,6 +52,13 @@ impl ReadyList {
     }
 }
 
+/// Itself readable when something watched is ready.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
         // SAFETY: takes no pointers; the result is checked before it is used.
@@ -80,6 +87,16 @@ impl Poller {
         // SAFETY: `event` is a valid epoll_event during the call, which is all that epoll_ctl asks.
         let result =
             unsafe { libc::epoll_ctl(self.descriptor.as_raw_fd(), libc::EPOLL_CTL_ADD, source, &mut event) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Ends a watch whose descriptor stays open.
+    pub(super) fn forget(&self, source: &impl AsFd) -> io::Result<()> {
+        let source = source.as_fd().as_raw_fd();
+        let no_event = std::ptr::null_mut();
+        // SAFETY: the kernel takes no event for a removal.
+        let result =
+            unsafe { libc::epoll_ctl(self.descriptor.as_raw_fd(), libc::EPOLL_CTL_DEL, source, no_event) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 

@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +28,9 @@ use self::ring::Flavour;
 use self::ring::{Completion, Ring, Token};
 use self::sockets::Sockets;
 use super::disk_worker::DiskWorker;
-use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
+use super::driver::{
+    Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite, SharesThread,
+};
 use super::linger::earlier;
 use super::real_clock::RealClock;
 use super::segment_files::SegmentFolder;
@@ -62,19 +64,34 @@ impl UringDriver {
     /// Makes a driver that accepts from `listener` and keeps segment files in `folder` (`None`: there
     /// is no journal, and what is asked of it fails).
     pub fn new(listener: TcpListener, folder: Option<PathBuf>) -> io::Result<Self> {
+        Self::with_waker(Some(listener), folder, Waker::new()?)
+    }
+
+    /// As [`UringDriver::new`], with a waker that others may have clones of already; without a listener it
+    /// gets its connections by [`Driver::attach`] only.
+    pub fn with_waker(
+        listener: Option<TcpListener>,
+        folder: Option<PathBuf>,
+        waker: Waker,
+    ) -> io::Result<Self> {
         let folder = folder.map(|path| SegmentFolder::open(&path)).transpose()?;
-        Self::with_ring(Ring::new()?, listener, folder)
+        Self::with_ring(Ring::new()?, listener, folder, waker)
     }
 
     /// A driver whose ring does with less of the kernel and which writes through the page cache.
     #[cfg(test)]
     pub(super) fn modest(listener: TcpListener, folder: PathBuf) -> io::Result<Self> {
         let folder = SegmentFolder::open(&folder)?.without_direct_writes();
-        Self::with_ring(Ring::with_flavour(Flavour::Cooperative)?, listener, Some(folder))
+        let ring = Ring::with_flavour(Flavour::Cooperative)?;
+        Self::with_ring(ring, Some(listener), Some(folder), Waker::new()?)
     }
 
-    fn with_ring(mut ring: Ring, listener: TcpListener, folder: Option<SegmentFolder>) -> io::Result<Self> {
-        let waker = Waker::new()?;
+    fn with_ring(
+        mut ring: Ring,
+        listener: Option<TcpListener>,
+        folder: Option<SegmentFolder>,
+        waker: Waker,
+    ) -> io::Result<Self> {
         let disk = DiskWorker::keeper_only(folder, waker.bell().clone())?;
         let files = Files::new(disk.folder().cloned());
         let sockets = Sockets::new(listener)?;
@@ -103,17 +120,21 @@ impl UringDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = self.own_timeout(timeout);
+        self.kernel.ring.turn(timeout, &mut self.completions)
+    }
+
+    /// Asks for what is due, and says how long to wait, given how long the shard would.
+    fn own_timeout(&mut self, timeout: Option<Duration>) -> Option<Duration> {
         let kernel = &mut *self.kernel;
         kernel.sockets.arm_accept(&mut kernel.ring);
         let more_starve = kernel.sockets.feed_starved(&mut kernel.ring);
-        let timeout = if self.events.is_empty() && !more_starve {
-            let deadline_ns = kernel.sockets.next_deadline_ns();
-            let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
-            earlier(timeout, deadline_ns, now_ns)
-        } else {
-            Some(Duration::ZERO)
-        };
-        kernel.ring.turn(timeout, &mut self.completions)
+        if !self.events.is_empty() || !self.completions.is_empty() || more_starve {
+            return Some(Duration::ZERO);
+        }
+        let deadline_ns = kernel.sockets.next_deadline_ns();
+        let now_ns = if deadline_ns.is_some() { self.clock.read().monotonic_ns } else { 0 };
+        earlier(timeout, deadline_ns, now_ns)
     }
 
     fn complete<S: EventSink>(&mut self, completion: Completion, sink: &mut S) {
@@ -167,6 +188,8 @@ impl Drop for UringDriver {
 }
 
 impl Driver for UringDriver {
+    type Socket = TcpStream;
+
     fn clocks(&mut self) -> Clocks {
         self.clock.read()
     }
@@ -205,6 +228,20 @@ impl Driver for UringDriver {
         kernel.sockets.close(connection, linger, &mut kernel.ring, &mut self.events);
     }
 
+    fn detach(&mut self, connection: ConnectionId) {
+        let kernel = &mut *self.kernel;
+        kernel.sockets.detach(connection, &mut kernel.ring, &mut self.events);
+    }
+
+    fn take_detached(&mut self, connection: ConnectionId) -> Option<TcpStream> {
+        self.kernel.sockets.take_detached(connection)
+    }
+
+    fn attach(&mut self, socket: TcpStream) -> Option<ConnectionId> {
+        let kernel = &mut *self.kernel;
+        kernel.sockets.attach(socket, &mut kernel.ring)
+    }
+
     fn stop_accepting(&mut self) {
         let kernel = &mut *self.kernel;
         kernel.sockets.stop_accepting(&mut kernel.ring);
@@ -238,4 +275,18 @@ impl Driver for UringDriver {
 
     /// What can lie in the receive buffers when reading is stopped.
     const READ_AHEAD_BYTES_MAX: usize = BUFFER_COUNT as usize * BUFFER_BYTES;
+}
+
+impl SharesThread for UringDriver {
+    fn prepare_to_wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+        if self.own_timeout(timeout) != Some(Duration::ZERO) {
+            // Submits what was asked; what is over at once lies in `completions` for the next poll.
+            self.kernel.ring.turn(Some(Duration::ZERO), &mut self.completions)?;
+        }
+        Ok(self.own_timeout(timeout))
+    }
+
+    fn wait_handle(&self) -> BorrowedFd<'_> {
+        self.kernel.ring.as_fd()
+    }
 }

@@ -25,6 +25,8 @@ pub(super) struct Sockets {
     lingering: LingerQueue,
     /// Connections that found no buffer, in order; each is to receive again.
     starved: VecDeque<ConnectionId>,
+    /// Connections that were detached and not yet taken.
+    detached: Vec<(ConnectionId, TcpStream)>,
     /// Monotonic time at the beginning of this turn.
     now_ns: u64,
 }
@@ -36,6 +38,8 @@ struct Connection {
     /// The shard wants what arrives.
     reading: bool,
     stage: Stage,
+    /// What arrived since it is to leave this driver; at most what the buffers held at that moment.
+    unread: Vec<u8>,
     /// Why it ends, where that is not in good order.
     error: Option<io::Error>,
 }
@@ -58,6 +62,8 @@ enum Receive {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Open,
+    /// It leaves this driver when what is with the kernel has come back.
+    Detaching,
     /// The peer has finished; the connection ends with the send that is under way.
     Flushing,
     /// Closed by the shard; the connection lingers after the send that is under way.
@@ -71,18 +77,21 @@ enum Stage {
 }
 
 impl Sockets {
-    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
-        // The ring refuses to wait for what a nonblocking socket does not have at once.
-        listener.set_nonblocking(false)?;
-        widen_backlog(&listener)?;
+    pub(super) fn new(listener: Option<TcpListener>) -> io::Result<Self> {
+        if let Some(listener) = &listener {
+            // The ring refuses to wait for what a nonblocking socket does not have at once.
+            listener.set_nonblocking(false)?;
+            widen_backlog(listener)?;
+        }
         Ok(Self {
-            listener: Some(listener),
+            listener,
             is_accept_armed: false,
             is_stopping: false,
             accepting: Accepting::Ready,
             connections: ConnectionTable::new(),
             lingering: LingerQueue::new(),
             starved: VecDeque::new(),
+            detached: Vec::new(),
             now_ns: 0,
         })
     }
@@ -156,7 +165,10 @@ impl Sockets {
                 // SAFETY: the kernel has just made the descriptor for us, and nobody else knows it.
                 let socket = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
                 if !self.is_stopping {
-                    self.admit(TcpStream::from(socket), ring, events);
+                    // With a full table the socket is closed again, which is all that can be said.
+                    if let Some(connection) = self.admit(TcpStream::from(socket), ring) {
+                        events.push_back(Event::Accepted { connection });
+                    }
                 }
             }
             Err(error) if lacks_resources(&error) => self.accepting = Accepting::rest_from(self.now_ns),
@@ -173,7 +185,8 @@ impl Sockets {
         }
     }
 
-    fn admit(&mut self, socket: TcpStream, ring: &mut Ring, events: &mut VecDeque<Event<'static>>) {
+    /// Takes in a new socket and begins to receive; `None` with a full table.
+    fn admit(&mut self, socket: TcpStream, ring: &mut Ring) -> Option<ConnectionId> {
         // A socket that refuses this is a broken one; reading from it will say so.
         let _ = socket.set_nodelay(true);
         let connection = Connection {
@@ -182,12 +195,53 @@ impl Sockets {
             receive: Receive::Idle,
             reading: true,
             stage: Stage::Open,
+            unread: Vec::new(),
             error: None,
         };
-        // With a full table the socket is closed again, which is all that can be said to the client.
-        if let Ok(id) = self.connections.insert(connection) {
-            events.push_back(Event::Accepted { connection: id });
-            self.arm_receive(id, ring);
+        let id = self.connections.insert(connection).ok()?;
+        self.arm_receive(id, ring);
+        Some(id)
+    }
+
+    /// Takes in a connection from another driver.
+    pub(super) fn attach(&mut self, socket: TcpStream, ring: &mut Ring) -> Option<ConnectionId> {
+        socket.set_nonblocking(false).ok()?;
+        self.admit(socket, ring)
+    }
+
+    /// Begins to take a connection out: it leaves when receive and send have come back.
+    pub(super) fn detach(
+        &mut self,
+        id: ConnectionId,
+        ring: &mut Ring,
+        events: &mut VecDeque<Event<'static>>,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.stage != Stage::Open {
+            return;
+        }
+        connection.stage = Stage::Detaching;
+        connection.reading = false;
+        if connection.receive == Receive::Armed {
+            connection.receive = Receive::Cancelled;
+            ring.cancel_receive(id);
+        }
+        self.let_go_if_idle(id, events);
+    }
+
+    pub(super) fn take_detached(&mut self, id: ConnectionId) -> Option<TcpStream> {
+        let place = self.detached.iter().position(|(detached, _)| *detached == id)?;
+        Some(self.detached.swap_remove(place).1)
+    }
+
+    fn let_go_if_idle(&mut self, id: ConnectionId, events: &mut VecDeque<Event<'static>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.receive != Receive::Idle || connection.sending.is_some() {
+            return;
+        }
+        if let Some(connection) = self.connections.remove(id) {
+            self.detached.push((id, connection.socket));
+            events.push_back(Event::Detached { connection: id, unread: connection.unread });
         }
     }
 
@@ -219,6 +273,7 @@ impl Sockets {
             let bytes = buffers.received(buffer, *outcome.as_ref().unwrap_or(&0));
             match &mut connection.stage {
                 Stage::Open if !bytes.is_empty() => sink.event(Event::Data { connection: id, bytes }),
+                Stage::Detaching => connection.unread.extend_from_slice(bytes),
                 Stage::Lingering { discarded_bytes } => *discarded_bytes += bytes.len(),
                 _ => {}
             }
@@ -227,11 +282,13 @@ impl Sockets {
         let discards_too_much = matches!(connection.stage,
             Stage::Lingering { discarded_bytes } if discarded_bytes > LINGER_DISCARD_BYTES_MAX);
         match outcome {
+            // Whoever gets the socket next finds its end again.
+            Ok(0) if connection.stage == Stage::Detaching => {}
             Ok(0) => self.end_of_input(id, ring, events),
             Ok(_) if discards_too_much => self.begin_closing(id, None, ring, events),
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                if !completion.more && connection.stage != Stage::Closing {
+                if !completion.more && !matches!(connection.stage, Stage::Closing | Stage::Detaching) {
                     return self.starved.push_back(id);
                 }
             }
@@ -244,10 +301,10 @@ impl Sockets {
     /// What follows when a request of a connection has come back for good.
     fn go_on(&mut self, id: ConnectionId, ring: &mut Ring, events: &mut VecDeque<Event<'static>>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.stage == Stage::Closing {
-            self.finish_if_idle(id, events);
-        } else {
-            self.arm_receive(id, ring);
+        match connection.stage {
+            Stage::Closing => self.finish_if_idle(id, events),
+            Stage::Detaching => self.let_go_if_idle(id, events),
+            _ => self.arm_receive(id, ring),
         }
     }
 
@@ -299,6 +356,7 @@ impl Sockets {
         match connection.stage {
             _ if error.is_some() => self.begin_closing(id, error, ring, events),
             Stage::Open | Stage::Lingering { .. } => {}
+            Stage::Detaching => self.let_go_if_idle(id, events),
             Stage::Flushing => self.begin_closing(id, None, ring, events),
             Stage::FlushingToLinger => self.linger(id, ring, events),
             Stage::Closing => self.finish_if_idle(id, events),
