@@ -15,6 +15,7 @@
 
 mod peer;
 pub mod ring;
+mod shards;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod wake;
 use crate::shard::waker::Waker;
 
 pub use peer::{ITEMS_PER_RECEIVE_MAX, Peer, mesh};
+pub use shards::ShardMesh;
 pub use wake::Wake;
 
 /// Items that a ring between two peers holds. An item is a parcel with all that one turn has for one

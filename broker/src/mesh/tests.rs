@@ -104,29 +104,8 @@ fn threads_that_park_whenever_they_can_miss_nothing() {
             let (give, take) = std::sync::mpsc::channel::<Peer<u64>>();
             to_maker.send(give).expect("it is listened for");
             thread::spawn(move || {
-                let mut peer = take.recv().expect("a peer comes");
-                let mut next = [0; PEERS];
-                let mut sent = 0;
-                while sent < ITEMS
-                    || next.iter().sum::<u64>() < ITEMS * (PEERS as u64 - 1)
-                    || peer.overflow_len() > 0
-                {
-                    peer.receive(&mut |from, item| {
-                        assert_eq!(item, next[usize::from(from)], "in order, once");
-                        next[usize::from(from)] += 1;
-                    });
-                    if sent < ITEMS {
-                        (0..PEERS as u16)
-                            .filter(|to| *to != peer.me())
-                            .collect::<Vec<_>>()
-                            .into_iter()
-                            .for_each(|to| peer.send(to, sent));
-                        sent += 1;
-                    } else if peer.prepare_to_park() {
-                        thread::park();
-                    }
-                    peer.unparked();
-                }
+                let peer = take.recv().expect("a peer comes");
+                talk_with_all(peer, ITEMS);
             })
         })
         .collect();
@@ -136,4 +115,29 @@ fn threads_that_park_whenever_they_can_miss_nothing() {
         give.send(peer).expect("the thread waits for it");
     }
     threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
+}
+
+/// Sends `items` to each other peer, and parks between turns until as many have come from each.
+fn talk_with_all(mut peer: Peer<u64>, items: u64) {
+    let peers = peer.peers() as u16;
+    let me = peer.me();
+    let mut next = vec![0; usize::from(peers)];
+    let mut sent = 0;
+    loop {
+        peer.receive(&mut |from, item| {
+            assert_eq!(item, next[usize::from(from)], "in order, once");
+            next[usize::from(from)] += 1;
+        });
+        if sent < items {
+            for to in (0..peers).filter(|to| *to != me) {
+                peer.send(to, sent);
+            }
+            sent += 1;
+        } else if next.iter().sum::<u64>() == items * u64::from(peers - 1) && peer.overflow_len() == 0 {
+            return;
+        } else if peer.prepare_to_park() {
+            thread::park();
+        }
+        peer.unparked();
+    }
 }
