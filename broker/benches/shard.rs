@@ -43,6 +43,18 @@ struct Clients {
 }
 
 impl Driver for Clients {
+    type Socket = std::convert::Infallible;
+
+    fn detach(&mut self, _connection: ConnectionId) {}
+
+    fn take_detached(&mut self, _connection: ConnectionId) -> Option<Self::Socket> {
+        None
+    }
+
+    fn attach(&mut self, socket: Self::Socket) -> Option<ConnectionId> {
+        match socket {}
+    }
+
     const READ_AHEAD_BYTES_MAX: usize = 0;
 
     fn clocks(&mut self) -> Clocks {
