@@ -28,6 +28,8 @@ pub struct BrokerCommand {
     pub io: String,
     /// When it acknowledges: fsync, async or memory.
     pub durability: String,
+    /// Where it listens; port 0 takes a free one.
+    pub listen: String,
     /// Arguments beside those.
     pub arguments: Vec<String>,
     /// The core that it is to stay on, where it shall.
@@ -44,6 +46,7 @@ impl BrokerCommand {
             folder: folder.to_owned(),
             io: "auto".into(),
             durability: "fsync".into(),
+            listen: "127.0.0.1:0".into(),
             arguments: Vec::new(),
             core: None,
             start_up_max: Duration::from_secs(60),
@@ -54,7 +57,7 @@ impl BrokerCommand {
     pub fn spawn(&self) -> io::Result<BrokerProcess> {
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--data-dir").arg(&self.folder);
-        command.args(["--listen", "127.0.0.1:0", "--io", &self.io, "--durability", &self.durability]);
+        command.args(["--listen", &self.listen, "--io", &self.io, "--durability", &self.durability]);
         command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let core = self.core;

@@ -8,6 +8,7 @@
 
 mod attributes;
 mod batcher;
+pub mod blocking;
 mod client;
 mod connection;
 mod consumer;

@@ -1,0 +1,256 @@
+//! The client library against real brokers: over both drivers, through restarts and kills, and with
+//! futures and streams that are dropped at any time.
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{PATIENCE, TestBroker};
+use tenpin_client::{Client, ErrorCode, NewMessage, OnError, Outcome, Queue, QueueAttributes, Receive};
+
+/// Runs a test's future on a runtime of its own, within bounded time.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it ends") })
+}
+
+async fn client_of(broker: &TestBroker) -> Client {
+    Client::builder(broker.address().to_string()).request_timeout(PATIENCE).connect().await.unwrap()
+}
+
+/// Receives until nothing more comes, and deletes it.
+async fn drain(queue: &Queue) -> Vec<String> {
+    let mut bodies = Vec::new();
+    loop {
+        let messages = queue.receive_with(&Receive::up_to(10).wait(Duration::ZERO)).await.unwrap();
+        if messages.is_empty() {
+            return bodies;
+        }
+        let handles: Vec<_> = messages.iter().map(tenpin_client::Message::handle).collect();
+        for result in queue.delete_batch(&handles).await.unwrap() {
+            result.unwrap();
+        }
+        bodies.extend(messages.iter().map(|message| message.text().unwrap().to_owned()));
+    }
+}
+
+#[test]
+fn everything_of_a_message_arrives_over_both_drivers() {
+    for io in ["epoll", "uring"] {
+        let Some(broker) = TestBroker::try_start(io, "fsync", "") else { continue };
+        run(async {
+            let client = client_of(&broker).await;
+            let queue = client.create_queue("orders").await.unwrap();
+            let message = NewMessage::new("twelve eggs").attribute("source", "web").attribute("items", 12);
+            let sent = queue.send(message.trace_header("Root=1")).await.unwrap();
+            let received = queue.receive().await.unwrap().pop().unwrap();
+            assert_eq!(received.id(), sent.id);
+            assert_eq!(received.text().unwrap(), "twelve eggs");
+            assert_eq!(received.attribute("items"), Some(&b"12"[..]));
+            assert_eq!(received.trace_header(), Some("Root=1"));
+            assert_eq!(received.receive_count(), 1);
+            queue.delete(&received).await.unwrap();
+            queue.delete(&received).await.unwrap();
+            let stats = queue.stats().await.unwrap();
+            assert_eq!((stats.visible(), stats.in_flight(), stats.delayed()), (0, 0, 0));
+        });
+    }
+}
+
+#[test]
+fn what_is_refused_says_so_in_the_brokers_words() {
+    let broker = TestBroker::start("memory", "");
+    run(async {
+        let client = client_of(&broker).await;
+        let error = client.queue("nowhere").await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::QueueDoesNotExist));
+        assert!(!error.is_retryable());
+        let small = QueueAttributes::new().message_bytes_max(1_024);
+        let queue = client.create_queue_with("small", &small).await.unwrap();
+        let results = queue.send_batch(&["fits".into(), vec![b'x'; 2_000].into()]).await.unwrap();
+        assert!(results[0].is_ok());
+        let refused = results[1].as_ref().unwrap_err();
+        assert!(refused.to_string().contains("shorter than 1024 bytes"), "{refused}");
+        assert!(queue.send_batch(&[]).await.unwrap_err().to_string().contains("1 to 10"));
+    });
+}
+
+#[test]
+fn a_queue_that_was_made_again_is_found_again() {
+    let broker = TestBroker::start("memory", "minute_rules = false\n");
+    run(async {
+        let client = client_of(&broker).await;
+        let queue = client.create_queue("again").await.unwrap();
+        queue.delete_queue().await.unwrap();
+        assert_eq!(queue.send("nobody").await.unwrap_err().code(), Some(ErrorCode::QueueDoesNotExist));
+        client.create_queue("again").await.unwrap();
+        queue.send("somebody").await.unwrap();
+        assert_eq!(drain(&queue).await, ["somebody"]);
+    });
+}
+
+#[test]
+fn a_receive_that_is_dropped_keeps_nothing() {
+    let broker = TestBroker::start("memory", "");
+    run(async {
+        let client = client_of(&broker).await;
+        let queue = client.create_queue("dropped").await.unwrap();
+        let waiting = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.receive_with(&Receive::up_to(1).wait(Duration::from_secs(20))).await }
+        });
+        while queue.stats().await.unwrap().get(tenpin_client::StatisticCode::Waiting) == 0 {
+            tokio::task::yield_now().await;
+        }
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+        queue.send("for whoever asks").await.unwrap();
+        // The broker gave it to the receive that is gone, whose connection hands it back.
+        let again = queue.receive_with(&Receive::up_to(1).wait(Duration::from_secs(20))).await.unwrap();
+        assert_eq!(again[0].text().unwrap(), "for whoever asks");
+    });
+}
+
+#[test]
+fn a_stream_that_is_dropped_gives_back_what_it_has_not_given_out() {
+    let broker = TestBroker::start("memory", "");
+    run(async {
+        let client = client_of(&broker).await;
+        let queue = client.create_queue("stream").await.unwrap();
+        for number in 0..10 {
+            queue.send(number.to_string()).await.unwrap();
+        }
+        let mut stream = queue.stream();
+        stream.next().await.unwrap().delete();
+        let second = stream.next().await.unwrap();
+        drop(second);
+        stream.close().await;
+        let mut left = drain(&queue).await;
+        left.sort();
+        assert_eq!(left, ["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    });
+}
+
+#[test]
+fn a_consumer_survives_what_handlers_do() {
+    let broker = TestBroker::start("memory", "");
+    run(async {
+        let client = client_of(&broker).await;
+        let queue = client.create_queue("handled").await.unwrap();
+        for kind in ["good", "panics", "fails", "again"] {
+            queue.send(kind).await.unwrap();
+        }
+        let (done, stop) = tokio::sync::oneshot::channel::<()>();
+        let done = Mutex::new(Some(done));
+        let handled = Arc::new(Mutex::new(HashSet::new()));
+        let attempts = AtomicU32::new(0);
+        let seen = Arc::clone(&handled);
+        let handler = move |message: tenpin_client::Message| {
+            let kind = message.text().unwrap().to_owned();
+            let is_first = message.receive_count() == 1;
+            attempts.fetch_add(1, Ordering::Relaxed);
+            if !is_first || kind == "good" {
+                let mut seen = seen.lock().unwrap();
+                seen.insert(kind.clone());
+                if seen.len() == 4 {
+                    done.lock().unwrap().take();
+                }
+            }
+            async move {
+                match kind.as_str() {
+                    "panics" if is_first => panic!("as a test of the consumer"),
+                    "fails" if is_first => Outcome::Failed,
+                    "again" if is_first => Outcome::Retry(Duration::ZERO),
+                    _ => Outcome::Delete,
+                }
+            }
+        };
+        queue
+            .consumer()
+            .concurrency(2)
+            .visibility_timeout(Duration::from_secs(1))
+            .on_error(OnError::BackOff { first: Duration::ZERO, max: Duration::ZERO })
+            .run_until(stop, handler)
+            .await
+            .unwrap();
+        assert_eq!(handled.lock().unwrap().len(), 4);
+        let stats = queue.stats().await.unwrap();
+        assert_eq!(
+            (stats.visible(), stats.in_flight()),
+            (0, 0),
+            "what was handled is deleted when it returns"
+        );
+    });
+}
+
+#[test]
+fn a_handler_that_takes_long_keeps_its_message() {
+    let broker = TestBroker::start("memory", "");
+    run(async {
+        let client = client_of(&broker).await;
+        let queue = client.create_queue("slow").await.unwrap();
+        queue.send("slow work").await.unwrap();
+        let (done, stop) = tokio::sync::oneshot::channel::<()>();
+        let done = Arc::new(Mutex::new(Some(done)));
+        let starts = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&starts);
+        let handler = move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let done = Arc::clone(&done);
+            async move {
+                // Longer than its visibility timeout: the time itself is what is tested.
+                tokio::time::sleep(Duration::from_millis(2_500)).await;
+                done.lock().unwrap().take();
+            }
+        };
+        let consumer = queue.consumer().concurrency(2).visibility_timeout(Duration::from_secs(1));
+        consumer.run_until(stop, handler).await.unwrap();
+        assert_eq!(starts.load(Ordering::Relaxed), 1, "nobody else was given it");
+        assert_eq!(queue.stats().await.unwrap().in_flight(), 0);
+    });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load() {
+    for io in ["epoll", "uring"] {
+        let Some(mut broker) = TestBroker::try_start(io, "fsync", "") else { continue };
+        broker.command.listen = broker.address().to_string();
+        let address = broker.address().to_string();
+        let sender = std::thread::spawn(move || {
+            run(async {
+                let client = Client::builder(address).request_timeout(PATIENCE).connect().await.unwrap();
+                let queue = client.create_queue("killed").await.unwrap();
+                let producer = queue.producer().send_timeout(PATIENCE).start();
+                let mut sending = Vec::new();
+                for number in 0..20_000 {
+                    sending.push((number, producer.enqueue(format!("message {number}")).await.unwrap()));
+                }
+                let mut acknowledged = HashSet::new();
+                for (number, send) in sending {
+                    send.await.expect("the broker comes back");
+                    acknowledged.insert(format!("message {number}"));
+                }
+                acknowledged
+            })
+        });
+        for stored in [500, 5_000, 12_000] {
+            common::wait_until("some are stored", || {
+                let mut client = broker.client();
+                let Ok(queue) = client.open("killed") else { return false };
+                client.counts(queue).is_ok_and(|counts| counts.all() >= stored)
+            });
+            broker.kill_and_restart();
+        }
+        let acknowledged = sender.join().unwrap();
+        run(async {
+            let client = client_of(&broker).await;
+            let queue = client.queue("killed").await.unwrap();
+            let stored: HashSet<_> = drain(&queue).await.into_iter().collect();
+            let lost = acknowledged.difference(&stored).count();
+            assert_eq!(lost, 0, "of {} acknowledged", acknowledged.len());
+        });
+    }
+}
