@@ -16,6 +16,8 @@ pub trait Flaws: 'static {
     const REUSE_GENERATIONS_AFTER_RESTART: bool = false;
     /// Cleaning carries messages but forgets the queues (breaks rule 11).
     const LOSE_QUEUES_IN_CLEANING: bool = false;
+    /// Cleaning carries queues with their numbers but without policies and tags (breaks rule 11).
+    const LOSE_DETAILS_IN_CLEANING: bool = false;
     /// Recovery links messages in the order of their places in the log (breaks rule 12).
     const LINK_COPIES_IN_LOG_ORDER: bool = false;
     /// A cleaned segment is used again before its copies are durable (breaks rule 13).

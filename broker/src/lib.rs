@@ -13,4 +13,5 @@ pub mod mesh;
 pub mod server;
 pub mod shard;
 pub mod simulator;
+pub mod sqs;
 pub mod tools;

@@ -202,7 +202,7 @@ fn what_has_no_meaning_is_refused_by_name() {
 fn operations_not_served_yet_say_so() {
     over_each_driver("", |broker| {
         let (_client, queue) = broker.client_and_queue();
-        let request = Request::ListTags(tenpin_protocol::ListTagsRequest { queue });
+        let request = Request::ListMoveTasks(tenpin_protocol::ListMoveTasksRequest { source: queue, max: 1 });
         let mut connection = RawConnection::after_hello(broker.address());
         connection.write(&encoded(&request, 6));
         let reply = connection.read_frame().unwrap();

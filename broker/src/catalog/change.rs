@@ -314,3 +314,270 @@ fn invalid(code: AttributeCode, reason: &str) -> AttributeError {
     let text = format!("Invalid value for the parameter {}. Reason: {reason}", code.name());
     AttributeError::new(ErrorCode::InvalidAttributeValue, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{NameDefaults, attribute_number, attribute_text};
+
+    fn number(code: AttributeCode, value: u64) -> Attribute<'static> {
+        Attribute::new(code, AttributeValue::Number(value))
+    }
+
+    fn text(code: AttributeCode, value: &str) -> Attribute<'_> {
+        Attribute::new(code, AttributeValue::Text(value))
+    }
+
+    fn name(name: &str) -> QueueName {
+        QueueName::parse("", "", name, &NameDefaults::default()).expect("a name")
+    }
+
+    fn create(queue: &str, given: &[Attribute<'_>]) -> Result<(Attributes, Details), AttributeError> {
+        AttributeChange::parse(Entries::of(given))?.create(&name(queue))
+    }
+
+    fn set(
+        before: &(Attributes, Details),
+        given: &[Attribute<'_>],
+    ) -> Result<(Attributes, Details), AttributeError> {
+        AttributeChange::parse(Entries::of(given))?.set(before.0, &before.1)
+    }
+
+    fn fifo(given: &[Attribute<'_>]) -> Result<(Attributes, Details), AttributeError> {
+        let mut all = vec![number(AttributeCode::FifoQueue, 1)];
+        all.extend_from_slice(given);
+        create("q.fifo", &all)
+    }
+
+    #[track_caller]
+    fn refused<T>(result: Result<T, AttributeError>, code: ErrorCode, text: &str) {
+        let Err(error) = result else { panic!("it was to be refused: {text}") };
+        assert_eq!((error.code, &*error.text), (code, text));
+    }
+
+    #[test]
+    fn numbers_have_their_ranges() {
+        let with_reuse = [(AttributeCode::KmsDataKeyReusePeriodSeconds, 60, 86_400)];
+        for (code, minimum, maximum) in RANGES.into_iter().chain(with_reuse) {
+            for good in [minimum, maximum] {
+                let (attributes, details) = create("q", &[number(code, good.into())]).expect("in range");
+                assert_eq!(attribute_number(&attributes, &details, code), Some(good.into()));
+            }
+            let expected = format!(
+                "Invalid value for the parameter {}. Reason: Must be between {minimum} and {maximum}, if provided.",
+                code.name()
+            );
+            for bad in [u64::from(maximum) + 1, u64::from(minimum).wrapping_sub(1), 1 << 32, u64::MAX] {
+                refused(create("q", &[number(code, bad)]), ErrorCode::InvalidAttributeValue, &expected);
+            }
+            for bad in ["", "30", "x"] {
+                refused(create("q", &[text(code, bad)]), ErrorCode::InvalidAttributeValue, &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_sqs() {
+        let (attributes, details) = create("q", &[]).expect("nothing is given");
+        for (code, default) in [
+            (AttributeCode::VisibilityTimeout, Some(30)),
+            (AttributeCode::DelaySeconds, Some(0)),
+            (AttributeCode::ReceiveMessageWaitTimeSeconds, Some(0)),
+            (AttributeCode::MessageRetentionPeriod, Some(345_600)),
+            (AttributeCode::MaximumMessageSize, Some(1_048_576)),
+            (AttributeCode::SqsManagedSseEnabled, Some(1)),
+            (AttributeCode::KmsDataKeyReusePeriodSeconds, None),
+            (AttributeCode::FifoQueue, None),
+            (AttributeCode::ContentBasedDeduplication, None),
+        ] {
+            assert_eq!(attribute_number(&attributes, &details, code), default, "{}", code.name());
+        }
+        let texts = AttributeCode::ALL.iter().filter(|code| code.is_text());
+        assert!(texts.clone().all(|&code| attribute_text(&attributes, &details, code).is_none()));
+        let (attributes, details) = fifo(&[]).expect("a FIFO queue");
+        let shown = |code| attribute_text(&attributes, &details, code);
+        assert_eq!(shown(AttributeCode::DeduplicationScope), Some("queue"));
+        assert_eq!(shown(AttributeCode::FifoThroughputLimit), Some("perQueue"));
+        assert_eq!(attribute_number(&attributes, &details, AttributeCode::FifoQueue), Some(1));
+        assert_eq!(
+            attribute_number(&attributes, &details, AttributeCode::ContentBasedDeduplication),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_named() {
+        for &code in AttributeCode::ALL.iter().filter(|code| code.is_read_only()) {
+            let expected = format!("Unknown Attribute {}.", code.name());
+            refused(create("q", &[number(code, 0)]), ErrorCode::InvalidAttributeName, &expected);
+        }
+        let unknown = Attribute { number: 9_999, value: 0, text: None };
+        refused(create("q", &[unknown]), ErrorCode::InvalidAttributeName, "Unknown Attribute 9999.");
+    }
+
+    #[test]
+    fn switches_and_choices_have_their_values() {
+        for code in [
+            AttributeCode::FifoQueue,
+            AttributeCode::ContentBasedDeduplication,
+            AttributeCode::SqsManagedSseEnabled,
+        ] {
+            let expected = format!(
+                "Invalid value for the parameter {}. Reason: Valid values: true, false.",
+                code.name()
+            );
+            refused(fifo(&[number(code, 2)]), ErrorCode::InvalidAttributeValue, &expected);
+            refused(fifo(&[text(code, "true")]), ErrorCode::InvalidAttributeValue, &expected);
+        }
+        for (code, valid) in [
+            (AttributeCode::DeduplicationScope, "messageGroup, queue"),
+            (AttributeCode::FifoThroughputLimit, "perQueue, perMessageGroupId"),
+        ] {
+            let expected =
+                format!("Invalid value for the parameter {}. Reason: Valid values: {valid}.", code.name());
+            for bad in ["", "Queue", "x"] {
+                refused(fifo(&[text(code, bad)]), ErrorCode::InvalidAttributeValue, &expected);
+            }
+            refused(fifo(&[number(code, 0)]), ErrorCode::InvalidAttributeValue, &expected);
+        }
+    }
+
+    #[test]
+    fn the_name_and_the_kind_belong_together() {
+        let code = ErrorCode::InvalidParameterValue;
+        let error = create("q.fifo", &[]).expect_err("it does not say that it is a FIFO queue");
+        assert!(error.code == code && error.text.starts_with("Can only include alphanumeric characters"));
+        let error = create("q", &[number(AttributeCode::FifoQueue, 1)]).expect_err("no suffix");
+        assert!(
+            error.code == code && error.text.contains("must end with .fifo suffix and be 1 to 80 in length.")
+        );
+        assert!(create("q", &[number(AttributeCode::FifoQueue, 0)]).is_ok());
+        let (standard, queue) = (create("q", &[]).expect("a queue"), fifo(&[]).expect("a queue"));
+        assert!(set(&queue, &[number(AttributeCode::FifoQueue, 1)]).is_ok());
+        refused(
+            set(&queue, &[number(AttributeCode::FifoQueue, 0)]),
+            ErrorCode::InvalidAttributeValue,
+            "Invalid value for the parameter FifoQueue. Reason: Modifying queue type is not supported.",
+        );
+        for is_fifo in [0, 1] {
+            refused(
+                set(&standard, &[number(AttributeCode::FifoQueue, is_fifo)]),
+                ErrorCode::InvalidAttributeName,
+                "Unknown Attribute FifoQueue.",
+            );
+        }
+    }
+
+    #[test]
+    fn attributes_of_fifo_queues_are_theirs_alone() {
+        let standard = create("q", &[]).expect("a queue");
+        for (given, expected) in [
+            (
+                number(AttributeCode::ContentBasedDeduplication, 0),
+                "Unknown Attribute ContentBasedDeduplication.",
+            ),
+            (
+                text(AttributeCode::DeduplicationScope, "queue"),
+                "You can specify the DeduplicationScope only when FifoQueue is set to true.",
+            ),
+            (
+                text(AttributeCode::FifoThroughputLimit, "perQueue"),
+                "You can specify the FifoThroughputLimit only when FifoQueue is set to true.",
+            ),
+        ] {
+            refused(create("q", &[given]), ErrorCode::InvalidAttributeName, expected);
+            refused(set(&standard, &[given]), ErrorCode::InvalidAttributeName, expected);
+            assert!(fifo(&[given]).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_limit_per_group_needs_the_scope_of_groups() {
+        let scope = |scope| text(AttributeCode::DeduplicationScope, scope);
+        let limit = text(AttributeCode::FifoThroughputLimit, "perMessageGroupId");
+        let expected = "The perMessageGroupId value is allowed only when the value for DeduplicationScope is messageGroup.";
+        refused(fifo(&[limit]), ErrorCode::InvalidParameterValue, expected);
+        let both = fifo(&[limit, scope("messageGroup")]).expect("high throughput");
+        refused(set(&both, &[scope("queue")]), ErrorCode::InvalidParameterValue, expected);
+        let grouped = fifo(&[scope("messageGroup")]).expect("a scope");
+        let fifo = set(&grouped, &[limit]).expect("the scope is there").0.fifo.expect("a FIFO queue");
+        assert_eq!(fifo.throughput, ThroughputLimit::PerMessageGroup);
+    }
+
+    #[test]
+    fn one_kind_of_encryption_at_a_time() {
+        let (key, managed) = (AttributeCode::KmsMasterKeyId, AttributeCode::SqsManagedSseEnabled);
+        let reuse = AttributeCode::KmsDataKeyReusePeriodSeconds;
+        refused(
+            create("q", &[text(key, "alias/aws/sqs"), number(managed, 1)]),
+            ErrorCode::InvalidAttributeName,
+            "You can use one type of server-side encryption (SSE) at one time. You can either enable KMS SSE or \
+             SQS SSE.",
+        );
+        let shown = |queue: &(Attributes, Details)| {
+            let number = |code| attribute_number(&queue.0, &queue.1, code);
+            (attribute_text(&queue.0, &queue.1, key).map(str::to_owned), number(reuse), number(managed))
+        };
+        let keyed = create("q", &[text(key, "alias/aws/sqs")]).expect("a key");
+        assert_eq!(shown(&keyed), (Some("alias/aws/sqs".into()), Some(300), Some(0)));
+        let managed_again = set(&keyed, &[number(managed, 1)]).expect("a switch");
+        assert_eq!(shown(&managed_again), (None, None, Some(1)));
+        let neither = set(&keyed, &[text(key, "")]).expect("reset");
+        assert_eq!(shown(&neither), (None, None, Some(0)));
+        let slow = set(&keyed, &[number(reuse, 600), number(managed, 0)]).expect("a key has a period");
+        assert_eq!(shown(&slow), (Some("alias/aws/sqs".into()), Some(600), Some(0)));
+        let long = "k".repeat(2_049);
+        assert!(create("q", &[text(key, &long)]).is_err() && create("q", &[text(key, &long[1..])]).is_ok());
+    }
+
+    #[test]
+    fn empty_texts_reset_policies() {
+        let policies = [
+            text(AttributeCode::Policy, r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"*"}}"#),
+            text(
+                AttributeCode::RedrivePolicy,
+                r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:d","maxReceiveCount":3}"#,
+            ),
+            text(AttributeCode::RedriveAllowPolicy, r#"{"redrivePermission":"denyAll"}"#),
+        ];
+        for given in policies {
+            let code = given.code().expect("a known one");
+            let queue = create("q", &[given]).expect("a policy");
+            assert_eq!(attribute_text(&queue.0, &queue.1, code), given.text);
+            let reset = set(&queue, &[text(code, "")]).expect("a reset");
+            assert_eq!(reset, create("q", &[]).expect("nothing is given"));
+            assert_eq!(create("q", &[text(code, "")]).expect("a reset of nothing"), reset);
+            let expected =
+                format!("Invalid value for the parameter {}. Reason: Must be a text.", code.name());
+            refused(create("q", &[number(code, 0)]), ErrorCode::InvalidAttributeValue, &expected);
+        }
+    }
+
+    #[test]
+    fn only_what_was_given_is_compared() {
+        let change = |given: &[Attribute<'_>]| AttributeChange::parse(Entries::of(given)).expect("in range");
+        let given = [number(AttributeCode::DelaySeconds, 5)];
+        let (attributes, details) = create("q", &given).expect("in range");
+        assert_eq!(change(&given).differs_from(&attributes, &details), None);
+        assert_eq!(change(&[]).differs_from(&attributes, &details), None);
+        for (given, code) in [
+            (number(AttributeCode::DelaySeconds, 0), AttributeCode::DelaySeconds),
+            (number(AttributeCode::SqsManagedSseEnabled, 0), AttributeCode::SqsManagedSseEnabled),
+            (
+                number(AttributeCode::KmsDataKeyReusePeriodSeconds, 60),
+                AttributeCode::KmsDataKeyReusePeriodSeconds,
+            ),
+            (text(AttributeCode::KmsMasterKeyId, "k"), AttributeCode::KmsMasterKeyId),
+            (number(AttributeCode::FifoQueue, 1), AttributeCode::FifoQueue),
+            (
+                text(AttributeCode::RedriveAllowPolicy, r#"{"redrivePermission":"denyAll"}"#),
+                AttributeCode::RedriveAllowPolicy,
+            ),
+        ] {
+            assert_eq!(change(&[given]).differs_from(&attributes, &details), Some(code));
+        }
+        let same =
+            [number(AttributeCode::KmsDataKeyReusePeriodSeconds, 300), text(AttributeCode::Policy, "")];
+        assert_eq!(change(&same).differs_from(&attributes, &details), None);
+    }
+}

@@ -228,3 +228,198 @@ fn too_long() -> AttributeError {
     let text = format!("Policy length exceeds {POLICY_BYTES_MAX} bytes");
     AttributeError::new(ErrorCode::OverLimit, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tenpin_protocol::ERROR_TEXT_BYTES_MAX;
+
+    use super::*;
+    use crate::catalog::NameDefaults;
+
+    fn queue() -> QueueName {
+        QueueName::parse("123456789012", "us-east-1", "q", &NameDefaults::default()).expect("a name")
+    }
+
+    fn texts<'a>(texts: &[&'a str]) -> Vec<Text<'a>> {
+        texts.iter().map(|&text| Text { text }).collect()
+    }
+
+    fn add(
+        before: Option<&Policy>,
+        label: &str,
+        accounts: &[&str],
+        actions: &[&str],
+    ) -> Result<Policy, AttributeError> {
+        let (accounts, actions) = (texts(accounts), texts(actions));
+        let permission =
+            Permission { label, accounts: Entries::of(&accounts), actions: Entries::of(&actions) };
+        Policy::with_permission(before, &queue(), &permission)
+    }
+
+    #[test]
+    fn a_permission_writes_the_policy_as_sqs_does() {
+        let policy = add(None, "alice", &["111122223333"], &["SendMessage"]).expect("a permission");
+        assert_eq!(
+            policy.text(),
+            r#"{"Version":"2008-10-17","Id":"arn:aws:sqs:us-east-1:123456789012:q/SQSDefaultPolicy","Statement":[{"Sid":"alice","Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"SQS:SendMessage","Resource":"arn:aws:sqs:us-east-1:123456789012:q"}]}"#
+        );
+        let two = add(Some(&policy), "both", &["111122223333", "444455556666"], &["*", "PurgeQueue"]);
+        let two = two.expect("another");
+        assert!(two.text().contains(
+            r#""Principal":{"AWS":["arn:aws:iam::111122223333:root","arn:aws:iam::444455556666:root"]},"Action":["SQS:*","SQS:PurgeQueue"]"#
+        ));
+        assert!(Policy::parse(two.text()).is_ok());
+        let one = Policy::without_permission(Some(&two), "both").expect("it is there");
+        assert_eq!(one.as_ref().map(Policy::text), Some(policy.text()));
+        assert_eq!(Policy::without_permission(one.as_ref(), "alice"), Ok(None));
+    }
+
+    #[test]
+    fn permissions_are_refused_with_the_reason() {
+        let account = "111122223333";
+        let policy = add(None, "alice", &[account], &["SendMessage"]).expect("a permission");
+        let label = "l".repeat(81);
+        let many: Vec<_> = vec![account; 51];
+        for (label, accounts, actions, code, text) in [
+            (
+                "alice",
+                &[account][..],
+                &["SendMessage"][..],
+                ErrorCode::InvalidParameterValue,
+                "Reason: Already exists.",
+            ),
+            ("", &[account], &["*"], ErrorCode::InvalidParameterValue, "parameter Label is invalid"),
+            (&label, &[account], &["*"], ErrorCode::InvalidParameterValue, "parameter Label is invalid"),
+            ("a b", &[account], &["*"], ErrorCode::InvalidParameterValue, "parameter Label is invalid"),
+            ("b", &[], &["*"], ErrorCode::MissingRequiredParameter, "parameter AWSAccountIds."),
+            ("b", &[account], &[], ErrorCode::MissingRequiredParameter, "parameter Actions."),
+            ("b", &[account], &["*"; 8], ErrorCode::OverLimit, "8 Actions were found, maximum allowed is 7."),
+            ("b", &many, &["*"], ErrorCode::OverLimit, "51 AWSAccountIds were found"),
+            (
+                "b",
+                &["12"],
+                &["*"],
+                ErrorCode::InvalidParameterValue,
+                "Value 12 for parameter PrincipalId is invalid.",
+            ),
+            (
+                "b",
+                &[account],
+                &["Fly"],
+                ErrorCode::InvalidParameterValue,
+                "Value SQS:Fly for parameter ActionName",
+            ),
+            ("b", &[account], &["sendmessage"], ErrorCode::InvalidParameterValue, "parameter ActionName"),
+        ] {
+            let error = add(Some(&policy), label, accounts, actions).expect_err(text);
+            assert_eq!(error.code, code, "{}", error.text);
+            assert!(error.text.contains(text), "{}", error.text);
+        }
+        assert!(add(None, &label[..80], &[account], &["*"; 7]).is_ok());
+        for before in [None, Some(&policy)] {
+            let error = Policy::without_permission(before, "bob").expect_err("no such label");
+            assert_eq!(
+                error.text,
+                "Value bob for parameter Label is invalid. Reason: can't find label on existing policy."
+            );
+        }
+    }
+
+    fn with_statements(count: usize) -> String {
+        let one = r#"{"Effect":"Allow","Principal":"*","Action":"sqs:*","Resource":"*"}"#;
+        format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, vec![one; count].join(","))
+    }
+
+    #[test]
+    fn policies_are_kept_as_given_and_bounded() {
+        let text = format!("  {} ", with_statements(20));
+        let policy = Policy::parse(&text).expect("twenty");
+        assert_eq!(policy.text(), text);
+        assert!(policy.says_what(&Policy::parse(text.trim()).expect("the same")));
+        let error = Policy::parse(&with_statements(22)).expect_err("too many");
+        assert_eq!(error.code, ErrorCode::OverLimit);
+        assert_eq!(error.text, "22 statements were found in the submitted policy, max allowed is 20");
+        assert!(add(Some(&policy), "more", &["111122223333"], &["*"]).is_err());
+        let long = format!("{}{}", with_statements(1), " ".repeat(POLICY_BYTES_MAX));
+        assert_eq!(Policy::parse(&long).expect_err("too long").code, ErrorCode::OverLimit);
+    }
+
+    #[test]
+    fn what_is_no_policy_is_refused() {
+        for text in [
+            "x",
+            "[]",
+            "{}",
+            r#"{"Statement":[1]}"#,
+            r#"{"Statement":[{"Effect":"allow","Principal":"*","Action":"*"}]}"#,
+            r#"{"Statement":[{"Effect":"Allow","Action":"*"}]}"#,
+            r#"{"Statement":{"Effect":"Allow","Principal":"*"}}"#,
+        ] {
+            let error = Policy::parse(text).expect_err(text);
+            assert_eq!(error.code, ErrorCode::InvalidAttributeValue);
+            assert_eq!(error.text, "Invalid value for the parameter Policy.");
+        }
+    }
+
+    /// JSON that nests, some of it a policy or nearly one, and some of it broken.
+    fn json() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            any::<i64>().prop_map(|number| number.to_string()),
+            any::<f64>().prop_map(|number| format!("{number:e}")),
+            prop_oneof![Just("Allow"), Just("*"), Just("byQueue"), Just("ä\\n\\u0000"), Just("\u{0}")]
+                .prop_map(|text| format!("\"{text}\"")),
+        ];
+        let keys = prop_oneof![
+            Just("Statement"),
+            Just("Effect"),
+            Just("Action"),
+            Just("Principal"),
+            Just("Sid"),
+            Just("deadLetterTargetArn"),
+            Just("maxReceiveCount"),
+            Just("redrivePermission"),
+            Just("sourceQueueArns"),
+        ];
+        let tree = leaf.prop_recursive(8, 64, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(|list| format!("[{}]", list.join(","))),
+                prop::collection::vec((keys.clone(), inner), 0..6).prop_map(|fields| {
+                    let fields: Vec<_> =
+                        fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+                    format!("{{{}}}", fields.join(","))
+                }),
+            ]
+        });
+        prop_oneof![
+            6 => tree.clone(),
+            2 => (tree, any::<prop::sample::Index>()).prop_map(|(text, at)| {
+                let ends: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+                text[..*at.get(&ends)].to_owned()
+            }),
+            1 => (1..6_000_usize).prop_map(|depth| "[".repeat(depth)),
+            1 => (1..3_000_usize).prop_map(|depth| format!("{}1{}", r#"{"Statement":"#.repeat(depth), "}".repeat(depth))),
+        ]
+    }
+
+    proptest! {
+        /// Whatever comes, it is taken as it was given or refused in few words; nothing panics.
+        #[test]
+        fn any_json_is_taken_or_refused(text in json()) {
+            use crate::catalog::{Redrive, RedriveAllow};
+            let errors = [
+                Policy::parse(&text).map(|policy| assert_eq!(policy.text(), text)).err(),
+                Redrive::parse(&text).map(|policy| assert_eq!(policy.text(), text)).err(),
+                RedriveAllow::parse(&text).map(|policy| assert_eq!(policy.text(), text)).err(),
+            ];
+            for error in errors.into_iter().flatten() {
+                prop_assert!(error.text.len() <= ERROR_TEXT_BYTES_MAX, "{}", error.text);
+            }
+            if let Ok(policy) = Policy::parse(&text) {
+                let _ = add(Some(&policy), "label", &["111122223333"], &["*"]);
+                let _ = Policy::without_permission(Some(&policy), "Allow");
+            }
+        }
+    }
+}

@@ -208,3 +208,132 @@ impl QueueName {
         Self::parse(account, region, name, &NameDefaults::default()).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: &str = "arn:aws:sqs:us-east-1:123456789012:dead";
+
+    fn name(name: &str) -> QueueName {
+        QueueName::parse("123456789012", "us-east-1", name, &NameDefaults::default()).expect("a name")
+    }
+
+    #[test]
+    fn redrive_policies_are_parsed_and_kept() {
+        for (count, expected) in [("1", 1), ("1000", 1_000), ("\"7\"", 7), ("\"0010\"", 10)] {
+            let text = format!(r#"{{ "maxReceiveCount": {count},  "deadLetterTargetArn": "{TARGET}" }}"#);
+            let redrive = Redrive::parse(&text).expect("a policy");
+            assert_eq!((redrive.max_receive_count, redrive.text()), (expected, text.as_str()));
+            assert_eq!(redrive.target, name("dead"));
+        }
+    }
+
+    #[test]
+    fn redrive_policies_are_refused_with_the_reason() {
+        let with_count =
+            |count: &str| format!(r#"{{"deadLetterTargetArn":"{TARGET}","maxReceiveCount":{count}}}"#);
+        let with_target = |target: &str| format!(r#"{{"deadLetterTargetArn":{target},"maxReceiveCount":1}}"#);
+        let count = "valid values are from 1 to 1000 both inclusive.";
+        let arn = "Reason: Dead-letter target ARN should be fully qualified ARN.";
+        let json =
+            "Invalid value for the parameter RedrivePolicy. Reason: Redrive policy is not a valid JSON map.";
+        for (text, expected) in [
+            (
+                "{}".to_owned(),
+                "Value {} for parameter RedrivePolicy is invalid. Reason: Redrive policy does not \
+                               contain mandatory attribute: maxReceiveCount.",
+            ),
+            (
+                r#"{"maxReceiveCount":1}"#.to_owned(),
+                "does not contain mandatory attribute: deadLetterTargetArn.",
+            ),
+            (with_count("0"), "Invalid value for maxReceiveCount: 0, valid values"),
+            (with_count("1001"), count),
+            (with_count("-1"), count),
+            (with_count("1.5"), count),
+            (with_count("\"\""), count),
+            (with_count("\"+1\""), count),
+            (with_count("null"), count),
+            (with_count("99999999999999999999999"), count),
+            (with_target("1"), arn),
+            (with_target("\"dead\""), arn),
+            (with_target("\"arn:aws:sns:us-east-1:123456789012:dead\""), arn),
+            (with_target("\"arn:aws:sqs:us-east-1:12:dead\""), arn),
+            (with_target("\"arn:aws:sqs:us-east-1:123456789012:a b\""), arn),
+            (with_target("\"arn:aws:sqs::123456789012:dead\""), arn),
+            (
+                format!(r#"{{"deadLetterTargetArn":"{TARGET}","maxReceiveCount":1,"more":1}}"#),
+                "Reason: Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn].",
+            ),
+            ("[]".to_owned(), json),
+            ("{".to_owned(), json),
+            ("1".to_owned(), json),
+            ("[".repeat(4_000), json),
+            (format!("{{}}{}", " ".repeat(REDRIVE_BYTES_MAX)), json),
+        ] {
+            let error = Redrive::parse(&text).expect_err(&text);
+            assert_eq!(error.code, ErrorCode::InvalidParameterValue, "{text}");
+            assert!(error.text.contains(expected), "{}", error.text);
+        }
+    }
+
+    #[test]
+    fn a_long_policy_does_not_hide_what_is_wrong_with_it() {
+        let text = format!(r#"{{"maxReceiveCount":"{}"}}"#, "ä".repeat(2_000));
+        let error = Redrive::parse(&text).expect_err("no target");
+        assert!(error.text.len() < 1_000 && error.text.contains("deadLetterTargetArn"));
+    }
+
+    #[test]
+    fn allow_policies_say_who_may() {
+        let allows = |text: &str, source: &str| {
+            RedriveAllow::parse(text).unwrap_or_else(|error| panic!("{}", error.text)).allows(&name(source))
+        };
+        assert!(allows(r#"{"redrivePermission":"allowAll"}"#, "a"));
+        assert!(!allows(r#"{"redrivePermission":"denyAll"}"#, "a"));
+        let only_a =
+            r#"{"redrivePermission":"byQueue","sourceQueueArns":["arn:aws:sqs:us-east-1:123456789012:a"]}"#;
+        assert!(allows(only_a, "a") && !allows(only_a, "A"));
+    }
+
+    #[test]
+    fn allow_policies_are_refused_with_the_reason() {
+        let by_queue = |count: usize| {
+            let sources: Vec<_> = (0..count).map(|number| format!("{TARGET}{number}")).collect();
+            format!(r#"{{"redrivePermission":"byQueue","sourceQueueArns":{sources:?}}}"#)
+        };
+        assert!(RedriveAllow::parse(&by_queue(10)).is_ok());
+        let format = "as it’s in an unsupported format.";
+        let none = "you must also specify one or more sourceQueueArns values.";
+        for (text, expected) in [
+            (by_queue(11), "The maximum number of source queue ARNs you can specify is 10."),
+            (by_queue(0), none),
+            (r#"{"redrivePermission":"byQueue"}"#.to_owned(), none),
+            (
+                format!(r#"{{"redrivePermission":"denyAll","sourceQueueArns":["{TARGET}"]}}"#),
+                "you must set redrivePermission to byQueue.",
+            ),
+            (r#"{"redrivePermission":"byQueue","sourceQueueArns":"x"}"#.to_owned(), format),
+            (r#"{"redrivePermission":"byQueue","sourceQueueArns":["x"]}"#.to_owned(), format),
+            (r#"{"redrivePermission":"byQueue","sourceQueueArns":[1]}"#.to_owned(), format),
+            (r#"{"redrivePermission":"ALL"}"#.to_owned(), format),
+            (r#"{"redrivePermission":"allowAll","more":1}"#.to_owned(), format),
+            ("{}".to_owned(), format),
+            ("null".to_owned(), format),
+        ] {
+            let error = RedriveAllow::parse(&text).expect_err(&text);
+            assert_eq!(error.code, ErrorCode::InvalidParameterValue);
+            assert!(error.text.contains(expected), "{}", error.text);
+            assert!(error.text.contains("parameter RedriveAllowPolicy"), "{}", error.text);
+        }
+    }
+
+    #[test]
+    fn the_same_in_other_words_is_the_same() {
+        let one = Redrive::parse(&format!(r#"{{"deadLetterTargetArn":"{TARGET}","maxReceiveCount":5}}"#));
+        let two = Redrive::parse(&format!(r#"{{"maxReceiveCount":"5", "deadLetterTargetArn":"{TARGET}"}}"#));
+        let (one, two) = (one.expect("a policy"), two.expect("a policy"));
+        assert!(one.says_what(&two) && one != two);
+    }
+}

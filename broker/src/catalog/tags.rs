@@ -54,3 +54,42 @@ fn check(tag: &Tag<'_>) -> Result<(), AttributeError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tagged(tags: &Tags, given: &[(&str, &str)]) -> Result<Tags, AttributeError> {
+        let given: Vec<_> = given.iter().map(|&(key, value)| Tag { key, value }).collect();
+        set_tags(tags, Entries::of(&given))
+    }
+
+    #[test]
+    fn keys_and_values_are_checked() {
+        let none = Tags::new();
+        let (key, value) = ("ä".repeat(128), "ä".repeat(256));
+        assert!(tagged(&none, &[(&key, &value), ("k", ""), ("awsome", "x"), ("a", "aws:x")]).is_ok());
+        for (key, value, text) in [
+            ("", "x", "Tag keys must be between 1 and 128 characters in length."),
+            (&"k".repeat(129), "x", "Tag keys must be between 1 and 128 characters in length."),
+            ("k", &"v".repeat(257), "Tag values must be between 0 and 256 characters in length."),
+            ("aws:k", "x", "Tag keys must not begin with aws:, which is reserved."),
+            ("AWS:k", "x", "Tag keys must not begin with aws:, which is reserved."),
+        ] {
+            let error = tagged(&none, &[("good", "x"), (key, value)]).expect_err(key);
+            assert_eq!((error.code, &*error.text), (ErrorCode::InvalidParameterValue, text));
+        }
+    }
+
+    #[test]
+    fn there_are_at_most_fifty() {
+        let keys: Vec<_> = (0..51).map(|number| number.to_string()).collect();
+        let given: Vec<_> = keys.iter().map(|key| (key.as_str(), "x")).collect();
+        let full = tagged(&Tags::new(), &given[..50]).expect("fifty");
+        assert!(tagged(&full, &given[50..]).expect_err("one more").text.contains("50"));
+        let other = tagged(&full, &[("7", "y")]).expect("another value for one that there is");
+        assert_eq!((other.len(), &*other["7"]), (50, "y"));
+        let fewer = remove_tags(&other, Entries::of(&[Text { text: "7" }, Text { text: "none" }]));
+        assert_eq!(fewer.len(), 49);
+    }
+}

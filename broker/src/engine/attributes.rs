@@ -31,7 +31,6 @@ pub(super) fn check_attributes(attributes: Entries<'_, UserAttribute<'_>>) -> Re
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_allowed) {
         return refuse(
             "Message (user) attribute names are 1 to 256 of A-Z, a-z, 0-9, underscore, hyphen and period.",
@@ -50,12 +49,18 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What names and labels of types are made of.
+fn is_allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
 fn check_value(attribute: &UserAttribute<'_>) -> Result<(), Refusal> {
     let UserAttribute { name, data_type, value } = attribute;
     let (kind, label) =
         data_type.split_once('.').map_or((*data_type, None), |(kind, label)| (kind, Some(label)));
     let is_type = matches!(kind, "String" | "Number" | "Binary");
-    if !is_type || data_type.len() > NAME_BYTES_MAX || label.is_some_and(str::is_empty) {
+    let is_label = label.is_none_or(|label| !label.is_empty() && label.bytes().all(is_allowed));
+    if !is_type || data_type.len() > NAME_BYTES_MAX || !is_label {
         return refuse(format!(
             "The type of message (user) attribute '{name}' is invalid. You must use only the following \
              supported type prefixes: Binary, Number, String."
@@ -123,10 +128,13 @@ mod tests {
         for name in ["a", "a.b-c_D9", "AWSome", "amazonas", &long[1..]] {
             assert!(check(name, "String", b"v"), "{name}");
         }
-        for data_type in ["", "string", "Strings", "String.", "Float"] {
+        let labelled = format!("String.{}", "l".repeat(250));
+        for data_type in ["", "string", "Strings", "String.", "Float", "String.ä", "String.a b", &labelled] {
             assert!(!check("a", data_type, b"1"), "{data_type}");
         }
-        for data_type in ["String.json", "Number.int", "Binary.png"] {
+        for data_type in
+            ["String.json", "Number.int", "Binary.png", "Number.java.lang.Long", &labelled[..256]]
+        {
             assert!(check("a", data_type, b"1"), "{data_type}");
         }
         assert!(!check("a", "String", b"") && !check("a", "Binary", b""));

@@ -15,7 +15,7 @@ use super::records::{
 };
 use super::slot::{FLAG_COPIED, FLAG_KEYED, State};
 use super::{Engine, append};
-use crate::catalog::QueueName;
+use crate::catalog::{BoxedDetails, QueueName};
 use crate::flaws::Flaws;
 use crate::journal::{COPY_GROWTH_BYTES, Log, Position, RECORD_ALIGNMENT, RawRecord};
 
@@ -81,6 +81,10 @@ impl<F: Flaws> Engine<F> {
         if F::LOSE_QUEUES_IN_CLEANING {
             let record = std::mem::take(&mut self.queues[index].record);
             log.release(record.0, record.1);
+        } else if F::LOSE_DETAILS_IN_CLEANING {
+            let mut state = self.queues[index].state(index);
+            state.definition.details = BoxedDetails::default();
+            self.journal_state(state, log);
         } else {
             self.journal_queue(index, log);
         }

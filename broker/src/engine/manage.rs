@@ -152,7 +152,12 @@ impl<F: Flaws> Engine<F> {
 
     /// Journals a queue's whole state; the record before is not needed any more.
     pub(super) fn journal_queue(&mut self, index: u32, log: &mut Log<F>) {
-        let state = self.queues[index].state(index);
+        self.journal_state(self.queues[index].state(index), log);
+    }
+
+    /// Journals this as the state of a queue.
+    pub(super) fn journal_state(&mut self, state: QueueState, log: &mut Log<F>) {
+        let index = state.definition.index;
         let variable_bytes = state.variable_bytes();
         let record =
             append(log, self.now_ms, Kind::QueueState, QUEUE_STATE_BYTES, variable_bytes, true, |out| {

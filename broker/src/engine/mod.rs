@@ -11,6 +11,8 @@
 mod attempts;
 mod attributes;
 mod carry;
+#[cfg(test)]
+mod catalog_model;
 mod change;
 mod command;
 mod counts;

@@ -228,3 +228,230 @@ fn check_room<F: Flaws>(before: Option<Definition>, after: &Definition, log: &Lo
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tenpin_protocol::{AttributeCode, AttributeValue};
+
+    use super::super::tests::{START_MS, World};
+    use super::super::{EngineOptions, QueuePage};
+    use super::*;
+    use crate::flaws::Sound;
+
+    fn world() -> World<Sound> {
+        World::new(EngineOptions::new(0, [1, 2]))
+    }
+
+    fn text(code: AttributeCode, text: &str) -> Attribute<'_> {
+        Attribute::new(code, AttributeValue::Text(text))
+    }
+
+    fn redrive(arn: &str) -> String {
+        format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":2}}"#)
+    }
+
+    fn create(world: &mut World<Sound>, name: &str, attributes: &[Attribute<'_>]) -> ReplyBody {
+        let name = RawName { account: "", region: "", name };
+        let attributes = Entries::of(attributes);
+        world.ask(Command::CreateQueue { name, attributes, tags: Entries::default() }).body
+    }
+
+    fn refusal(body: ReplyBody) -> Refusal {
+        match body {
+            ReplyBody::Refused(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_queue_must_be_there_and_fit_and_allow() {
+        let mut world = world();
+        let only_one =
+            r#"{"redrivePermission":"byQueue","sourceQueueArns":["arn:aws:sqs:us-east-1:000000000000:one"]}"#;
+        world.create_with("dead", &[text(AttributeCode::RedriveAllowPolicy, only_one)]);
+        let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
+        world.create_with("dead.fifo", &[fifo]);
+        let one = world.create("one");
+        for (arn, source, reason) in [
+            ("arn:aws:sqs:us-east-1:000000000000:none", "one", "Dead letter target does not exist."),
+            (
+                "arn:aws:sqs:us-east-1:000000000000:dead.fifo",
+                "one",
+                "Dead-letter queue must be same type of queue as the source.",
+            ),
+            (
+                "arn:aws:sqs:us-east-1:111111111111:dead",
+                "one",
+                "Dead-letter target owner should be same as the source.",
+            ),
+            (
+                "arn:aws:sqs:eu-west-1:000000000000:dead",
+                "one",
+                "Dead-letter target should be in the same region as the source.",
+            ),
+            ("arn:aws:sqs:us-east-1:000000000000:one", "one", "A queue cannot be its own dead-letter queue."),
+            (
+                "arn:aws:sqs:us-east-1:000000000000:dead",
+                "two",
+                "The redrive allow policy of the dead-letter queue does not allow the source queue.",
+            ),
+        ] {
+            let policy = redrive(arn);
+            let given = [text(AttributeCode::RedrivePolicy, &policy)];
+            let expected = format!("Value {policy} for parameter RedrivePolicy is invalid. Reason: {reason}");
+            let body = if source == "one" {
+                world.ask(Command::SetAttributes { queue: one, attributes: Entries::of(&given) }).body
+            } else {
+                create(&mut world, source, &given)
+            };
+            let refusal = refusal(body);
+            assert_eq!((refusal.code, &*refusal.text), (ErrorCode::InvalidParameterValue, expected.as_str()));
+        }
+        let policy = redrive("arn:aws:sqs:us-east-1:000000000000:dead");
+        let given = [text(AttributeCode::RedrivePolicy, &policy)];
+        let body = world.ask(Command::SetAttributes { queue: one, attributes: Entries::of(&given) }).body;
+        assert_eq!(body, ReplyBody::Done);
+    }
+
+    #[test]
+    fn the_attribute_that_differs_is_named() {
+        let mut world = world();
+        world.create("q");
+        let delay = Attribute::new(AttributeCode::DelaySeconds, AttributeValue::Number(7));
+        let refusal = refusal(create(&mut world, "q", &[delay]));
+        assert_eq!(refusal.code, ErrorCode::QueueNameExists);
+        assert_eq!(
+            refusal.text,
+            "A queue already exists with the same name and a different value for attribute DelaySeconds"
+        );
+        assert!(matches!(create(&mut world, "q", &[]), ReplyBody::QueueOpened { .. }));
+        assert!(matches!(create(&mut world, "Q", &[delay]), ReplyBody::QueueOpened { .. }), "case matters");
+    }
+
+    #[test]
+    fn names_and_purges_have_their_minute_unless_it_is_switched_off() {
+        for minute_rules in [true, false] {
+            let mut world =
+                World::<Sound>::new(EngineOptions { minute_rules, ..EngineOptions::new(0, [1, 2]) });
+            let queue = world.create("q");
+            let purge = |world: &mut World<Sound>| world.ask(Command::Purge { queue }).body;
+            assert_eq!(purge(&mut world), ReplyBody::Done);
+            world.now_ms += MINUTE_MS - 1;
+            match purge(&mut world) {
+                ReplyBody::Done => assert!(!minute_rules),
+                body => {
+                    let refusal = refusal(body);
+                    assert_eq!(refusal.code, ErrorCode::PurgeQueueInProgress);
+                    assert_eq!(
+                        refusal.text,
+                        "Only one PurgeQueue operation on q is allowed every 60 seconds."
+                    );
+                }
+            }
+            world.now_ms = START_MS + 2 * MINUTE_MS;
+            assert_eq!(purge(&mut world), ReplyBody::Done);
+            world.ask(Command::DeleteQueue { queue });
+            world.now_ms += MINUTE_MS - 1;
+            let body = create(&mut world, "q", &[]);
+            assert_eq!(matches!(body, ReplyBody::QueueOpened { .. }), !minute_rules);
+            world.now_ms += 1;
+            assert!(matches!(create(&mut world, "q", &[]), ReplyBody::QueueOpened { .. }));
+        }
+    }
+
+    #[test]
+    fn lists_come_in_pages_of_one_account_and_region() {
+        let mut world = world();
+        for name in ["a", "ab", "abc", "b"] {
+            world.create(name);
+        }
+        let name = RawName { account: "111111111111", region: "eu-west-1", name: "abd" };
+        world.ask(Command::CreateQueue { name, attributes: Entries::default(), tags: Entries::default() });
+        let mut list = |prefix: &str, next: Option<&[u8]>, count_max: u32| -> QueuePage {
+            let prefix = RawName { account: "", region: "", name: prefix };
+            match world.ask(Command::ListQueues { prefix, next, count_max }).body {
+                ReplyBody::Queues(page) => *page,
+                other => panic!("{other:?}"),
+            }
+        };
+        let names = |page: &QueuePage| -> Vec<String> {
+            page.names.iter().map(|name| name.name().to_owned()).collect()
+        };
+        let first = list("a", None, 2);
+        assert_eq!(names(&first), ["a", "ab"]);
+        let second = list("a", first.next.as_deref(), 2);
+        assert_eq!((names(&second), second.next), (vec!["abc".to_owned()], None));
+        let all = list("", None, 0);
+        assert_eq!((names(&all).len(), all.next), (4, None));
+        assert!(names(&list("x", None, 10)).is_empty());
+        assert_eq!(list("a", None, 3).next, None, "a full last page has none behind it");
+        let prefix = RawName { account: "", region: "", name: "" };
+        let refused = world.ask(Command::ListQueues { prefix, next: None, count_max: 1_001 }).body;
+        assert_eq!(
+            refusal(refused).text,
+            "Value 1001 for parameter MaxResults is invalid. Reason: Must be between 1 and 1000, if provided."
+        );
+    }
+
+    #[test]
+    fn a_place_that_still_has_messages_elsewhere_is_waited_for() {
+        let (mut first, mut second) = (world(), world());
+        let plan = |world: &mut World<Sound>, command: Command<'_>| -> Change {
+            match world.engine.plan(world.now_ms, command, &world.log).expect("a change") {
+                Planned::Change(change, _) => change,
+                answer => panic!("{answer:?}"),
+            }
+        };
+        let new = |name| Command::CreateQueue {
+            name: RawName { account: "", region: "", name },
+            attributes: Entries::default(),
+            tags: Entries::default(),
+        };
+        let made = plan(&mut first, new("one"));
+        for world in [&mut first, &mut second] {
+            world.apply_change(&made);
+        }
+        let Change::Define(definition) = &made else { panic!("{made:?}") };
+        let queue = definition.number();
+        second.send(queue, &["a"]);
+        let gone = plan(&mut first, Command::DeleteQueue { queue });
+        first.apply_change(&gone);
+        let next = plan(&mut first, new("two"));
+        first.apply_change(&next);
+        second.apply_change(&gone);
+        assert!(!second.engine.can_apply(&next), "its slot refers to the place");
+        second.drain();
+        assert!(second.engine.can_apply(&next));
+        // Twice is as good as once.
+        for _ in 0..2 {
+            second.apply_change(&next);
+            second.apply_change(&gone);
+        }
+        assert_eq!((first.engine.queue_count(), second.engine.queue_count()), (1, 1));
+    }
+
+    #[test]
+    fn bytes_that_are_no_change_are_damage() {
+        let mut world = world();
+        let planned = world.engine.plan(
+            START_MS,
+            Command::CreateQueue {
+                name: RawName { account: "", region: "", name: "q" },
+                attributes: Entries::default(),
+                tags: Entries::of(&[Tag { key: "key", value: "value" }]),
+            },
+            &world.log,
+        );
+        let Ok(Planned::Change(change, _)) = planned else { panic!("{planned:?}") };
+        let bytes = change.encode();
+        assert_eq!(Change::decode(&bytes).expect("it was encoded"), change);
+        for length in 0..bytes.len() {
+            // Without its last text whole it is another queue, or none; it never panics.
+            assert!(Change::decode(&bytes[..length]).ok() != Some(change.clone()));
+        }
+        assert!(Change::decode(&[9]).is_err());
+        for change in [Change::Delete { queue: 7, time_ms: 8 }, Change::Purge { queue: 7, time_ms: 8 }] {
+            assert_eq!(Change::decode(&change.encode()).expect("it was encoded"), change);
+        }
+    }
+}

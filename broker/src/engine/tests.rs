@@ -95,6 +95,13 @@ impl<F: Flaws> World<F> {
         replies.remove(0)
     }
 
+    /// Applies a change that was planned elsewhere.
+    pub fn apply_change(&mut self, change: &Change) {
+        self.out.clear();
+        self.engine.apply_change(self.now_ms, change, &mut self.log, &mut self.out);
+        self.note_records();
+    }
+
     pub fn advance(&mut self, by_ms: u64, steps: u32) -> (bool, Vec<Reply>) {
         self.now_ms += by_ms;
         self.out.clear();
@@ -261,6 +268,7 @@ pub(super) use flaw;
 flaw!(ForgetsDeletes, FORGET_WHAT_A_REPEATED_DELETE_RESTS_ON);
 flaw!(ReusesGenerations, REUSE_GENERATIONS_AFTER_RESTART);
 flaw!(LosesQueues, LOSE_QUEUES_IN_CLEANING);
+flaw!(LosesDetails, LOSE_DETAILS_IN_CLEANING);
 flaw!(LinksInLogOrder, LINK_COPIES_IN_LOG_ORDER);
 flaw!(DropsTimers, DROP_TIMERS_AFTER_RESTART);
 flaw!(JudgesByTimer, JUDGE_EXPIRY_BY_TIMER);
@@ -314,6 +322,24 @@ fn queues_are_carried() {
     }
     assert!(run::<Sound>());
     assert!(!run::<LosesQueues>());
+}
+
+#[test]
+fn policies_and_tags_are_carried() {
+    fn run<F: Flaws>() -> bool {
+        let mut world = world::<F>();
+        let policy = r#"{"redrivePermission":"denyAll"}"#;
+        let policy = Attribute::new(AttributeCode::RedriveAllowPolicy, AttributeValue::Text(policy));
+        let queue = world.create_with("q", &[policy]);
+        let tags = [tenpin_protocol::Tag { key: "key", value: "value" }];
+        world.ask(Command::TagQueue { queue, tags: Entries::of(&tags) });
+        world.clean(usize::MAX);
+        let digest = world.engine.digest();
+        world.recover();
+        world.engine.digest() == digest
+    }
+    assert!(run::<Sound>());
+    assert!(!run::<LosesDetails>());
 }
 
 #[test]

@@ -50,6 +50,8 @@ bugs! {
     ReuseGenerationsAfterRestart = "reuse-generations-after-restart": REUSE_GENERATIONS_AFTER_RESTART;
     /// Cleaning forgets queues.
     LoseQueuesInCleaning = "lose-queues-in-cleaning": LOSE_QUEUES_IN_CLEANING;
+    /// Cleaning forgets policies and tags.
+    LoseDetailsInCleaning = "lose-details-in-cleaning": LOSE_DETAILS_IN_CLEANING;
     /// Recovery takes the log's order for the messages' order.
     LinkCopiesInLogOrder = "link-copies-in-log-order": LINK_COPIES_IN_LOG_ORDER;
     /// A segment is used again too early.

@@ -4,7 +4,7 @@ use tenpin_protocol::{
     Attribute, AttributeCode, AttributeName, AttributeValue, ChangeVisibilityEntry, ChangeVisibilityRequest,
     ContentFields, CreateQueueRequest, DeleteQueueRequest, DeleteRequest, Entries, GetAttributesRequest,
     ListQueuesRequest, OpenRequest, PeekRequest, PurgeRequest, QUEUE_DEFAULT, ReceiveRequest, SendEntry,
-    SendRequest, SetAttributesRequest, write_content,
+    SendRequest, SetAttributesRequest, Tag, write_content,
 };
 
 use super::checker::Settings;
@@ -78,8 +78,14 @@ fn open(client: &mut Client, world: &mut World, name: usize) {
     let text = queue_name(name);
     let settings = first_settings(client, name);
     let attributes = attributes(settings);
-    let request =
-        CreateQueueRequest { name: &text, attributes: Entries::of(&attributes), ..Default::default() };
+    // Nothing asks for it: it is part of the state that a restart must give back.
+    let tags = [Tag { key: "name", value: &text }];
+    let request = CreateQueueRequest {
+        name: &text,
+        attributes: Entries::of(&attributes),
+        tags: Entries::of(&tags),
+        ..Default::default()
+    };
     client.ask(world, request.into(), Asked::Create { name, settings });
 }
 
