@@ -328,11 +328,12 @@ impl<F: Flaws> Engine<F> {
             // Only what lost its record has no group.
             slot.set_state(State::Damaged);
         }
+        if slot.receive_count == 0 {
+            slot.available_at_ms = slot.sent_at_ms();
+        }
         if slot.state() == State::Damaged {
             slot.set_flags(slot.flags() & !FLAG_MEMBER);
-        } else if slot.receive_count == 0 {
-            slot.available_at_ms = slot.sent_at_ms();
-        } else if slot.available_at_ms > now_ms {
+        } else if slot.receive_count > 0 && slot.available_at_ms > now_ms {
             slot.set_state(State::Hidden);
             self.members.entry(index).delivered_after_ms = slot.list_previous;
             if !F::DROP_TIMERS_AFTER_RESTART {

@@ -5,6 +5,8 @@
 //! must agree. Timers are drained before each comparison, since what is still in the wheel may come
 //! late (rule 10).
 
+mod fifo;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -20,7 +22,9 @@ use crate::flaws::Sound;
 use crate::shard::driver::ConnectionId;
 
 const IN_FLIGHT_MAX: usize = 7;
-const NAMES: [&str; 3] = ["one", "two", "three"];
+const NAMES: [&str; 5] = ["one", "two", "three", "four.fifo", "five.fifo"];
+/// Queues from this name on are FIFO queues.
+const FIFO_FROM: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -45,6 +49,12 @@ enum Action {
         seconds: Option<u32>,
         bytes_max: u32,
         connection: u32,
+        attempt: Option<u8>,
+    },
+    SendFifo {
+        name: usize,
+        connection: u32,
+        messages: Vec<fifo::Message>,
     },
     Delete {
         name: usize,
@@ -115,11 +125,14 @@ fn setting() -> impl Strategy<Value = (AttributeCode, u64)> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let name = || prop_oneof![6 => Just(0_usize), 2 => Just(1), 1 => Just(2)];
+    let standard = || prop_oneof![6 => Just(0_usize), 2 => Just(1), 1 => Just(2)];
+    let fifo = || prop_oneof![4 => Just(FIFO_FROM), 1 => Just(FIFO_FROM + 1)];
+    let name = || prop_oneof![1 => standard(), 1 => fifo()];
     let seconds = prop_oneof![
         2 => Just(None), 2 => Just(Some(0)), 6 => (1..40_u32).prop_map(Some), 1 => Just(Some(43_200)), 1 => Just(Some(43_201))
     ];
     let wait = prop_oneof![4 => Just(0_u32), 3 => 1..20_000_u32];
+    let attempt = prop_oneof![3 => Just(None), 1 => (0..3_u8).prop_map(Some)];
     let bytes_max = prop_oneof![3 => Just(u32::MAX), 1 => 0..1_500_u32];
     let by_ms = prop_oneof![3 => 0..5_u64, 3 => 0..3_000_u64, 3 => 0..40_000_u64, 1 => 0..400_000_u64];
     let steps = prop_oneof![2 => Just(ALL), 1 => 4..12_u32];
@@ -128,17 +141,20 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(name, delay_seconds)| Action::Create { name, delay_seconds }),
         1 => name().prop_map(|name| Action::DeleteQueue { name }),
         1 => name().prop_map(|name| Action::Purge { name }),
-        10 => (name(), prop::collection::vec(message(), 1..=10))
+        6 => (standard(), prop::collection::vec(message(), 1..=10))
             .prop_map(|(name, messages)| Action::Send { name, messages }),
-        10 => (name(), 1..=10_u32, wait, seconds, bytes_max, 0..3_u32).prop_map(
-            |(name, count_max, wait_ms, seconds, bytes_max, connection)| Action::Receive {
-                name, count_max, wait_ms, seconds, bytes_max, connection
+        8 => (fifo(), 0..2_u32, prop::collection::vec(fifo::message(), 1..=10)).prop_map(
+            |(name, connection, messages)| Action::SendFifo { name, connection, messages }),
+        12 => (name(), 1..=10_u32, wait, seconds, bytes_max, 0..3_u32, attempt).prop_map(
+            |(name, count_max, wait_ms, seconds, bytes_max, connection, attempt)| Action::Receive {
+                name, count_max, wait_ms, seconds, bytes_max, connection, attempt
             }),
         6 => (name(), prop::collection::vec(any::<usize>(), 1..=10))
             .prop_map(|(name, handles)| Action::Delete { name, handles }),
         4 => (name(), prop::collection::vec((any::<usize>(), prop_oneof![Just(0_u32), 1..60_u32, Just(43_200), Just(50_000)]), 1..=5))
             .prop_map(|(name, entries)| Action::Hide { name, entries }),
         2 => (name(), setting()).prop_map(|(name, (code, value))| Action::Set { name, code, value }),
+        1 => (fifo(), fifo::setting()).prop_map(|(name, (code, value))| Action::Set { name, code, value }),
         2 => prop::collection::vec(any::<usize>(), 1..=5).prop_map(|deliveries| Action::Undelivered { deliveries }),
         1 => any::<usize>().prop_map(|delivery| Action::Damaged { delivery }),
         1 => (name(), 1..=10_u32).prop_map(|(name, count_max)| Action::Peek { name, count_max }),
@@ -148,6 +164,17 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Restart),
         3 => (1..60_usize).prop_map(|count| Action::Clean { count }),
     ]
+}
+
+/// A receive as it is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Ask {
+    connection: u32,
+    count_max: u32,
+    wait_ms: u32,
+    seconds: Option<u32>,
+    bytes_max: u32,
+    attempt: Option<u8>,
 }
 
 /// A stored message.
@@ -164,15 +191,46 @@ struct Stored {
     first_received_at_ms: u64,
     delivered_at_ms: u64,
     damaged: bool,
+    /// What only a message of a FIFO queue has.
+    fifo: Option<fifo::Place>,
 }
 
 impl Stored {
     fn state(&self, now_ms: u64) -> MessageState {
         match () {
             () if self.damaged => MessageState::Damaged,
+            () if self.fifo.is_some() && self.receive_count == 0 => {
+                let is_delayed = self.visible_since_ms() > now_ms;
+                if is_delayed { MessageState::Delayed } else { MessageState::Visible }
+            }
             () if self.available_at_ms <= now_ms => MessageState::Visible,
             () if self.receive_count == 0 => MessageState::Delayed,
             () => MessageState::InFlight,
+        }
+    }
+}
+
+impl Stored {
+    /// It is received.
+    fn hand_out(&mut self, visibility_ms: u64, now_ms: u64) -> Expected {
+        self.receive_count += 1;
+        self.changed = false;
+        if self.receive_count == 1 {
+            self.first_received_at_ms = now_ms;
+        }
+        self.delivered_at_ms = now_ms;
+        self.available_at_ms = now_ms + visibility_ms;
+        self.expected()
+    }
+
+    fn expected(&self) -> Expected {
+        Expected {
+            id: self.id,
+            content: self.content.clone(),
+            sent_at_ms: self.sent_at_ms,
+            first_received_at_ms: self.first_received_at_ms,
+            receive_count: self.receive_count,
+            sequence_number: self.fifo.map_or(0, |place| place.sequence),
         }
     }
 }
@@ -185,6 +243,7 @@ struct Wait {
     count_max: u32,
     visibility_ms: u64,
     bytes_max: u32,
+    attempt: Option<u8>,
 }
 
 #[derive(Debug)]
@@ -194,6 +253,7 @@ struct Queue {
     messages: Vec<Stored>,
     waits: Vec<Wait>,
     purged_at_ms: Option<u64>,
+    attempts: Vec<fifo::Attempt>,
 }
 
 impl Queue {
@@ -208,6 +268,9 @@ impl Queue {
 
     /// Hands out the messages that have been visible longest. `None`: nothing, or too many in flight.
     fn take(&mut self, wait: &Wait, now_ms: u64) -> Option<Vec<Expected>> {
+        if self.attributes.is_fifo() {
+            return self.take_fifo(wait, now_ms);
+        }
         let free = IN_FLIGHT_MAX.saturating_sub(self.count(MessageState::InFlight, now_ms));
         let mut order: Vec<usize> = (0..self.messages.len())
             .filter(|&place| self.messages[place].state(now_ms) == MessageState::Visible)
@@ -220,20 +283,7 @@ impl Queue {
             if !taken.is_empty() && bytes > u64::from(wait.bytes_max) {
                 break;
             }
-            message.receive_count += 1;
-            message.changed = false;
-            if message.receive_count == 1 {
-                message.first_received_at_ms = now_ms;
-            }
-            message.delivered_at_ms = now_ms;
-            message.available_at_ms = now_ms + wait.visibility_ms;
-            taken.push(Expected {
-                id: message.id,
-                content: message.content.clone(),
-                sent_at_ms: message.sent_at_ms,
-                first_received_at_ms: message.first_received_at_ms,
-                receive_count: message.receive_count,
-            });
+            taken.push(message.hand_out(wait.visibility_ms, now_ms));
         }
         (!taken.is_empty()).then_some(taken)
     }
@@ -247,6 +297,7 @@ struct Expected {
     sent_at_ms: u64,
     first_received_at_ms: u64,
     receive_count: u32,
+    sequence_number: u64,
 }
 
 /// What a reply has to say.
@@ -276,6 +327,9 @@ struct Test {
     order: usize,
     minute_rules: bool,
     numbers: BTreeSet<u64>,
+    remembered: Vec<fifo::Remembered>,
+    /// By connection and queue: groups of which something was refused.
+    refused: BTreeSet<(u32, u64, u8)>,
 }
 
 impl Test {
@@ -283,6 +337,7 @@ impl Test {
         let options = EngineOptions {
             in_flight_max: IN_FLIGHT_MAX as u64,
             minute_rules,
+            deduplication_max: fifo::DEDUPLICATION_MAX,
             ..EngineOptions::new(0, [3, 4])
         };
         Self {
@@ -295,6 +350,8 @@ impl Test {
             order: 0,
             minute_rules,
             numbers: BTreeSet::new(),
+            remembered: Vec::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -330,7 +387,12 @@ impl Test {
                     deliveries.iter().map(|delivery| self.read_delivery(delivery)).collect::<Vec<_>>();
                 let end =
                     deliveries.iter().map(|delivery| end_of(delivery.position.0, delivery.length)).max();
-                assert_eq!(reply.depends_on, end.unwrap_or_default());
+                if deliveries.iter().any(|delivery| delivery.sequence_number > 0) {
+                    // Its own record lies behind those of its messages.
+                    assert!(Some(reply.depends_on) > end && reply.depends_on <= self.world.log.end());
+                } else {
+                    assert_eq!(reply.depends_on, end.unwrap_or_default());
+                }
                 let until = deliveries.iter().map(|delivery| delivery.until_ms).min();
                 let stale = until.filter(|&until| until > self.now_ms()).unwrap_or(u64::MAX);
                 assert_eq!(reply.stale_after_ms, stale);
@@ -367,6 +429,7 @@ impl Test {
             sent_at_ms: delivery.sent_at_ms,
             first_received_at_ms: delivery.first_received_at_ms,
             receive_count: delivery.receive_count,
+            sequence_number: delivery.sequence_number,
         }
     }
 
@@ -409,9 +472,20 @@ impl Test {
             Action::DeleteQueue { name } => self.delete_queue(*name),
             Action::Purge { name } => self.purge(*name),
             Action::Send { name, messages } => self.send(*name, messages),
-            Action::Receive { name, count_max, wait_ms, seconds, bytes_max, connection } => {
-                self.receive(*name, *connection, *count_max, *wait_ms, *seconds, *bytes_max);
+            Action::Receive { name, count_max, wait_ms, seconds, bytes_max, connection, attempt } => {
+                // On a standard queue an attempt id is refused, which needs no more than a try now and then.
+                let attempt = attempt.filter(|_| *name >= FIFO_FROM || *count_max == 1);
+                let ask = Ask {
+                    connection: *connection,
+                    count_max: *count_max,
+                    wait_ms: *wait_ms,
+                    seconds: *seconds,
+                    bytes_max: *bytes_max,
+                    attempt,
+                };
+                self.receive(*name, ask);
             }
+            Action::SendFifo { name, connection, messages } => self.send_fifo(*name, *connection, messages),
             Action::Delete { name, handles } => self.delete(*name, handles),
             Action::Hide { name, entries } => self.hide(*name, entries),
             Action::Set { name, code, value } => self.set(*name, *code, *value),
@@ -423,6 +497,7 @@ impl Test {
                 for queue in self.queues.values_mut() {
                     queue.waits.retain(|wait| wait.connection != *connection);
                 }
+                self.refused.retain(|refused| refused.0 != *connection);
                 self.apply(*connection, Command::CancelWaits { connection: id }, 0, None);
             }
             Action::AnswerWaits { connection } => self.answer_waits(*connection),
@@ -434,9 +509,11 @@ impl Test {
     }
 
     fn create(&mut self, name: usize, delay_seconds: Option<u32>) {
+        let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
         let given: Vec<_> = delay_seconds
             .map(|delay| Attribute::new(AttributeCode::DelaySeconds, AttributeValue::Number(delay.into())))
             .into_iter()
+            .chain((name >= FIFO_FROM).then_some(fifo))
             .collect();
         let recent = self.deleted_at_ms.get(&name).is_some_and(|&at_ms| self.now_ms() < at_ms + 60_000);
         let answer = match self.queues.get(&name) {
@@ -458,11 +535,18 @@ impl Test {
         let replies = self.ask(0, command);
         self.compare(&replies, &BTreeMap::from([(self.correlation, answer)]), &BTreeMap::new());
         if let ReplyBody::QueueOpened { number, .. } = replies[0].body {
-            let attributes = catalog_attributes(&given);
+            let attributes = catalog_attributes(name, &given);
             let (numbers, queues) = (&mut self.numbers, &mut self.queues);
             let queue = queues.entry(name).or_insert_with(|| {
                 assert!(numbers.insert(number), "numbers are never used twice");
-                Queue { number, attributes, messages: Vec::new(), waits: Vec::new(), purged_at_ms: None }
+                Queue {
+                    number,
+                    attributes,
+                    messages: Vec::new(),
+                    waits: Vec::new(),
+                    purged_at_ms: None,
+                    attempts: Vec::new(),
+                }
             });
             assert_eq!(queue.number, number);
         }
@@ -498,6 +582,8 @@ impl Test {
             Some(queue) => {
                 queue.messages.clear();
                 queue.purged_at_ms = Some(now_ms);
+                let remembered = self.remembered.iter_mut();
+                remembered.filter(|one| one.queue == number).for_each(|one| one.is_void = true);
                 Answer::Done
             }
         };
@@ -584,6 +670,7 @@ impl Test {
                 first_received_at_ms: 0,
                 delivered_at_ms: 0,
                 damaged: false,
+                fifo: None,
             });
         }
         let mut expected = BTreeMap::new();
@@ -591,21 +678,18 @@ impl Test {
         self.compare(&others, &expected, &waiting);
     }
 
-    fn receive(
-        &mut self,
-        name: usize,
-        connection: u32,
-        count_max: u32,
-        wait_ms: u32,
-        seconds: Option<u32>,
-        bytes_max: u32,
-    ) {
+    fn receive(&mut self, name: usize, asked: Ask) {
+        let Ask { connection, count_max, wait_ms, seconds, bytes_max, attempt } = asked;
+        let attempt_id = attempt.map(|attempt| format!("attempt-{attempt}"));
         let (number, now_ms, correlation) = (self.number(name), self.now_ms(), self.correlation + 1);
         // Half of the receives without a wait of their own have the queue's.
         let own_wait = (wait_ms > 0 || connection == 0).then_some(wait_ms);
         let answer = match self.queues.get_mut(&name) {
             None => Some(Answer::Refused(ErrorCode::QueueDoesNotExist)),
             Some(_) if seconds.is_some_and(|seconds| seconds > 43_200) => {
+                Some(Answer::Refused(ErrorCode::InvalidParameterValue))
+            }
+            Some(queue) if attempt.is_some() && !queue.attributes.is_fifo() => {
                 Some(Answer::Refused(ErrorCode::InvalidParameterValue))
             }
             Some(queue) => {
@@ -619,6 +703,7 @@ impl Test {
                     count_max,
                     visibility_ms,
                     bytes_max,
+                    attempt,
                 };
                 match queue.take(&wait, now_ms) {
                     Some(taken) => Some(Answer::Messages(taken)),
@@ -626,7 +711,9 @@ impl Test {
                         queue.waits.push(wait);
                         None
                     }
-                    None if queue.count(MessageState::InFlight, now_ms) >= IN_FLIGHT_MAX => {
+                    None if !queue.attributes.is_fifo()
+                        && queue.count(MessageState::InFlight, now_ms) >= IN_FLIGHT_MAX =>
+                    {
                         Some(Answer::Refused(ErrorCode::OverLimit))
                     }
                     None => Some(Answer::Messages(Vec::new())),
@@ -639,7 +726,7 @@ impl Test {
             wait_ms: own_wait,
             visibility_seconds: seconds,
             reply_bytes_max: bytes_max,
-            attempt_id: None,
+            attempt_id: attempt_id.as_deref(),
         };
         self.apply(connection, command, name, answer);
     }
@@ -656,7 +743,7 @@ impl Test {
     }
 
     fn delete(&mut self, name: usize, handles: &[usize]) {
-        let number = self.number(name);
+        let (number, now_ms) = (self.number(name), self.now_ms());
         let picked: Vec<Option<Issued>> = handles.iter().map(|&place| self.pick(place).cloned()).collect();
         let garbage = [9_u8; 32];
         let handles: Vec<&[u8]> = picked
@@ -669,6 +756,9 @@ impl Test {
                 picked
                     .iter()
                     .map(|issued| match issued {
+                        Some(issued) if issued.queue == number && queue.has_expired(issued, now_ms) => {
+                            Some(ErrorCode::InvalidParameterValue)
+                        }
                         Some(issued) if issued.queue == number => {
                             queue.messages.retain(|message| message.id != issued.id);
                             None
@@ -697,7 +787,7 @@ impl Test {
             None => Answer::Refused(ErrorCode::QueueDoesNotExist),
             Some(queue) => {
                 let outcomes = picked.iter().map(|(issued, seconds)| match issued {
-                    Some(issued) if issued.queue == number => queue.hide(issued.id, *seconds, now_ms),
+                    Some(issued) if issued.queue == number => queue.hide(issued, *seconds, now_ms),
                     _ => Some(ErrorCode::ReceiptHandleIsInvalid),
                 });
                 Answer::Outcomes(outcomes.collect())
@@ -713,7 +803,7 @@ impl Test {
             self.answer_waits(None);
         }
         let number = self.number(name);
-        let given = [Attribute::new(code, AttributeValue::Number(value))];
+        let given = [fifo::attribute(code, value)];
         let (minimum, maximum) = match code {
             AttributeCode::MessageRetentionPeriod => (60, 1_209_600),
             AttributeCode::ReceiveMessageWaitTimeSeconds => (0, 20),
@@ -727,7 +817,10 @@ impl Test {
             Some(queue) => {
                 let change = crate::catalog::AttributeChange::parse(Entries::of(&given)).expect("in range");
                 let details = crate::catalog::Details::default();
-                queue.attributes = change.set(queue.attributes, &details).expect("a standard queue's").0;
+                queue.attributes = change.set(queue.attributes, &details).expect("a good change").0;
+                for place in queue.messages.iter_mut().filter_map(|message| message.fifo.as_mut()) {
+                    place.delay_ms = queue.attributes.delay_ms();
+                }
                 Answer::Done
             }
         };
@@ -751,6 +844,9 @@ impl Test {
                 {
                     message.receive_count -= 1;
                     message.available_at_ms = message.available_at_ms.min(now_ms);
+                    if message.fifo.is_some() && message.receive_count == 0 {
+                        message.available_at_ms = message.sent_at_ms;
+                    }
                 }
             }
         }
@@ -774,7 +870,8 @@ impl Test {
         let Some(queue) = self.queues.get(&name) else { return };
         let mut visible: Vec<_> =
             queue.messages.iter().filter(|message| message.state(now_ms) == MessageState::Visible).collect();
-        visible.sort_by_key(|message| (message.available_at_ms, message.order));
+        let is_fifo = queue.attributes.is_fifo();
+        visible.sort_by_key(|message| (if is_fifo { 0 } else { message.available_at_ms }, message.order));
         let visible: Vec<_> = visible.into_iter().map(|message| message.id).collect();
         let mut others: Vec<_> = queue
             .messages
@@ -873,9 +970,11 @@ impl Test {
             // Deliveries of before are taken back by nobody any more: nothing need remember this.
             queue.messages.iter_mut().for_each(|message| message.changed = false);
         }
+        self.refused.clear();
     }
 
     fn check(&mut self) {
+        self.check_remembered();
         let now_ms = self.now_ms();
         for queue in self.queues.values() {
             let count = |state| queue.count(state, now_ms) as u64;
@@ -886,6 +985,11 @@ impl Test {
                 count(MessageState::Damaged),
             ];
             assert_eq!(self.world.counts(queue.number), expected);
+            if queue.attributes.is_fifo() {
+                let oldest_ms = queue.oldest_fifo_ms(now_ms);
+                assert_eq!(self.world.engine.oldest_age_ms(queue.number), Some(oldest_ms));
+                continue;
+            }
             let visible =
                 queue.messages.iter().filter(|message| message.state(now_ms) == MessageState::Visible);
             let oldest_ms = visible.map(|message| now_ms - message.available_at_ms).max();
@@ -895,13 +999,18 @@ impl Test {
 }
 
 impl Queue {
-    fn hide(&mut self, id: [u8; 16], seconds: u32, now_ms: u64) -> Option<ErrorCode> {
+    fn hide(&mut self, issued: &Issued, seconds: u32, now_ms: u64) -> Option<ErrorCode> {
+        let id = issued.id;
+        let has_expired = self.has_expired(issued, now_ms);
         if seconds > 43_200 {
             return Some(ErrorCode::InvalidParameterValue);
         }
         let Some(message) = self.messages.iter_mut().find(|message| message.id == id) else {
             return Some(ErrorCode::InvalidParameterValue);
         };
+        if has_expired {
+            return Some(ErrorCode::InvalidParameterValue);
+        }
         if message.state(now_ms) != MessageState::InFlight {
             return Some(ErrorCode::MessageNotInflight);
         }
@@ -915,9 +1024,10 @@ impl Queue {
     }
 }
 
-fn catalog_attributes(given: &[Attribute<'_>]) -> Attributes {
+fn catalog_attributes(name: usize, given: &[Attribute<'_>]) -> Attributes {
     let change = crate::catalog::AttributeChange::parse(Entries::of(given)).expect("in range");
-    change.set(Attributes::default(), &crate::catalog::Details::default()).expect("a standard queue's").0
+    let name = crate::catalog::QueueName::parse("", "", NAMES[name], &NameDefaults::default());
+    change.create(&name.expect("a good name")).expect("a good queue's").0
 }
 
 proptest! {
@@ -930,6 +1040,7 @@ proptest! {
     ) {
         let mut test = Test::new(minute_rules);
         test.create(0, None);
+        test.create(FIFO_FROM, None);
         for action in &actions {
             test.run(action);
         }
