@@ -38,6 +38,16 @@ pub trait Flaws: 'static {
     const UNLOCK_GROUPS_EARLY: bool = false;
     /// A held delivery leaves although its visibility timeout has passed meanwhile (breaks rule 2).
     const SEND_STALE_DELIVERIES: bool = false;
+    /// A start does not complete purges that a crash cut short (breaks rule 20).
+    const FORGET_PURGES_CUT_SHORT: bool = false;
+    /// A shard gives hints when it hears of hunger, and never again (breaks rule 24).
+    const HINT_ONLY_THE_NEWLY_HUNGRY: bool = false;
+    /// A hint takes the message that it is about (breaks rule 24).
+    const HINT_COUNTS_AS_RECEIVE: bool = false;
+    /// A shard parks without looking whether something came while it announced that.
+    const PARK_WITHOUT_LOOKING_AGAIN: bool = false;
+    /// An answer to a connection that is gone does not make room for another request (breaks rule 25).
+    const LOSE_CREDIT_OF_GONE_CONNECTIONS: bool = false;
 }
 
 /// No planted bug: what brokers are built with.

@@ -85,6 +85,11 @@ impl Handle {
     }
 }
 
+/// The shard that a handle says it is of, whether or not it is one that was issued.
+pub fn shard_of_handle(handle: &[u8]) -> Option<u16> {
+    (handle.len() == HANDLE_BYTES).then(|| u16::from_le_bytes([handle[0], handle[1]]))
+}
+
 /// Makes and checks handles of one data folder.
 #[derive(Clone)]
 pub struct HandleKey {

@@ -118,7 +118,9 @@ impl<F: Flaws> Engine<F> {
         }
         self.identity.replay_incarnation(definition.incarnation);
         self.queues.take_index(definition.index);
-        self.queues.insert(definition.index, Queue::new(QueueState::of(definition.clone())));
+        let mut queue = Queue::new(QueueState::of(definition.clone()));
+        queue.in_flight_max = self.first_lease(definition);
+        self.queues.insert(definition.index, queue);
         self.journal_queue(definition.index, log);
     }
 

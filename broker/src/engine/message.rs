@@ -142,7 +142,7 @@ impl<F: Flaws> Engine<F> {
         }
         queue.visible += 1;
         queue.returned.insert(turn, index);
-        let waits = queue.waiting > 0;
+        let waits = queue.is_awaited();
         let expiry_ms = self.expiry_ms(&self.queues[queue_index], &self.slab[index]);
         let slot = &mut self.slab[index];
         slot.set_state(State::Returned);

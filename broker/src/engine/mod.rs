@@ -47,6 +47,7 @@ mod refused;
 mod rescue;
 mod returned;
 mod send;
+mod shards;
 mod side;
 mod slab;
 mod slot;
@@ -64,13 +65,14 @@ use std::marker::PhantomData;
 pub use change::{Change, Planned};
 pub use command::{Command, RawName, Ticket};
 pub use counts::Counts;
-pub use handle::{HANDLE_BYTES, Handle, HandleKey};
+pub use handle::{HANDLE_BYTES, Handle, HandleKey, shard_of_handle};
 pub use outputs::{
     Accepted, AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply,
     ReplyBody, SendOutcome,
 };
 pub use queue_state::Definition;
 pub use receive::DELIVERY_OVERHEAD_BYTES;
+pub use shards::{Home, Waiting};
 
 use attempts::Attempts;
 use deduplication::Deduplication;
@@ -156,6 +158,10 @@ pub struct Engine<F: Flaws> {
     ready: Vec<u32>,
     /// Queues whose waits found the log without room for receives.
     blocked: Vec<u32>,
+    /// Watched queues that have got something nobody waits for here.
+    surplus: Vec<u64>,
+    /// Queues whose receives have met this shard's part of the limit of messages in flight.
+    over_limit: Vec<u64>,
     /// Messages that expired and are not yet in a record, all of one queue.
     expired: Vec<Listed>,
     /// Room for the lists of records.
@@ -191,6 +197,8 @@ impl<F: Flaws> Engine<F> {
             discarded: Vec::new(),
             ready: Vec::new(),
             blocked: Vec::new(),
+            surplus: Vec::new(),
+            over_limit: Vec::new(),
             expired: Vec::new(),
             listed: Vec::new(),
             now_ms: 0,

@@ -65,6 +65,10 @@ pub(super) struct Queue {
     pub first_wait: u32,
     pub last_wait: u32,
     pub waiting: u32,
+    /// Whether another shard waits for its messages, so that what nobody waits for here is noticed.
+    pub watched: bool,
+    /// How many messages may be in flight on this shard (rule 26).
+    pub in_flight_max: u64,
     pub timer: TimerLinks,
     pub name: QueueName,
     pub created_at_ms: u64,
@@ -102,6 +106,8 @@ impl Queue {
             first_wait: NONE,
             last_wait: NONE,
             waiting: 0,
+            watched: false,
+            in_flight_max: u64::MAX,
             timer: TimerLinks::IDLE,
             name: definition.name,
             created_at_ms: definition.created_at_ms,
@@ -110,6 +116,12 @@ impl Queue {
             record: (Position::default(), 0),
             totals: Totals::default(),
         }
+    }
+
+    /// Whether anybody is to be told of a message that becomes visible.
+    #[inline]
+    pub fn is_awaited(&self) -> bool {
+        self.waiting > 0 || self.watched
     }
 
     /// The queue as all shards know it.

@@ -142,8 +142,9 @@ impl<F: Flaws> Engine<F> {
         }
         let queue = &self.queues[queue_index];
         let is_fifo = queue.attributes.fifo.is_some();
-        let free = self.options.in_flight_max.saturating_sub(queue.in_flight);
+        let free = queue.in_flight_max.saturating_sub(queue.in_flight);
         if free == 0 {
+            self.notice_limit(queue_index);
             // A FIFO queue gives nothing then, and does not say why.
             return Err(if is_fifo { Nothing::Empty } else { Nothing::OverLimit });
         }
@@ -276,7 +277,7 @@ impl<F: Flaws> Engine<F> {
 
     /// The visible message that is next: by the time it became visible, then by sequence (rule 18).
     #[inline]
-    fn first_visible(&self, queue_index: u32) -> Option<u32> {
+    pub(super) fn first_visible(&self, queue_index: u32) -> Option<u32> {
         let queue = &self.queues[queue_index];
         let fresh = queue.fresh_head;
         if queue.returned.is_empty() {

@@ -302,8 +302,10 @@ impl<F: Flaws> Engine<F> {
                 state.purged_at_ms = state.purged_at_ms.max(recovered.purged_at_ms);
                 state.purged_through = state.purged_through.max(recovered.purged_through);
                 place = state.definition.index;
+                let in_flight_max = self.first_lease(&state.definition);
                 let mut queue = Queue::new(state);
                 queue.record = record;
+                queue.in_flight_max = in_flight_max;
                 if !self.queues.insert_at(place, queue) {
                     return Err(Damage::new("two queues have the same number or name"));
                 }

@@ -79,7 +79,7 @@ impl<F: Flaws> Engine<F> {
             self.send_standard(queue, entries, log, out);
         }
         self.start_queue_timer(queue);
-        if self.queues[queue].waiting > 0 && self.queues[queue].visible > 0 {
+        if self.queues[queue].is_awaited() && self.queues[queue].visible > 0 {
             self.mark_ready(queue);
         }
         Ok(())

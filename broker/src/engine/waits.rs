@@ -25,6 +25,8 @@ struct Wait {
     ticket: Ticket,
     receive: Receive,
     deadline_ms: u64,
+    /// Whether another shard is asked for it.
+    asked: bool,
     queue: u32,
     /// In the queue's list; `next` also in the list of free places.
     next: u32,
@@ -48,8 +50,9 @@ pub(super) struct Waits {
     free: u32,
     count: u32,
     wheel: Wheel,
-    /// The first wait of each connection, by its place in the driver's table.
-    connections: Vec<u32>,
+    /// The first wait of each connection, by its place in the driver's table; then of those that stand
+    /// for connections of other shards.
+    connections: [Vec<u32>; 2],
 }
 
 impl Waits {
@@ -60,7 +63,7 @@ impl Waits {
             free: NONE,
             count: 0,
             wheel: Wheel::new(),
-            connections: Vec::new(),
+            connections: [Vec::new(), Vec::new()],
         }
     }
 
@@ -88,15 +91,17 @@ impl Waits {
         deadline_ms: u64,
         queues: &mut Queues,
     ) {
-        let place = ticket.connection.index as usize;
-        if self.connections.len() <= place {
-            self.connections.resize(place + 1, NONE);
+        let (side, place) = ticket.connection.place();
+        let connections = &mut self.connections[side];
+        if connections.len() <= place {
+            connections.resize(place + 1, NONE);
         }
-        let (entry, connection_next) = (&mut queues[queue], self.connections[place]);
+        let (entry, connection_next) = (&mut queues[queue], connections[place]);
         let wait = Wait {
             ticket,
             receive,
             deadline_ms,
+            asked: false,
             queue,
             next: NONE,
             previous: entry.last_wait,
@@ -115,7 +120,7 @@ impl Waits {
         if connection_next != NONE {
             self.table[connection_next].connection_previous = index;
         }
-        self.connections[place] = index;
+        self.connections[side][place] = index;
         self.wheel.start(&mut self.table, index, deadline_ms);
         self.count += 1;
     }
@@ -151,7 +156,10 @@ impl Waits {
         }
         queue.waiting -= 1;
         match wait.connection_previous {
-            NONE => self.connections[wait.ticket.connection.index as usize] = wait.connection_next,
+            NONE => {
+                let (side, place) = wait.ticket.connection.place();
+                self.connections[side][place] = wait.connection_next;
+            }
             previous => self.table[previous].connection_next = wait.connection_next,
         }
         if wait.connection_next != NONE {
@@ -170,10 +178,51 @@ impl Waits {
 
     /// Takes one wait of a connection out, the newest first.
     fn take_of(&mut self, connection: ConnectionId, queues: &mut Queues) -> Option<Wait> {
-        let index =
-            self.connections.get(connection.index as usize).copied().filter(|&index| index != NONE)?;
+        let index = self.first_of(connection)?;
         // The waits of a connection are forgotten before its place is used again.
         (self.table[index].ticket.connection == connection).then(|| self.remove(index, queues))
+    }
+
+    fn first_of(&self, connection: ConnectionId) -> Option<u32> {
+        let (side, place) = connection.place();
+        self.connections[side].get(place).copied().filter(|&index| index != NONE)
+    }
+
+    /// The wait with this ticket: of one connection, which has a bounded number of them.
+    pub fn find(&self, ticket: Ticket) -> Option<u32> {
+        let mut index = self.first_of(ticket.connection)?;
+        while index != NONE {
+            if self.table[index].ticket == ticket {
+                return Some(index);
+            }
+            index = self.table[index].connection_next;
+        }
+        None
+    }
+
+    /// The first wait of a queue's list that no other shard is asked for; one is from now on. There are
+    /// at most as many before it as there are shards.
+    pub fn ask_next(&mut self, first: u32) -> Option<(Ticket, Receive)> {
+        let mut index = first;
+        while index != NONE {
+            let wait = &mut self.table[index];
+            if !wait.asked {
+                wait.asked = true;
+                return Some((wait.ticket, wait.receive));
+            }
+            index = wait.next;
+        }
+        None
+    }
+
+    /// No other shard is asked for it any more.
+    pub fn not_asked(&mut self, index: u32) {
+        self.table[index].asked = false;
+    }
+
+    /// Takes one out that is served.
+    pub fn take(&mut self, index: u32, queues: &mut Queues) {
+        self.remove(index, queues);
     }
 
     /// One step towards this time: a wait that is over, taken out, or only a timer moved.
@@ -207,6 +256,7 @@ impl<F: Flaws> Engine<F> {
             if self.queues.get(index).is_some() {
                 self.queues[index].ready = false;
                 self.serve_waits(index, log, out);
+                self.notice_surplus(index);
             }
         }
     }

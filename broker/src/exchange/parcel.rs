@@ -4,8 +4,8 @@
 //! travels as its own payload, and what it is answered comes back as the bytes that the client is to
 //! get: to the shard that serves it, a sibling's connection is a connection like its own.
 
-use crate::engine::DeliveredMessage;
-use crate::shard::driver::ConnectionId;
+use crate::engine::{Change, DeliveredMessage};
+use crate::shard::driver::{Clocks, ConnectionId};
 
 /// Whom an answer is for: a connection of the shard that asks, or that shard itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,8 @@ pub struct Request {
     pub frame_bytes_max: u32,
     /// The number of its operation.
     pub operation: u8,
+    /// Whether it is a receive that a hint led to (rule 24).
+    pub answers_hint: bool,
     /// Its payload, as it came.
     pub payload: Vec<u8>,
 }
@@ -44,8 +46,19 @@ pub struct Reply {
     pub frame: Vec<u8>,
     /// What it hands out, to be given back if it is never written to the client (rule 4).
     pub deliveries: Vec<DeliveredMessage>,
-    /// Monotonic time at which the deliveries are somebody else's (rule 2).
-    pub stale_at_ns: u64,
+    /// For how long the deliveries are the receiver's, in engine time (rule 2); [`u64::MAX`]: for ever.
+    pub fresh_for_ms: u64,
+    /// When that was said: shards share the clocks, and not engine time.
+    pub said: Clocks,
+}
+
+/// A queue as shard 0 has it, for a sibling that starts.
+#[derive(Debug)]
+pub struct CatalogEntry {
+    /// What makes it what it is.
+    pub define: Change,
+    /// When it was last purged; 0: never.
+    pub purged_at_ms: u64,
 }
 
 /// One thing that a shard says to another.
@@ -55,6 +68,67 @@ pub enum Item {
     Request(Box<Request>),
     /// This was asked.
     Reply(Box<Reply>),
+    /// This connection of mine is gone, and with it whatever it waits for.
+    Closed(ConnectionId),
+    /// Answer the receives of this connection that wait, with nothing.
+    AnswerWaits(ConnectionId),
+    /// These deliveries were never written to their client (rule 4).
+    Undelivered(Vec<DeliveredMessage>),
+    /// Receives wait here for this queue (or, with `false`, do not any more).
+    Hunger {
+        /// The queue's number.
+        queue: u64,
+        /// Whether they do.
+        on: bool,
+    },
+    /// There is a message in this queue that nobody waits for here.
+    Hint(u64),
+    /// Receives of this queue come here: tell me how old your oldest message is.
+    Interest(u64),
+    /// Since how many milliseconds a queue's oldest visible message has waited.
+    Ages(Vec<(u64, u64)>),
+    /// More messages of this queue may be in flight here, please (rule 26).
+    LeaseAsk(u64),
+    /// So many more may; perhaps none.
+    LeaseGive {
+        /// The queue's number.
+        queue: u64,
+        /// How many.
+        amount: u64,
+    },
+    /// Give back what is not used of this queue's.
+    LeaseRecall(u64),
+    /// This is not used.
+    LeaseReturn {
+        /// The queue's number.
+        queue: u64,
+        /// How much.
+        amount: u64,
+    },
+    /// At the start: so many messages are in flight here.
+    LeaseHeld {
+        /// The queue's number.
+        queue: u64,
+        /// How many.
+        amount: u64,
+    },
+    /// A change of the catalog, durable on shard 0 (rule 20).
+    CatalogStep {
+        /// Its place among all.
+        number: u64,
+        /// What changes.
+        change: Change,
+    },
+    /// That change is durable here.
+    CatalogApplied(u64),
+    /// At the start: queues as shard 0 has them, in the order of their places.
+    CatalogState(Vec<CatalogEntry>),
+    /// These were all.
+    CatalogStateEnds,
+    /// This shard has what it needs to serve.
+    Ready,
+    /// This shard stops, and asks for nothing any more.
+    Drained,
 }
 
 /// What a shard says to another in a turn, in order.

@@ -126,7 +126,7 @@ impl<F: Flaws> Core<F> {
             self.hold(parked.ticket, parked.depends_on, length, count, parked.stale_after_ms);
         } else {
             connection.note_deliveries(parked.handed_out());
-            self.has_more_to_send(id);
+            self.replied(parked.ticket, parked.stale_after_ms);
         }
     }
 

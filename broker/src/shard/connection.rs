@@ -3,9 +3,13 @@
 
 use std::collections::VecDeque;
 
-use super::driver::ConnectionId;
+use super::driver::{ConnectionId, PEER_INDICES_FROM};
 use super::limits;
 use crate::engine::DeliveredMessage;
+use crate::exchange::parcel::Asker;
+
+/// Stands for this shard where a delivery's shard is named.
+const LOCAL: u16 = u16::MAX;
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,14 @@ pub(super) struct Connection {
     pub(super) heard_ms: u64,
     /// Long polls that wait.
     pub(super) long_polls: u32,
+    /// Whom it stands for on another shard; `None`: it is a connection of this one.
+    pub(super) origin: Option<(u16, Asker)>,
+    /// Shards that serve requests of it, and so know it.
+    pub(super) known_by: Vec<u16>,
+    /// Requests that other shards have not answered.
+    pub(super) asked_elsewhere: u32,
+    /// The shard without whose answers its next request cannot be taken (rule 25).
+    pub(super) lacks_credit_of: Option<u16>,
     /// Whether it stands on the list of those with something to send.
     pub(super) dirty: bool,
     /// Replies that may leave.
@@ -50,9 +62,10 @@ pub(super) struct Connection {
     /// Offset in the stream of what the kernel has taken.
     taken: u64,
     /// Replies with deliveries that the kernel has not taken whole: where each ends in the stream,
-    /// and how many of `unwritten_messages` are in it.
-    unwritten: VecDeque<(u64, u32)>,
+    /// how many of `unwritten_messages` are in it, and whose these are.
+    unwritten: VecDeque<(u64, u32, u16)>,
     unwritten_messages: VecDeque<DeliveredMessage>,
+    undelivered_elsewhere: Vec<(u16, Vec<DeliveredMessage>)>,
 }
 
 impl Connection {
@@ -65,6 +78,10 @@ impl Connection {
             stalled: false,
             heard_ms: now_ms,
             long_polls: 0,
+            origin: None,
+            known_by: Vec::new(),
+            asked_elsewhere: 0,
+            lacks_credit_of: None,
             dirty: false,
             out: Vec::new(),
             held: ByteQueue::default(),
@@ -76,6 +93,7 @@ impl Connection {
             taken: 0,
             unwritten: VecDeque::new(),
             unwritten_messages: VecDeque::new(),
+            undelivered_elsewhere: Vec::new(),
         }
     }
 
@@ -99,16 +117,25 @@ impl Connection {
 
     /// Whether everything it was owed is sent.
     pub(super) fn is_flushed(&self) -> bool {
-        self.unsent_bytes() == 0
+        self.unsent_bytes() == 0 && self.asked_elsewhere == 0
     }
 
     /// Notes that the reply which ends at the end of `out` hands out these messages.
     pub(super) fn note_deliveries(&mut self, messages: impl Iterator<Item = DeliveredMessage>) {
+        self.note_deliveries_of(LOCAL, messages);
+    }
+
+    /// As [`Connection::note_deliveries`], of another shard's messages.
+    pub(super) fn note_deliveries_of(
+        &mut self,
+        shard: u16,
+        messages: impl Iterator<Item = DeliveredMessage>,
+    ) {
         let before = self.unwritten_messages.len();
         self.unwritten_messages.extend(messages);
         let count = (self.unwritten_messages.len() - before) as u32;
         if count > 0 {
-            self.unwritten.push_back((self.out_end(), count));
+            self.unwritten.push_back((self.out_end(), count, shard));
         }
     }
 
@@ -127,7 +154,7 @@ impl Connection {
         self.held.pop_into(length, &mut self.out);
         if deliveries > 0 {
             self.unwritten_messages.extend(self.held_messages.drain(..deliveries));
-            self.unwritten.push_back((self.out_end(), deliveries as u32));
+            self.unwritten.push_back((self.out_end(), deliveries as u32, LOCAL));
         }
     }
 
@@ -152,7 +179,7 @@ impl Connection {
         self.sending = false;
         self.sending_bytes = 0;
         self.taken += written as u64;
-        while let Some(&(end, count)) = self.unwritten.front()
+        while let Some(&(end, count, _)) = self.unwritten.front()
             && end <= self.taken
         {
             self.unwritten.pop_front();
@@ -165,8 +192,32 @@ impl Connection {
     }
 
     /// The messages of replies that never were written whole, when the connection is gone (rule 4).
-    pub(super) fn undelivered(&mut self) -> impl Iterator<Item = DeliveredMessage> {
-        self.unwritten_messages.drain(..).chain(self.held_messages.drain(..))
+    pub(super) fn undelivered(&mut self) -> Vec<DeliveredMessage> {
+        let mut local = Vec::new();
+        let mut messages = std::mem::take(&mut self.unwritten_messages);
+        for &(_, count, shard) in &self.unwritten {
+            let part = messages.drain(..count as usize);
+            if shard == LOCAL {
+                local.extend(part);
+            } else {
+                self.undelivered_elsewhere.push((shard, part.collect()));
+            }
+        }
+        self.unwritten.clear();
+        local.extend(self.held_messages.drain(..));
+        local
+    }
+
+    /// As [`Connection::undelivered`], which is called before: the messages of other shards.
+    pub(super) fn undelivered_elsewhere(&mut self) -> Vec<(u16, Vec<DeliveredMessage>)> {
+        std::mem::take(&mut self.undelivered_elsewhere)
+    }
+
+    /// The only reply in what may leave, and what it hands out: for a connection that stands for another
+    /// shard's.
+    pub(super) fn take_reply(&mut self) -> (Vec<u8>, Vec<DeliveredMessage>) {
+        self.unwritten.clear();
+        (std::mem::take(&mut self.out), self.unwritten_messages.drain(..).collect())
     }
 
     fn out_end(&self) -> u64 {
@@ -206,14 +257,19 @@ impl ByteQueue {
     }
 }
 
-/// The shard's connections by their places in the driver's table.
+/// The shard's connections by their places in the driver's table, and those that stand for connections
+/// of other shards.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     places: Vec<Option<Box<Connection>>>,
     count: usize,
+    of_peers: Vec<Option<Box<Connection>>>,
+    free_of_peers: Vec<u32>,
+    last_generation: u32,
 }
 
 impl Connections {
+    /// How many clients are connected to this shard.
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -228,16 +284,43 @@ impl Connections {
         self.count += 1;
     }
 
+    /// Adds one that stands for a connection of another shard.
+    pub(super) fn insert_of_peer(&mut self, origin: (u16, Asker), frame_bytes_max: usize) -> ConnectionId {
+        let place = self.free_of_peers.pop().unwrap_or_else(|| {
+            self.of_peers.push(None);
+            self.of_peers.len() as u32 - 1
+        });
+        self.last_generation = self.last_generation.wrapping_add(1);
+        let id = ConnectionId { index: PEER_INDICES_FROM | place, generation: self.last_generation };
+        let mut connection = Connection::new(id, 0, frame_bytes_max);
+        connection.stage = Stage::Serving;
+        connection.origin = Some(origin);
+        self.of_peers[place as usize] = Some(Box::new(connection));
+        id
+    }
+
+    #[inline]
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.places.get_mut(id.index as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+        let place = match self.places.get_mut(id.index as usize) {
+            Some(place) => place,
+            None if id.is_of_peer() => self.of_peers.get_mut(id.place().1)?,
+            None => return None,
+        };
+        place.as_deref_mut().filter(|connection| connection.id == id)
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.get_mut(id)?;
+        let place = id.place().1;
+        if id.is_of_peer() {
+            self.free_of_peers.push(place as u32);
+            return self.of_peers[place].take().map(|connection| *connection);
+        }
         self.count -= 1;
-        self.places[id.index as usize].take().map(|connection| *connection)
+        self.places[place].take().map(|connection| *connection)
     }
 
+    /// Those of clients that are connected to this shard.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.places.iter_mut().filter_map(|place| place.as_deref_mut())
     }
@@ -264,7 +347,7 @@ mod tests {
         connection.note_deliveries([message(3)].into_iter());
         let buffer = connection.take_out().expect("there is something to send");
         connection.sent(buffer, 149);
-        assert_eq!(connection.undelivered().collect::<Vec<_>>(), [message(3)]);
+        assert_eq!(connection.undelivered(), [message(3)]);
     }
 
     #[test]
@@ -276,7 +359,7 @@ mod tests {
         connection.note_deliveries([message(1)].into_iter());
         assert!(connection.take_out().is_none(), "one send at a time");
         connection.sent(buffer, 100);
-        assert_eq!(connection.undelivered().collect::<Vec<_>>(), [message(1)]);
+        assert_eq!(connection.undelivered(), [message(1)]);
     }
 
     #[test]
@@ -291,7 +374,7 @@ mod tests {
         assert_eq!(connection.out, [2; 20]);
         let buffer = connection.take_out().expect("there is something to send");
         connection.sent(buffer, 20);
-        assert_eq!(connection.undelivered().count(), 0);
+        assert_eq!(connection.undelivered(), []);
         assert!(connection.is_flushed());
     }
 }

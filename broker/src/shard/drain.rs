@@ -48,7 +48,7 @@ impl<F: Flaws> Core<F> {
         let ends_ms = drain.ends_ms;
         let now_ms = self.now_ms();
         let out_of_time = now_ms >= ends_ms;
-        let owed = !self.held.is_empty() || !self.parked.is_empty();
+        let owed = !self.held.is_empty() || !self.parked.is_empty() || self.exchange.owes_clients();
         if !drain.told_clients && (!owed || out_of_time) {
             self.say_goodbye();
         }
@@ -56,8 +56,11 @@ impl<F: Flaws> Core<F> {
         // Clients that take nothing are not waited for; the disk is, as long as there is hope.
         let disk_is_hopeless = now_ms >= ends_ms + limits::DRAIN_DISK_MS_MAX;
         let late = out_of_time && (self.log.is_durable() || disk_is_hopeless);
+        let told_clients = self.drain.as_ref().is_some_and(|drain| drain.told_clients);
+        let is_done = told_clients && self.connections.len() == 0;
+        let siblings_are_done = self.exchange.are_drained(is_done);
         let Some(drain) = &mut self.drain else { return };
-        drain.stopped = (drain.told_clients && self.connections.len() == 0 && settled) || late;
+        drain.stopped = (is_done && siblings_are_done && settled) || late;
     }
 
     fn say_goodbye(&mut self) {

@@ -23,6 +23,23 @@ pub struct ConnectionId {
     pub generation: u32,
 }
 
+/// Indices from here on are not a driver's: they stand for connections of other shards.
+pub const PEER_INDICES_FROM: u32 = 1 << 31;
+
+impl ConnectionId {
+    /// Whether it stands for a connection of another shard.
+    #[inline]
+    pub fn is_of_peer(self) -> bool {
+        self.index >= PEER_INDICES_FROM
+    }
+
+    /// Which table it is in, that of the driver's connections or that of other shards', and where.
+    #[inline]
+    pub fn place(self) -> (usize, usize) {
+        (usize::from(self.is_of_peer()), (self.index & (PEER_INDICES_FROM - 1)) as usize)
+    }
+}
+
 /// Number of a segment's file in the shard's folder. Files are recycled, their numbers with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileNumber(pub u32);

@@ -10,6 +10,7 @@ use super::connection::{Connection, Stage};
 use super::driver::ConnectionId;
 use super::limits;
 use crate::engine::{Command, Ticket};
+use crate::exchange::parcel::Item;
 use crate::flaws::Flaws;
 
 impl<F: Flaws> Core<F> {
@@ -37,11 +38,15 @@ impl<F: Flaws> Core<F> {
         let Some(mut connection) = self.connections.remove(id) else { return };
         self.partial_bytes -= connection.input.len();
         connection.uncount(&mut self.unsent_bytes);
-        let mut undelivered: Vec<_> = connection.undelivered().collect();
-        self.drop_parked(id, &mut undelivered);
-        if connection.long_polls > 0 {
-            self.apply(no_ticket(id), Command::CancelWaits { connection: id });
+        let mut undelivered = connection.undelivered();
+        for (shard, messages) in connection.undelivered_elsewhere() {
+            self.give_back(shard, messages);
         }
+        for &shard in &connection.known_by {
+            self.exchange.outbox.push(shard, Item::Closed(id));
+        }
+        self.drop_parked(id, &mut undelivered);
+        self.apply(no_ticket(id), Command::CancelWaits { connection: id });
         if !undelivered.is_empty() {
             self.apply(no_ticket(id), Command::Undelivered { messages: &undelivered });
         }
@@ -77,10 +82,13 @@ impl<F: Flaws> Core<F> {
             if connection.stage == Stage::Closing {
                 continue;
             }
-            if is_over(connection, short) {
+            let lacks_credit =
+                connection.lacks_credit_of.is_some_and(|shard| !self.exchange.has_credit_of(shard));
+            if lacks_credit || is_over(connection, short) {
                 self.stalled.push_back(id);
                 continue;
             }
+            connection.lacks_credit_of = None;
             connection.stalled = false;
             let input = std::mem::take(&mut connection.input);
             self.partial_bytes -= input.len();
@@ -93,7 +101,9 @@ impl<F: Flaws> Core<F> {
 
     /// Whether requests can be taken at all: the log keeps up, and so do reads of cold bodies.
     pub(super) fn may_take_input(&self) -> bool {
-        !self.log.is_backlogged() && self.parked.len() < limits::PARKED_REPLIES_MAX
+        !self.log.is_backlogged()
+            && self.parked.len() < limits::PARKED_REPLIES_MAX
+            && self.exchange.start.is_over
     }
 
     fn take_bytes(&mut self, id: ConnectionId, mut bytes: &[u8]) {
@@ -153,7 +163,10 @@ impl<F: Flaws> Core<F> {
             }
             match split_frame(&bytes[consumed..], connection.frame_bytes_max) {
                 Ok(Some((frame, length))) => {
-                    self.take_frame(id, &frame);
+                    if !self.take_frame(id, &frame) {
+                        self.stall(id);
+                        return consumed;
+                    }
                     consumed += length;
                 }
                 Ok(None) => return consumed,

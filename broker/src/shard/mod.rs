@@ -8,6 +8,7 @@
 //! same in the simulator.
 
 mod accepting;
+mod catalog_steps;
 mod cold;
 #[cfg(test)]
 mod conformance;
@@ -16,14 +17,18 @@ mod disk_worker;
 mod drain;
 pub mod driver;
 pub mod epoll;
+mod gathers;
 mod input;
 mod limits;
 mod linger;
 mod open;
+mod peers;
 mod rare_replies;
 mod real_clock;
 mod replies;
 mod requests;
+mod routes;
+mod searches;
 pub(crate) mod segment_files;
 mod table;
 mod upkeep;
@@ -38,7 +43,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Outputs};
-use crate::exchange::mesh::Mesh;
+use crate::exchange::Exchange;
+use crate::exchange::mesh::{Incoming, Mesh};
+use crate::exchange::parcel::Reply;
 use crate::flaws::Flaws;
 use crate::journal::Log;
 
@@ -107,7 +114,8 @@ pub struct Shard<D: Driver, M: Mesh, F: Flaws> {
 impl<D: Driver, M: Mesh, F: Flaws> Shard<D, M, F> {
     /// A shard that serves from its next turn on. `stop` is looked at whenever the driver is woken.
     pub fn new(driver: D, mesh: M, opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
-        Self { driver, mesh, core: Core::new(opened, options, stop) }
+        let exchange = Exchange::new(mesh.me(), mesh.shards());
+        Self { driver, mesh, core: Core::new(opened, options, stop, exchange) }
     }
 
     /// Runs turns until the shard is asked to stop. `say` is told what operators have to know.
@@ -121,31 +129,51 @@ impl<D: Driver, M: Mesh, F: Flaws> Shard<D, M, F> {
         Ok(())
     }
 
-    /// How long the shard would wait now for something to happen; `None`: for as long as it takes.
-    pub fn timeout(&mut self) -> Option<Duration> {
-        self.core.timeout()
+    /// Says how long the shard may wait for something to happen, and that it is to be woken meanwhile;
+    /// `None`: for as long as it takes.
+    pub fn rest(&mut self) -> Option<Duration> {
+        let timeout = self.core.timeout();
+        if timeout != Some(Duration::ZERO) && !self.mesh.prepare_to_park() {
+            return Some(Duration::ZERO);
+        }
+        timeout
     }
 
     /// Waits for something to happen, does what follows from it, and starts what it leads to.
     pub fn turn(&mut self) -> Result<Turn, ShardError> {
-        let mut timeout = self.core.timeout();
-        let parks = timeout != Some(Duration::ZERO);
-        if parks && !self.mesh.prepare_to_park() {
-            timeout = Some(Duration::ZERO);
-        }
+        let timeout = self.rest();
+        self.turn_within(timeout)
+    }
+
+    /// A turn that waits for so long, which [`Shard::rest`] has said; or not at all, where something
+    /// else has waited.
+    pub fn turn_within(&mut self, timeout: Option<Duration>) -> Result<Turn, ShardError> {
         let polled = self.driver.poll(timeout, &mut self.core);
-        if parks {
-            self.mesh.unparked();
-        }
+        self.mesh.unparked();
         polled.map_err(ShardError::Driver)?;
         if let Some(error) = self.core.journal_failure.take() {
             return Err(ShardError::Journal(error));
         }
+        if !self.core.exchange.is_alone() {
+            self.take_from_mesh();
+        }
         self.core.work();
         self.core.feed_journal(&mut self.driver);
         self.core.release_held();
+        if !self.core.exchange.is_alone() {
+            self.core.take_loopback();
+            self.core.exchange.outbox.post(&mut self.mesh);
+        }
         self.core.flush(&mut self.driver);
         Ok(if self.core.has_stopped() { Turn::Stopped } else { Turn::Running })
+    }
+
+    fn take_from_mesh(&mut self) {
+        let core = &mut self.core;
+        core.mesh_has_more = self.mesh.receive(&mut |from, incoming| match incoming {
+            Incoming::Parcel(parcel) => core.take_parcel(from, parcel),
+            Incoming::HandedOver(_) => {}
+        });
     }
 
     /// The driver, for the simulator.
@@ -199,13 +227,20 @@ struct Core<F: Flaws> {
     silence_checked_ms: u64,
     stop: Arc<AtomicBool>,
     drain: Option<drain::Drain>,
+    exchange: Exchange,
+    /// What this shard has answered itself and goes on with.
+    loopback: VecDeque<Reply>,
+    /// What the clocks said at this turn's begin.
+    clocks: Clocks,
+    /// Whether the mesh may have more.
+    mesh_has_more: bool,
     journal_failure: Option<io::Error>,
     /// Whether messages of a damaged segment were set aside, which nobody was told yet.
     found_damage: bool,
 }
 
 impl<F: Flaws> Core<F> {
-    fn new(opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
+    fn new(opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>, exchange: Exchange) -> Self {
         Self {
             options,
             clock: opened.clock,
@@ -227,6 +262,10 @@ impl<F: Flaws> Core<F> {
             silence_checked_ms: 0,
             stop,
             drain: None,
+            exchange,
+            loopback: VecDeque::new(),
+            clocks: Clocks { monotonic_ns: 0, wall_ms: 0 },
+            mesh_has_more: false,
             journal_failure: None,
             found_damage: false,
         }
@@ -238,12 +277,13 @@ impl<F: Flaws> Core<F> {
 
     /// How long the driver may wait.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.engine_has_more || self.upkeep.has_more || self.cold_reads_came {
+        if self.engine_has_more || self.upkeep.has_more || self.cold_reads_came || self.mesh_has_more {
             return Some(Duration::ZERO);
         }
         let now_ms = self.now_ms();
         let mut next_ms = self.engine.next_deadline_ms().unwrap_or(u64::MAX);
         next_ms = next_ms.min(self.upkeep.next_deadline_ms());
+        next_ms = next_ms.min(self.exchange.next_deadline_ms());
         if self.connections.len() > 0 {
             next_ms = next_ms.min(self.silence_checked_ms + self.silence_check_interval_ms());
         }
@@ -269,10 +309,21 @@ impl<F: Flaws> Core<F> {
             self.engine.advance(now_ms, &mut self.log, &mut self.outputs, limits::ENGINE_STEPS_A_TURN);
         self.write_replies();
         self.serve_parked();
+        if !self.exchange.is_alone() {
+            self.work_with_siblings();
+        }
         self.take_stalled_input();
         self.clean();
         self.close_silent();
         self.drain_on();
+    }
+
+    /// What follows for the other shards, and from what they said.
+    fn work_with_siblings(&mut self) {
+        self.drive_catalog();
+        self.take_loopback();
+        self.serve_siblings();
+        self.tell_siblings();
     }
 
     /// Gives the driver what is to be sent, read no more, or closed.
@@ -312,6 +363,7 @@ impl<F: Flaws> Core<F> {
 impl<F: Flaws> EventSink for Core<F> {
     fn turn_begins(&mut self, clocks: Clocks) {
         self.clock.tick(clocks);
+        self.clocks = clocks;
     }
 
     fn event(&mut self, event: Event<'_>) {

@@ -69,7 +69,7 @@ impl<F: Flaws> Core<F> {
         } else {
             encode(&mut connection.out, reply, outputs, &self.log);
             connection.note_deliveries(messages);
-            self.has_more_to_send(reply.ticket.connection);
+            self.replied(reply.ticket, reply.stale_after_ms);
         }
     }
 
@@ -94,8 +94,7 @@ impl<F: Flaws> Core<F> {
         let now_ms = self.now_ms();
         while self.held.front().is_some_and(|held| held.depends_on <= committed) {
             let Some(held) = self.held.pop_front() else { return };
-            let id = held.ticket.connection;
-            let Some(connection) = self.connections.get_mut(id) else { continue };
+            let Some(connection) = self.connections.get_mut(held.ticket.connection) else { continue };
             if held.deliveries > 0 && now_ms >= held.stale_after_ms && !F::SEND_STALE_DELIVERIES {
                 // Rule 2: the messages may be somebody else's by now.
                 connection.drop_held(held.length as usize, held.deliveries as usize);
@@ -103,8 +102,18 @@ impl<F: Flaws> Core<F> {
             } else {
                 connection.release_held(held.length as usize, held.deliveries as usize);
             }
-            self.has_more_to_send(id);
+            self.replied(held.ticket, held.stale_after_ms);
         }
+    }
+
+    /// A reply stands at the end of what may leave on its connection: it goes out, or to the shard that
+    /// the connection stands for.
+    #[inline]
+    pub(super) fn replied(&mut self, ticket: Ticket, stale_after_ms: u64) {
+        if ticket.connection.is_of_peer() {
+            return self.reply_to_peer(ticket, stale_after_ms);
+        }
+        self.has_more_to_send(ticket.connection);
     }
 
     /// Puts a connection on the list of those to flush, or closes it if it takes nothing.
@@ -157,14 +166,14 @@ impl<F: Flaws> Core<F> {
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
         let operation = ticket.operation.number();
         ErrorFrame::encode(&mut connection.out, operation, ticket.correlation, code, text);
-        Self::mark_dirty(&mut self.dirty, connection);
+        self.replied(ticket, u64::MAX);
     }
 
     /// Answers a request with a reply that relies on nothing in the log.
     pub(super) fn answer(&mut self, ticket: Ticket, response: &Response<'_>) {
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
         response.encode(ticket.correlation, &mut connection.out);
-        Self::mark_dirty(&mut self.dirty, connection);
+        self.replied(ticket, u64::MAX);
     }
 }
 

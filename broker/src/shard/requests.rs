@@ -8,19 +8,23 @@ use tenpin_protocol::{
 
 use super::connection::Stage;
 use super::driver::ConnectionId;
+use super::routes::Taken;
 use super::{Core, limits};
 use crate::catalog::Permission;
 use crate::engine::{Command, RawName, Ticket};
+use crate::exchange::parcel::Item;
 use crate::flaws::Flaws;
 
 /// What goes around the messages of a receive's reply at most: the frame's header and fixed part.
 const REPLY_FRAME_BYTES: u32 = 64;
 
 impl<F: Flaws> Core<F> {
-    /// Serves one whole frame.
-    pub(super) fn take_frame(&mut self, connection: ConnectionId, frame: &Frame<'_>) {
+    /// Serves one whole frame. `false`: it is to be served later, as too much is asked of other shards.
+    #[inline]
+    pub(super) fn take_frame(&mut self, connection: ConnectionId, frame: &Frame<'_>) -> bool {
         let Some(operation) = Operation::from_number(frame.operation) else {
-            return self.refuse_unknown_operation(connection, frame);
+            self.refuse_unknown_operation(connection, frame);
+            return true;
         };
         let ticket = Ticket { connection, correlation: frame.correlation, operation };
         let request = match Request::decode(frame) {
@@ -31,10 +35,10 @@ impl<F: Flaws> Core<F> {
                 if error.code.closes_connection() || frame.correlation == 0 {
                     self.close_when_flushed(connection);
                 }
-                return;
+                return true;
             }
         };
-        let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
+        let Some(connection) = self.connections.get_mut(ticket.connection) else { return true };
         match (connection.stage, &request) {
             (Stage::Greeting, Request::Hello(hello)) => self.take_hello(ticket, hello),
             (Stage::Greeting, _) | (Stage::Serving, Request::Hello(_)) => {
@@ -46,8 +50,23 @@ impl<F: Flaws> Core<F> {
                 let text = "the broker is shutting down; connect again later";
                 self.refuse_request(ticket, ErrorCode::ShuttingDown, text);
             }
-            (Stage::Serving, _) => self.serve(ticket, &request),
+            (Stage::Serving, _) if self.exchange.is_alone() => self.serve(ticket, &request),
+            (Stage::Serving, _) => return self.serve_or_pass_on(ticket, &request, frame),
             (Stage::Closing, _) => {}
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn serve_or_pass_on(&mut self, ticket: Ticket, request: &Request<'_>, frame: &Frame<'_>) -> bool {
+        match self.route(ticket, request, frame) {
+            Taken::Yes => true,
+            Taken::LacksCreditOf(shard) => {
+                if let Some(connection) = self.connections.get_mut(ticket.connection) {
+                    connection.lacks_credit_of = Some(shard);
+                }
+                false
+            }
         }
     }
 
@@ -108,7 +127,8 @@ impl<F: Flaws> Core<F> {
         self.answer(ticket, &Response::Hello(reply));
     }
 
-    fn serve(&mut self, ticket: Ticket, request: &Request<'_>) {
+    /// Serves a request on this shard.
+    pub(super) fn serve(&mut self, ticket: Ticket, request: &Request<'_>) {
         match *request {
             Request::Send(request) => {
                 self.apply(ticket, Command::Send { queue: request.queue, entries: request.entries });
@@ -132,44 +152,52 @@ impl<F: Flaws> Core<F> {
         match *request {
             Request::Open(request) => {
                 let name = RawName { account: request.account, region: request.region, name: request.name };
-                self.apply(ticket, Command::OpenQueue { name });
+                self.apply_to_catalog(ticket, Command::OpenQueue { name });
             }
             Request::CreateQueue(request) => {
                 let name = RawName { account: request.account, region: request.region, name: request.name };
                 let (attributes, tags) = (request.attributes, request.tags);
-                self.apply(ticket, Command::CreateQueue { name, attributes, tags });
+                self.apply_to_catalog(ticket, Command::CreateQueue { name, attributes, tags });
             }
             Request::DeleteQueue(request) => {
-                self.apply(ticket, Command::DeleteQueue { queue: request.queue })
+                self.apply_to_catalog(ticket, Command::DeleteQueue { queue: request.queue })
             }
             Request::ListQueues(request) => {
                 let prefix =
                     RawName { account: request.account, region: request.region, name: request.prefix };
                 let count_max = u32::from(request.max);
-                self.apply(ticket, Command::ListQueues { prefix, next: request.next, count_max });
+                self.apply_to_catalog(ticket, Command::ListQueues { prefix, next: request.next, count_max });
             }
             Request::GetAttributes(request) => {
-                self.apply(ticket, Command::GetAttributes { queue: request.queue, names: request.names });
+                self.apply_to_catalog(
+                    ticket,
+                    Command::GetAttributes { queue: request.queue, names: request.names },
+                );
             }
             Request::SetAttributes(request) => {
                 let command = Command::SetAttributes { queue: request.queue, attributes: request.attributes };
-                self.apply(ticket, command);
+                self.apply_to_catalog(ticket, command);
             }
             Request::TagQueue(request) => {
-                self.apply(ticket, Command::TagQueue { queue: request.queue, tags: request.tags });
+                self.apply_to_catalog(ticket, Command::TagQueue { queue: request.queue, tags: request.tags });
             }
             Request::UntagQueue(request) => {
-                self.apply(ticket, Command::UntagQueue { queue: request.queue, keys: request.keys });
+                self.apply_to_catalog(
+                    ticket,
+                    Command::UntagQueue { queue: request.queue, keys: request.keys },
+                );
             }
-            Request::ListTags(request) => self.apply(ticket, Command::ListTags { queue: request.queue }),
+            Request::ListTags(request) => {
+                self.apply_to_catalog(ticket, Command::ListTags { queue: request.queue })
+            }
             Request::AddPermission(request) => {
                 let AddPermissionRequest { queue, label, accounts, actions } = request;
                 let permission = Permission { label, accounts, actions };
-                self.apply(ticket, Command::AddPermission { queue, permission });
+                self.apply_to_catalog(ticket, Command::AddPermission { queue, permission });
             }
             Request::RemovePermission(request) => {
                 let command = Command::RemovePermission { queue: request.queue, label: request.label };
-                self.apply(ticket, command);
+                self.apply_to_catalog(ticket, command);
             }
             Request::ListDeadLetterSources(request) => {
                 let command = Command::ListDeadLetterSources {
@@ -177,9 +205,9 @@ impl<F: Flaws> Core<F> {
                     next: request.next,
                     count_max: u32::from(request.max),
                 };
-                self.apply(ticket, command);
+                self.apply_to_catalog(ticket, command);
             }
-            Request::Purge(request) => self.apply(ticket, Command::Purge { queue: request.queue }),
+            Request::Purge(request) => self.apply_to_catalog(ticket, Command::Purge { queue: request.queue }),
             Request::Peek(request) => {
                 let command = Command::Peek {
                     queue: request.queue,
@@ -202,7 +230,7 @@ impl<F: Flaws> Core<F> {
         }
     }
 
-    fn serve_receive(&mut self, ticket: Ticket, request: &ReceiveRequest<'_>) {
+    pub(super) fn serve_receive(&mut self, ticket: Ticket, request: &ReceiveRequest<'_>) {
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
         if request.wait_ms != 0 && connection.long_polls >= limits::LONG_POLLS_PER_CONNECTION_MAX {
             let text = format!("{} long polls wait on this connection already", connection.long_polls);
@@ -227,7 +255,7 @@ impl<F: Flaws> Core<F> {
     }
 
     /// How many bytes of entries a reply may have: what was asked for, within the frame agreed on.
-    fn reply_bytes_max(&mut self, ticket: Ticket, wanted: u32) -> u32 {
+    pub(super) fn reply_bytes_max(&mut self, ticket: Ticket, wanted: u32) -> u32 {
         let frame_bytes_max =
             self.connections.get_mut(ticket.connection).map_or(0, |found| found.frame_bytes_max);
         let room = u32::try_from(frame_bytes_max).unwrap_or(u32::MAX).saturating_sub(REPLY_FRAME_BYTES);
@@ -237,6 +265,11 @@ impl<F: Flaws> Core<F> {
     /// The client will send nothing more: its long polls return, it is answered, then it is closed.
     fn take_goodbye(&mut self, ticket: Ticket) {
         self.apply(ticket, Command::AnswerWaits { connection: Some(ticket.connection) });
+        if let Some(connection) = self.connections.get_mut(ticket.connection) {
+            for &shard in &connection.known_by {
+                self.exchange.outbox.push(shard, Item::AnswerWaits(ticket.connection));
+            }
+        }
         self.answer(ticket, &Response::Goodbye(tenpin_protocol::Done {}));
         self.close_when_flushed(ticket.connection);
     }

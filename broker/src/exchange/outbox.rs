@@ -1,0 +1,73 @@
+//! What is to be said to each sibling, and how much has been asked of it and not answered (rule 25).
+
+use super::mesh::Mesh;
+use super::parcel::{Item, Parcel};
+
+/// Requests of a shard that a sibling has not answered; without room for one more, the connection that
+/// wants it is not read from until an answer has come. Receives for a client's connection to a FIFO
+/// queue are not counted: they may wait, and each connection has a limit of its own for them (rule 28).
+pub const REQUESTS_OUT_MAX: u32 = 1_024;
+
+/// Items for the other shards, gathered in a turn.
+#[derive(Debug)]
+pub struct Outbox {
+    items: Vec<Vec<Item>>,
+    requests_out: Vec<u32>,
+}
+
+impl Outbox {
+    /// With nothing to say.
+    pub fn new(shards: u16) -> Self {
+        Self { items: (0..shards).map(|_| Vec::new()).collect(), requests_out: vec![0; usize::from(shards)] }
+    }
+
+    /// Says something to a sibling, at the end of the turn.
+    pub fn push(&mut self, to: u16, item: Item) {
+        self.items[usize::from(to)].push(item);
+    }
+
+    /// Says something to all siblings.
+    pub fn push_to_all(&mut self, me: u16, mut item: impl FnMut() -> Item) {
+        for to in (0..self.items.len() as u16).filter(|&to| to != me) {
+            self.push(to, item());
+        }
+    }
+
+    /// Whether one more request may be sent there.
+    pub fn has_credit(&self, to: u16) -> bool {
+        self.requests_out[usize::from(to)] < REQUESTS_OUT_MAX
+    }
+
+    /// Whether one more request may be sent to each.
+    pub fn has_credit_everywhere(&self) -> bool {
+        self.requests_out.iter().all(|&out| out < REQUESTS_OUT_MAX)
+    }
+
+    /// A request is on its way. What goes on from one shard to the next takes credit beyond the bound,
+    /// as each such search was begun with it.
+    pub fn take_credit(&mut self, to: u16) {
+        self.requests_out[usize::from(to)] += 1;
+    }
+
+    /// A request was answered.
+    pub fn give_credit(&mut self, to: u16) {
+        let out = &mut self.requests_out[usize::from(to)];
+        debug_assert!(*out > 0, "an answer to nothing");
+        *out = out.saturating_sub(1);
+    }
+
+    /// Whether nothing is asked of anybody.
+    pub fn nothing_out(&self) -> bool {
+        self.requests_out.iter().all(|&out| out == 0)
+    }
+
+    /// Sends what there is to say.
+    pub fn post<M: Mesh>(&mut self, mesh: &mut M) {
+        for (to, items) in self.items.iter_mut().enumerate() {
+            if !items.is_empty() {
+                let items = std::mem::take(items);
+                mesh.send(to as u16, Parcel { items });
+            }
+        }
+    }
+}
