@@ -42,7 +42,14 @@ pub(super) fn take(
                 world.checker.send_ended(id, ending, outcome.id);
             }
         }
-        (Asked::Receive { queue, visibility_seconds, reply_bytes_max, .. }, Response::Receive(reply)) => {
+        (
+            Asked::Receive { queue, visibility_seconds, reply_bytes_max, wait_ms },
+            Response::Receive(reply),
+        ) => {
+            if reply.messages.is_empty() && wait_ms > 0 {
+                world.checker.waited_for_nothing(queue, window);
+            }
+            let shard = client.shard(world);
             if reply.messages.len() > 1 && frame_bytes > reply_bytes_max as usize {
                 world.violation(format!(
                     "a reply has {frame_bytes} bytes, over the limit of {reply_bytes_max}"
@@ -57,6 +64,7 @@ pub(super) fn take(
                     sent_at_ms: message.fixed.sent_at_ms,
                     receive_count: message.fixed.receive_count,
                     visibility_seconds,
+                    shard,
                 };
                 let Some(id) = world.checker.received(&received, window) else { return };
                 world.note("received", &[client.index as u64, id, u64::from(received.receive_count)]);
@@ -120,6 +128,7 @@ fn peeked(world: &mut World, queue: u64, reply: &tenpin_protocol::PeekReply<'_>,
             sent_at_ms: message.fixed.message.sent_at_ms,
             receive_count: message.fixed.message.receive_count,
             visibility_seconds: None,
+            shard: 0,
         };
         world.checker.peeked(&received, window);
     }

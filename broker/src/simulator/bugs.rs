@@ -66,6 +66,16 @@ bugs! {
     CutDamageAsTornTail = "cut-damage-as-torn-tail": CUT_DAMAGE_AS_TORN_TAIL;
     /// Cold bodies are not checked.
     ServeBodiesUnchecked = "serve-bodies-unchecked": SERVE_BODIES_UNCHECKED;
+    /// A purge that a crash cut short is never completed on all shards.
+    ForgetPurgesCutShort = "forget-purges-cut-short": FORGET_PURGES_CUT_SHORT;
+    /// A hungry shard is told of messages once.
+    HintOnlyTheNewlyHungry = "hint-only-the-newly-hungry": HINT_ONLY_THE_NEWLY_HUNGRY;
+    /// A hint takes the message.
+    HintCountsAsReceive = "hint-counts-as-receive": HINT_COUNTS_AS_RECEIVE;
+    /// Credit is lost with connections.
+    LoseCreditOfGoneConnections = "lose-credit-of-gone-connections": LOSE_CREDIT_OF_GONE_CONNECTIONS;
+    /// A shard falls asleep over what has just come.
+    ParkWithoutLookingAgain = "park-without-looking-again": PARK_WITHOUT_LOOKING_AGAIN;
     /// Deliveries leave after their visibility timeout.
     SendStaleDeliveries = "send-stale-deliveries": SEND_STALE_DELIVERIES;
 }

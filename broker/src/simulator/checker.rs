@@ -7,6 +7,7 @@
 
 mod messages;
 mod queues;
+mod starving;
 mod sums;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use crate::clock::TRUSTED_JUMP_MS;
 
 use super::history::History;
 use super::message::Message;
-use super::plan::MS;
+use super::plan::{MS, Plan};
+use starving::Bounds;
 
 /// Engine time goes in whole milliseconds, at either end of an interval, and may run one ahead.
 const CLOCK_STEP_NS: u64 = 2 * MS;
@@ -75,6 +77,7 @@ pub struct Queue {
     /// First deliveries of messages that stood in the order of their sends: when each left, and when
     /// the latest of these messages was sent at the earliest.
     first_deliveries: Vec<(u64, u64)>,
+    receives: starving::Receives,
 }
 
 /// What one attribute change said.
@@ -103,12 +106,15 @@ pub struct Received<'a> {
     pub receive_count: u32,
     /// For how long it is hidden at least; `None`: as the queue says.
     pub visibility_seconds: Option<u64>,
+    /// The shard that the receive came to.
+    pub shard: u16,
 }
 
 /// Judges one run.
 #[derive(Debug)]
 pub struct Checker {
     violation: Option<String>,
+    bounds: Bounds,
     /// All lives of queues by their numbers.
     pub queues: BTreeMap<u64, Queue>,
     /// The newest life of each name that is known.
@@ -125,9 +131,10 @@ pub struct Checker {
 
 impl Checker {
     /// Nothing is known yet.
-    pub fn new(wall_starts_ms: u64) -> Self {
+    pub fn new(wall_starts_ms: u64, plan: &Plan) -> Self {
         Self {
             violation: None,
+            bounds: Bounds::of(plan),
             queues: BTreeMap::new(),
             messages: BTreeMap::new(),
             by_broker_id: BTreeMap::new(),
@@ -188,6 +195,7 @@ impl Checker {
             queue.settings.crashed(lost_since_ns);
             // A purge before them may be undone, and what it had taken stands before them again.
             queue.first_deliveries.retain(|(left_ns, _)| *left_ns < lost_since_ns);
+            queue.receives.crashed();
             for sweep in queue.purges.iter_mut().chain(&mut queue.deletions) {
                 sweep.to_ns = sweep.to_ns.filter(|to_ns| *to_ns < lost_since_ns);
             }

@@ -185,6 +185,12 @@ impl Client {
         self.ask(world, hello.into(), Asked::Hello);
     }
 
+    /// The shard that its link is with.
+    pub(super) fn shard(&self, world: &mut World) -> u16 {
+        let id = self.connection.as_ref().map(|connection| connection.id);
+        id.and_then(|id| world.link(id)).map_or(0, |link| link.shard)
+    }
+
     /// Closes its link without waiting for anything.
     fn hang_up(&mut self, world: &mut World) {
         if let Some(connection) = &self.connection {

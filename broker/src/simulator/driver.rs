@@ -23,12 +23,13 @@ pub type SharedWorld = Rc<RefCell<World>>;
 #[derive(Debug)]
 pub struct SimulatedDriver {
     world: SharedWorld,
+    shard: u16,
 }
 
 impl SimulatedDriver {
     /// A driver for a shard in `world`.
-    pub fn new(world: &SharedWorld) -> Self {
-        Self { world: Rc::clone(world) }
+    pub fn new(world: &SharedWorld, shard: u16) -> Self {
+        Self { world: Rc::clone(world), shard }
     }
 }
 
@@ -57,13 +58,12 @@ impl Driver for SimulatedDriver {
     fn poll<S: EventSink>(&mut self, timeout: Option<Duration>, sink: &mut S) -> io::Result<()> {
         let (clocks, events) = {
             let mut world = self.world.borrow_mut();
-            let timeout_ns = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
-            world.wait(timeout_ns);
-            (world.clocks(), world.events_this_turn())
+            debug_assert_eq!(timeout, Some(Duration::ZERO), "the run waits for all shards at once");
+            (world.clocks(), world.events_this_turn(self.shard))
         };
         sink.turn_begins(clocks);
         for _ in 0..events {
-            let event = self.world.borrow_mut().next_event();
+            let event = self.world.borrow_mut().next_event(self.shard);
             let Some(event) = event else { break };
             hand_over(event, sink);
         }
@@ -87,23 +87,23 @@ impl Driver for SimulatedDriver {
     }
 
     fn journal_write(&mut self, write: JournalWrite) {
-        self.world.borrow_mut().journal_write(write);
+        self.world.borrow_mut().journal_write(self.shard, write);
     }
 
     fn journal_sync(&mut self, file: FileNumber) {
-        self.world.borrow_mut().journal_sync(file);
+        self.world.borrow_mut().journal_sync(self.shard, file);
     }
 
     fn journal_read(&mut self, read: JournalRead) {
-        self.world.borrow_mut().journal_read(read);
+        self.world.borrow_mut().journal_read(self.shard, read);
     }
 
     fn prepare_segment(&mut self, file: FileNumber, length: u64) {
-        self.world.borrow_mut().prepare_segment(file, length);
+        self.world.borrow_mut().prepare_segment(self.shard, file, length);
     }
 
     fn remove_segment(&mut self, file: FileNumber) {
-        self.world.borrow_mut().remove_segment(file);
+        self.world.borrow_mut().remove_segment(self.shard, file);
     }
 }
 
@@ -130,43 +130,44 @@ fn hand_over<S: EventSink>(event: ShardEvent, sink: &mut S) {
 #[derive(Debug)]
 pub struct SimulatedStorage {
     world: SharedWorld,
+    shard: u16,
 }
 
 impl SimulatedStorage {
     /// The storage of a shard in `world`.
-    pub fn new(world: &SharedWorld) -> Self {
-        Self { world: Rc::clone(world) }
+    pub fn new(world: &SharedWorld, shard: u16) -> Self {
+        Self { world: Rc::clone(world), shard }
     }
 }
 
 impl Storage for SimulatedStorage {
     fn segments(&mut self) -> io::Result<Vec<(FileNumber, u64)>> {
-        Ok(self.world.borrow().disk.segments())
+        Ok(self.world.borrow().places[usize::from(self.shard)].disk.segments())
     }
 
     fn read(&mut self, file: FileNumber, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.world.borrow().disk.read(file, offset, buffer)
+        self.world.borrow().places[usize::from(self.shard)].disk.read(file, offset, buffer)
     }
 
     fn write(&mut self, file: FileNumber, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         world.note("recovery_write", &[u64::from(file.0), offset, bytes.len() as u64]);
         world.recovery_step()?;
-        world.overwrites(file, offset, bytes.len() as u64);
-        world.disk.write_now(file, offset, bytes)
+        world.overwrites(self.shard, file, offset, bytes.len() as u64);
+        world.places[usize::from(self.shard)].disk.write_now(file, offset, bytes)
     }
 
     fn prepare(&mut self, file: FileNumber, length: u64) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         world.note("recovery_prepare", &[u64::from(file.0), length]);
         world.recovery_step()?;
-        world.disk.prepare(file, length)
+        world.places[usize::from(self.shard)].disk.prepare(file, length)
     }
 
     fn sync_all(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         world.recovery_step()?;
-        world.disk.sync_all();
+        world.places[usize::from(self.shard)].disk.sync_all();
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ mod drain;
 pub mod driver;
 mod habits;
 mod history;
+mod mesh;
 mod message;
 pub mod network;
 pub mod plan;

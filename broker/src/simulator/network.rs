@@ -37,6 +37,8 @@ pub struct Link {
     pub id: ConnectionId,
     /// Whose it is.
     pub client: usize,
+    /// The shard that has it.
+    pub shard: u16,
     /// On the way to the shard.
     upstream: VecDeque<u8>,
     /// Given to the shard's driver and not yet handed over.
@@ -74,10 +76,11 @@ pub struct Link {
 }
 
 impl Link {
-    fn new(id: ConnectionId, client: usize, downstream_bytes_max: usize) -> Self {
+    fn new(id: ConnectionId, client: usize, shard: u16, downstream_bytes_max: usize) -> Self {
         Self {
             id,
             client,
+            shard,
             upstream: VecDeque::new(),
             read_ahead_bytes: 0,
             reading: true,
@@ -209,14 +212,14 @@ pub struct Network {
 }
 
 impl Network {
-    /// A new link of a client.
-    pub fn connect(&mut self, client: usize, random: &mut Random) -> ConnectionId {
+    /// A new link of a client to a shard.
+    pub fn connect(&mut self, client: usize, shard: u16, random: &mut Random) -> ConnectionId {
         let index = (0..).find(|index| self.links.keys().all(|id| id.index != *index));
         let index = index.expect("there are fewer links than indices");
         self.next_generation += 1;
         let id = ConnectionId { index, generation: self.next_generation };
         let downstream_bytes_max = random.skewed(1 << 10, 256 << 10) as usize;
-        self.links.insert(id, Link::new(id, client, downstream_bytes_max));
+        self.links.insert(id, Link::new(id, client, shard, downstream_bytes_max));
         id
     }
 
@@ -249,7 +252,7 @@ mod tests {
     fn bytes_keep_their_order_through_pieces_of_any_size() {
         let mut random = Random::new(3);
         let mut network = Network::default();
-        let id = network.connect(0, &mut random);
+        let id = network.connect(0, 0, &mut random);
         let link = network.link(id).unwrap();
         let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
         link.push_upstream(&sent);
@@ -267,7 +270,7 @@ mod tests {
     #[test]
     fn a_reader_that_stops_makes_the_sender_wait() {
         let mut network = Network::default();
-        let id = network.connect(0, &mut Random::new(1));
+        let id = network.connect(0, 0, &mut Random::new(1));
         let link = network.link(id).unwrap();
         link.send(vec![7; 1 << 20], 5, 1);
         while link.take(1 << 20) > 0 {}

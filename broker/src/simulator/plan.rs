@@ -149,6 +149,10 @@ pub struct Faults {
 /// All that a seed decides beforehand.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// How many shards the broker has.
+    pub shards: u16,
+    /// How long a parcel between shards travels at most.
+    pub mesh_ns_max: u64,
     /// The broker's settings.
     pub broker: BrokerPlan,
     /// The clients' habits.
@@ -178,7 +182,8 @@ impl Plan {
         let mut broker = draw_broker(random, durability);
         let mut clients = draw_clients(random);
         let mut faults = draw_faults(random, durability);
-        set_theme(random, &mut broker, &mut clients, &mut faults);
+        let mut shards = if random.chance(1, 2) { 1 } else { random.between(2, 5) as u16 };
+        set_theme(random, &mut shards, &mut broker, &mut clients, &mut faults);
         let disk_bytes = if random.chance(1, 3) {
             u64::from(broker.segment_bytes) * random.between(DISK_SEGMENTS_MIN, 24)
         } else {
@@ -193,6 +198,8 @@ impl Plan {
             }
         }
         Self {
+            shards,
+            mesh_ns_max: random.skewed(1_000, 5 * MS),
             broker,
             clients,
             faults,
@@ -206,7 +213,13 @@ impl Plan {
 }
 
 /// Some seeds look for what a run at random comes across too seldom.
-fn set_theme(random: &mut Random, broker: &mut BrokerPlan, clients: &mut ClientPlan, faults: &mut Faults) {
+fn set_theme(
+    random: &mut Random,
+    shards: &mut u16,
+    broker: &mut BrokerPlan,
+    clients: &mut ClientPlan,
+    faults: &mut Faults,
+) {
     let has_files = broker.durability != Durability::Memory;
     match random.below(16) {
         // Messages expire while clients receive, and the shard does not always run in time.
@@ -260,6 +273,21 @@ fn set_theme(random: &mut Random, broker: &mut BrokerPlan, clients: &mut ClientP
             }
             faults.kill_ns = 0;
             faults.power_cut_ns = if random.chance(1, 2) { 0 } else { 5 * SECOND };
+        }
+        // Messages lie on one shard and consumers wait on another, and nothing else goes wrong.
+        5..=7 => {
+            *shards = random.between(2, 5) as u16;
+            *faults = Faults::default();
+            broker.in_flight_max = 120_000;
+            broker.log_bytes_max = None;
+            clients.delay_seconds_max = 0;
+            clients.wait_ms_max = 20_000;
+            clients.clients = clients.clients.max(4);
+            clients.queues = clients.queues.min(2);
+            clients.think_ns = clients.think_ns.clamp(5 * MS, 100 * MS);
+            clients.operations.send = clients.operations.send.min(20);
+            clients.operations.long_poll = *random.pick(&[0, 20, 60]);
+            clients.operations.receive = random.between(5, 40) as u32;
         }
         _ => {}
     }

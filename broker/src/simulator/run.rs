@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::engine::{Engine, EngineOptions};
-use crate::exchange::mesh::Alone;
 use crate::flaws::Flaws;
 use crate::journal::{Durability, Log, LogOptions, OpenError, Position, RECORD_ALIGNMENT};
 use crate::shard::{Opened, Shard, ShardError, ShardOptions, Turn, open};
 
 use super::disk::Crash;
 use super::driver::{SharedWorld, SimulatedDriver, SimulatedStorage};
+use super::mesh::SimulatedMesh;
 use super::trace::TraceMode;
 use super::world::{Phase, World};
 
@@ -59,8 +60,7 @@ pub fn run<F: Flaws>(seed: u64, mode: TraceMode) -> RunReport {
         nonce: world.borrow_mut().random_bytes(),
         check_key: [seed, !seed],
         world: Rc::clone(&world),
-        states: BTreeMap::new(),
-        promise: Promise::default(),
+        lives: Vec::new(),
         starts: 0,
         flaws: std::marker::PhantomData,
     };
@@ -100,15 +100,50 @@ struct Promise {
     written_before: Position,
 }
 
-struct Run<F: Flaws> {
-    world: SharedWorld,
-    nonce: [u8; 16],
-    check_key: [u64; 2],
+/// What a shard's log had when the broker ended.
+#[derive(Debug, Default)]
+struct Life {
     /// The engine's time and the digest of its state at each end of a batch, since the last
     /// start: what recovery must come back to.
     states: BTreeMap<Position, (u64, u64)>,
     /// What of the log must be there after a crash, and what cannot be.
     promise: Promise,
+}
+
+impl Life {
+    fn begin<F: Flaws>(shard: &SimulatedShard<F>) -> Self {
+        let end = shard.log().end();
+        Self {
+            states: BTreeMap::from([(end, (shard.now_ms(), shard.engine().digest()))]),
+            promise: Promise { written: end, written_before: end, ..Promise::default() },
+        }
+    }
+
+    /// Notes how far the log has come, and the state where a write was begun: there a batch ends, and so
+    /// may the log when it is read again.
+    fn note<F: Flaws>(&mut self, shard: &SimulatedShard<F>, write: Option<u64>, is_over: bool) {
+        let (log, promise) = (shard.log(), &mut self.promise);
+        if !is_over {
+            promise.committed = log.committed();
+        }
+        if write.is_none() || write == promise.write {
+            return;
+        }
+        promise.write = write;
+        promise.written_before = promise.written;
+        promise.written = log.end();
+        self.states.insert(log.end(), (shard.now_ms(), shard.engine().digest()));
+    }
+}
+
+type SimulatedShard<F> = Shard<SimulatedDriver, SimulatedMesh<F>, F>;
+
+struct Run<F: Flaws> {
+    world: SharedWorld,
+    nonce: [u8; 16],
+    check_key: [u64; 2],
+    /// What each shard's log must come back to.
+    lives: Vec<Life>,
     starts: u64,
     flaws: std::marker::PhantomData<F>,
 }
@@ -135,19 +170,20 @@ impl<F: Flaws> Run<F> {
     fn after_stop(&mut self) {
         {
             let mut world = self.world.borrow_mut();
-            if world.disk.oldest_unsynced_ns().is_some() {
+            if world.places.iter().any(|place| place.disk.oldest_unsynced_ns().is_some()) {
                 world.violation("the broker stopped in good order with its log not synced".into());
             }
         }
         self.after_crash(Crash::PowerCut);
     }
 
-    /// Opens the shard as the binary does, as often as the world lets it fail.
-    fn open(&mut self) -> Option<Opened<F>> {
+    /// Opens the shards as the binary does, as often as the world lets it fail.
+    fn open(&mut self) -> Option<Vec<Opened<F>>> {
         loop {
             self.starts += 1;
             self.world.borrow_mut().may_crash_in_recovery();
-            let result = self.open_once();
+            let shards = self.world.borrow().plan.shards;
+            let result: Result<Vec<_>, _> = (0..shards).map(|shard| self.open_once(shard)).collect();
             let mut world = self.world.borrow_mut();
             if world.checker.has_violation() {
                 return None;
@@ -161,6 +197,8 @@ impl<F: Flaws> Run<F> {
             }
             match result {
                 Ok(opened) => {
+                    // What each log has lost is known.
+                    world.checker.recovered();
                     world.broker_up();
                     return Some(opened);
                 }
@@ -168,9 +206,11 @@ impl<F: Flaws> Run<F> {
                     world.note("damage_reported", &[]);
                     world.undo_rot();
                 }
-                Err(OpenError::Read(_)) if world.disk.has_lost_places() => {
+                Err(OpenError::Read(_)) if world.places.iter().any(|place| place.disk.has_lost_places()) => {
                     world.note("unreadable_reported", &[]);
-                    world.disk.restore_places();
+                    for place in &mut world.places {
+                        place.disk.restore_places();
+                    }
                 }
                 Err(error) if world.disk_may_be_full() && !matches!(error, OpenError::Damage { .. }) => {
                     world.trace.remark(0, || format!("no room to start: {error}"));
@@ -184,25 +224,26 @@ impl<F: Flaws> Run<F> {
         }
     }
 
-    fn open_once(&mut self) -> Result<Opened<F>, OpenError> {
+    fn open_once(&mut self, shard: u16) -> Result<Opened<F>, OpenError> {
         let (clocks, epoch) = {
             let mut world = self.world.borrow_mut();
             (world.clocks(), world.random_bytes())
         };
-        let log_options = self.log_options();
-        self.check_recovered_state(&log_options)?;
-        let mut storage = SimulatedStorage::new(&self.world);
-        open(&mut storage, log_options, self.engine_options(), clocks, epoch, &mut |_| {})
+        let log_options = self.log_options(shard);
+        self.check_recovered_state(shard, &log_options)?;
+        let mut storage = SimulatedStorage::new(&self.world, shard);
+        open(&mut storage, log_options, self.engine_options(shard), clocks, epoch, &mut |_| {})
     }
 
     /// Replays the log into an engine of its own: it must come to the state that the engine had when
     /// the log ended there (rule 18).
-    fn check_recovered_state(&mut self, log_options: &LogOptions) -> Result<(), OpenError> {
-        if log_options.durability == Durability::Memory || self.states.is_empty() {
+    fn check_recovered_state(&mut self, shard: u16, log_options: &LogOptions) -> Result<(), OpenError> {
+        let Some(life) = self.lives.get(usize::from(shard)) else { return Ok(()) };
+        if log_options.durability == Durability::Memory || life.states.is_empty() {
             return Ok(());
         }
-        let mut storage = SimulatedStorage::new(&self.world);
-        let mut engine = Engine::<F>::new(self.engine_options());
+        let mut storage = SimulatedStorage::new(&self.world, shard);
+        let mut engine = Engine::<F>::new(self.engine_options(shard));
         let mut end = Position::default();
         let (mut log, _) =
             Log::<F>::open(&mut storage, log_options.clone(), &mut |_| {}, &mut |position, record| {
@@ -210,10 +251,10 @@ impl<F: Flaws> Run<F> {
                 end = Position(record_end.next_multiple_of(RECORD_ALIGNMENT as u64));
                 engine.replay(position, record)
             })?;
-        self.check_promise(end);
+        self.check_promise(shard, end);
         // Where the log ends elsewhere, a turn's records did not fit into one write; what the state was
         // inside of a turn, nobody has seen.
-        if let Some((now_ms, expected)) = self.states.get(&end)
+        if let Some((now_ms, expected)) = self.lives[usize::from(shard)].states.get(&end)
             && engine.finish_recovery(*now_ms, &mut log).is_ok()
         {
             let digest = engine.digest();
@@ -223,86 +264,105 @@ impl<F: Flaws> Run<F> {
                 world.violation(format!("replayed up to {} the log gives another state than it was", end.0));
             }
         }
-        self.states.clear();
-        self.world.borrow_mut().checker.recovered();
+        self.lives[usize::from(shard)].states.clear();
         Ok(())
     }
 
     /// What was acknowledged must be in the log, and what is not whole must not.
-    fn check_promise(&mut self, end: Position) {
+    fn check_promise(&mut self, shard: u16, end: Position) {
         let mut world = self.world.borrow_mut();
-        let Promise { committed, written_before, write, .. } = self.promise;
+        let Promise { committed, written_before, write, .. } = self.lives[usize::from(shard)].promise;
         if end < committed && !world.checker.may_have_lost() {
             let (end, committed) = (end.0, committed.0);
             world.violation(format!(
                 "the log was recovered up to {end}; replies rely on it up to {committed}"
             ));
         }
-        if world.last_write_is_torn() && write.is_some() && end > written_before {
+        if world.last_write_is_torn(shard) && write.is_some() && end > written_before {
             world.violation("a batch that is not whole on the disk was recovered".into());
         }
     }
 
-    /// Notes how far the log has come; says whether a write was begun in this turn.
-    fn note_promise(&mut self, log: &Log<F>, write: Option<u64>, is_over: bool) -> bool {
-        if !is_over {
-            self.promise.committed = log.committed();
-        }
-        if write.is_none() || write == self.promise.write {
-            return false;
-        }
-        self.promise.write = write;
-        self.promise.written_before = self.promise.written;
-        self.promise.written = log.end();
-        true
-    }
-
-    fn live(&mut self, opened: Opened<F>) -> End {
+    fn live(&mut self, opened: Vec<Opened<F>>) -> End {
         let stop = Arc::new(AtomicBool::new(false));
-        let driver = SimulatedDriver::new(&self.world);
-        let mut shard =
-            Shard::new(driver, Alone::<()>::default(), opened, ShardOptions::default(), Arc::clone(&stop));
-        self.states.clear();
-        let end = shard.log().end();
-        self.states.insert(end, (shard.now_ms(), shard.engine().digest()));
-        self.promise = Promise { written: end, written_before: end, ..Promise::default() };
+        let count = opened.len() as u16;
+        let mut shards: Vec<SimulatedShard<F>> = opened
+            .into_iter()
+            .enumerate()
+            .map(|(number, opened)| {
+                let number = number as u16;
+                let driver = SimulatedDriver::new(&self.world, number);
+                let mesh = SimulatedMesh::new(&self.world, number, count);
+                Shard::new(driver, mesh, opened, ShardOptions::default(), Arc::clone(&stop))
+            })
+            .collect();
+        self.lives = shards.iter().map(Life::begin).collect();
         loop {
+            let Some(number) = self.next_to_run() else { return self.end() };
             if self.world.borrow().stop_asked() {
                 stop.store(true, Ordering::Release);
             }
-            let result = shard.turn();
-            let world = Rc::clone(&self.world);
-            let mut world = world.borrow_mut();
-            if self.note_promise(shard.log(), world.write_under_way(), world.crashed().is_some()) {
-                // Here a batch ends, and so may the log when it is read again.
-                self.states.insert(shard.log().end(), (shard.now_ms(), shard.engine().digest()));
+            let shard = &mut shards[usize::from(number)];
+            self.world.borrow_mut().turn_begins(number);
+            let result = shard.turn_within(Some(Duration::ZERO));
+            let is_over = {
+                let mut world = self.world.borrow_mut();
+                let is_over = world.crashed().is_some();
+                self.lives[usize::from(number)].note(shard, world.write_under_way(number), is_over);
+                world.turn_ends();
+                is_over
+            };
+            if let Some(end) = self.judge(number, result) {
+                return end;
             }
-            if world.turn > TURNS_MAX {
-                world.violation(format!("the run has not ended after {TURNS_MAX} turns"));
-            }
-            if world.checker.has_violation() || world.phase == Phase::Over {
-                return End::Over;
-            }
-            if let Some(crash) = world.crashed() {
-                return End::Crash(crash);
-            }
-            match result {
-                Ok(Turn::Running) if world.is_doomed() => {
-                    world.violation("the shard goes on after a journal write had failed".into());
-                    return End::Over;
-                }
-                Ok(Turn::Running) => {}
-                Ok(Turn::Stopped) => return End::Stopped,
-                Err(ShardError::Journal(_)) if world.is_doomed() => return End::Crash(Crash::Kill),
-                Err(error) => {
-                    world.violation(format!("the shard ended by itself: {error}"));
-                    return End::Over;
-                }
+            if !is_over {
+                let rests = shard.rest();
+                let rests_ns = rests.map(|rests| u64::try_from(rests.as_nanos()).unwrap_or(u64::MAX));
+                self.world.borrow_mut().rests(number, rests_ns);
             }
         }
     }
 
-    fn log_options(&self) -> LogOptions {
+    fn next_to_run(&self) -> Option<u16> {
+        self.world.borrow_mut().next_to_run()
+    }
+
+    /// Why the broker does not go on.
+    fn end(&self) -> End {
+        match self.world.borrow().crashed() {
+            Some(crash) => End::Crash(crash),
+            None => End::Over,
+        }
+    }
+
+    /// Whether the broker's life ends with this turn of a shard.
+    fn judge(&self, number: u16, result: Result<Turn, ShardError>) -> Option<End> {
+        let mut world = self.world.borrow_mut();
+        if world.turn > TURNS_MAX {
+            world.violation(format!("the run has not ended after {TURNS_MAX} turns"));
+        }
+        if world.checker.has_violation() || world.phase == Phase::Over {
+            return Some(End::Over);
+        }
+        if let Some(crash) = world.crashed() {
+            return Some(End::Crash(crash));
+        }
+        match result {
+            Ok(Turn::Running) if world.is_doomed(number) => {
+                world.violation("the shard goes on after a journal write had failed".into());
+                Some(End::Over)
+            }
+            Ok(Turn::Running) => None,
+            Ok(Turn::Stopped) => world.shard_stopped(number).then_some(End::Stopped),
+            Err(ShardError::Journal(_)) if world.is_doomed(number) => Some(End::Crash(Crash::Kill)),
+            Err(error) => {
+                world.violation(format!("the shard ended by itself: {error}"));
+                Some(End::Over)
+            }
+        }
+    }
+
+    fn log_options(&self, shard: u16) -> LogOptions {
         let plan = &self.world.borrow().plan.broker;
         LogOptions {
             segment_bytes: plan.segment_bytes,
@@ -313,16 +373,18 @@ impl<F: Flaws> Run<F> {
             cold_window_bytes: plan.cold_window_bytes,
             cold_bytes_max: plan.cold_bytes_max,
             unwritten_bytes_max: plan.unwritten_bytes_max,
-            ..LogOptions::new(plan.durability, self.nonce, 0)
+            ..LogOptions::new(plan.durability, self.nonce, shard)
         }
     }
 
-    fn engine_options(&self) -> EngineOptions {
-        let plan = &self.world.borrow().plan.broker;
+    fn engine_options(&self, shard: u16) -> EngineOptions {
+        let world = self.world.borrow();
+        let plan = &world.plan.broker;
         EngineOptions {
             in_flight_max: plan.in_flight_max.into(),
             minute_rules: plan.minute_rules,
-            ..EngineOptions::new(0, self.check_key)
+            shards: world.plan.shards,
+            ..EngineOptions::new(shard, self.check_key)
         }
     }
 }

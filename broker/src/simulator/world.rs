@@ -9,22 +9,24 @@
 mod faults;
 mod files;
 mod links;
+mod mesh;
+mod place;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::ops::Range;
 
+use crate::exchange::mesh::Incoming;
 use crate::journal::Durability;
-use crate::journal::memory::SealedRange;
 use crate::shard::driver::{Clocks, ConnectionId, FileNumber, JournalRead};
 
 use super::checker::Checker;
 use super::clients::Client;
-use super::disk::{Crash, Disk};
+use super::disk::Crash;
 use super::network::Network;
 use super::plan::{Faults, MS, Plan, SECOND};
 use super::random::Random;
 use super::trace::{Trace, TraceMode};
+use place::Place;
 
 /// Wall time at which each run begins: a moment of 2026.
 const WALL_STARTS_MS: u64 = 1_790_000_000_000;
@@ -55,12 +57,14 @@ enum Happening {
     ClientReads(ConnectionId),
     /// A link that lingered is closed at last.
     LingerEnds(ConnectionId),
-    /// The disk is done with something.
-    DiskEnds(u64),
+    /// A shard's disk is done with something.
+    DiskEnds(u16, u64),
+    /// What one shard has said to another arrives.
+    Heard(u16, u16),
     /// A fault falls.
     Fault(Fault),
-    /// The disk has room again.
-    DiskHasRoom,
+    /// A shard's disk has room again.
+    DiskHasRoom(u16),
 }
 
 /// A fault that comes at a time of its own.
@@ -161,41 +165,28 @@ pub struct World {
     random: Random,
     schedule: BTreeMap<(u64, u64), Happening>,
     next_serial: u64,
-    /// The disk.
-    pub disk: Disk,
+    /// What is each shard's own.
+    pub places: Vec<Place>,
+    /// What shards have said to each other and what has not arrived.
+    spoken: BTreeMap<(u16, u16), VecDeque<Incoming<ConnectionId>>>,
     network: Network,
     clients: Vec<Option<Client>>,
     /// The judge.
     pub checker: Checker,
     /// The log of the run.
     pub trace: Trace,
-    inbox: VecDeque<ShardEvent>,
     broker: Broker,
     /// How far the run is.
     pub phase: Phase,
     /// Counts the shard's polls over the whole run.
     pub turn: u64,
-    idle_turns: u64,
     crash_after: Option<(u64, Crash)>,
     crashed: Option<Crash>,
-    /// The shard has been told that a write failed: nothing may leave any more (rule 3).
-    doomed: bool,
     stop_asked: bool,
-    write_under_way: Option<(u64, SealedRange)>,
-    sync_under_way: bool,
     /// Since when acknowledged writes are lost by a failed sync.
     lost_since_ns: Option<u64>,
-    /// The files written to last, newest first.
-    last_written: Vec<FileNumber>,
-    last_write_is_torn: bool,
-    /// The shard's thread does not run.
-    is_paused: bool,
     /// Whether neither disk nor thread ever takes long in this run.
     is_smooth: bool,
-    /// Rot that fell, to be undone where it makes the log unreadable.
-    rot: Vec<(FileNumber, u64, u8)>,
-    /// Reads that failed; none fails there again by chance.
-    failed_reads: Vec<(FileNumber, Range<u64>)>,
     messages: u64,
     calm_since_ns: Option<u64>,
     drained_before: bool,
@@ -213,32 +204,23 @@ impl World {
         let mut world = Self {
             now_ns: SECOND,
             wall_offset_ms: WALL_STARTS_MS,
-            disk: Disk::new(plan.disk_bytes),
-            checker: Checker::new(WALL_STARTS_MS),
+            places: (0..plan.shards).map(|_| Place::new(plan.disk_bytes)).collect(),
+            spoken: BTreeMap::new(),
+            checker: Checker::new(WALL_STARTS_MS, &plan),
             random: random.fork(3),
             schedule: BTreeMap::new(),
             next_serial: 0,
             network: Network::default(),
             clients,
             trace: Trace::new(mode),
-            inbox: VecDeque::new(),
             broker: Broker::Down,
             phase: Phase::Chaos,
             turn: 0,
-            idle_turns: 0,
             crash_after: None,
             crashed: None,
-            doomed: false,
             stop_asked: false,
-            write_under_way: None,
-            sync_under_way: false,
             lost_since_ns: None,
-            last_written: Vec::new(),
-            last_write_is_torn: false,
-            is_paused: false,
             is_smooth: plan.faults.slow_operations == 0 && plan.faults.pause_ns == 0,
-            rot: Vec::new(),
-            failed_reads: Vec::new(),
             messages: 0,
             calm_since_ns: None,
             drained_before: false,
@@ -283,9 +265,9 @@ impl World {
         self.stop_asked
     }
 
-    /// Whether a write failed since the broker started.
-    pub fn is_doomed(&self) -> bool {
-        self.doomed
+    /// Whether a write of a shard failed since the broker started.
+    pub fn is_doomed(&self, shard: u16) -> bool {
+        self.places[usize::from(shard)].doomed
     }
 
     /// Random bytes, for what a broker takes from the system.
@@ -338,21 +320,62 @@ impl World {
 
 /// Time.
 impl World {
-    /// Waits as the shard's driver does: until there is something for it, or the time is up.
-    pub fn wait(&mut self, timeout_ns: Option<u64>) {
-        self.turn += 1;
-        let began_ns = self.now_ns;
-        let busy_ns = self.random.between(1_000, 30_000);
-        self.run_until(self.now_ns + busy_ns, false);
-        if self.inbox.is_empty() {
-            let deadline_ns = timeout_ns.map_or(u64::MAX, |timeout_ns| began_ns.saturating_add(timeout_ns));
+    /// Lets the world go on until a shard runs, and says which one; `None`: the broker does not go on.
+    pub fn next_to_run(&mut self) -> Option<u16> {
+        loop {
+            if !self.goes_on() || self.phase == Phase::Over {
+                return None;
+            }
+            let now_ns = self.now_ns;
+            let ready: Vec<u16> = (0..self.plan.shards)
+                .filter(|&shard| self.places[usize::from(shard)].is_ready(now_ns))
+                .collect();
+            if !ready.is_empty() {
+                return Some(*self.random.pick(&ready));
+            }
+            let deadline_ns = self.places.iter().map(Place::wakes_at_ns).min().unwrap_or(u64::MAX);
             self.run_until(deadline_ns, true);
         }
-        self.idle_turns =
-            if self.inbox.is_empty() && timeout_ns == Some(0) { self.idle_turns + 1 } else { 0 };
-        if self.idle_turns > IDLE_TURNS_MAX {
-            self.violation(format!("the shard has run {IDLE_TURNS_MAX} turns in a row that did nothing"));
+    }
+
+    /// A shard's turn begins: it takes a while.
+    pub fn turn_begins(&mut self, shard: u16) {
+        self.turn += 1;
+        let place = &mut self.places[usize::from(shard)];
+        place.turn += 1;
+        let has_something = !place.inbox.is_empty() || !place.parcels.is_empty();
+        let is_idle = !has_something && !place.is_woken && place.rests_until_ns == 0;
+        place.idle_turns = if is_idle { place.idle_turns + 1 } else { 0 };
+        if place.idle_turns > IDLE_TURNS_MAX {
+            self.violation(format!("shard {shard} has run {IDLE_TURNS_MAX} turns in a row that did nothing"));
         }
+        let busy_ns = self.random.between(1_000, 30_000);
+        self.run_until(self.now_ns + busy_ns, false);
+    }
+
+    /// A shard has looked at everything there was: something may come before it rests.
+    pub fn turn_ends(&mut self) {
+        if self.plan.shards > 1 {
+            let busy_ns = self.random.between(100, 5_000);
+            self.run_until(self.now_ns + busy_ns, false);
+        }
+    }
+
+    /// A shard would wait for so long.
+    pub fn rests(&mut self, shard: u16, timeout_ns: Option<u64>) {
+        let now_ns = self.now_ns;
+        self.places[usize::from(shard)].rests_until_ns = match timeout_ns {
+            None => u64::MAX,
+            Some(0) => 0,
+            Some(timeout_ns) => now_ns.saturating_add(timeout_ns),
+        };
+    }
+
+    /// A shard has ended in good order; says whether all have.
+    pub fn shard_stopped(&mut self, shard: u16) -> bool {
+        self.note("stopped", &[u64::from(shard)]);
+        self.places[usize::from(shard)].has_stopped = true;
+        self.places.iter().all(|place| place.has_stopped)
     }
 
     /// Lets the world go on while there is no broker.
@@ -362,7 +385,7 @@ impl World {
 
     fn run_until(&mut self, deadline_ns: u64, stop_for_shard: bool) {
         while self.goes_on() || self.broker == Broker::Down {
-            if stop_for_shard && !self.inbox.is_empty() {
+            if stop_for_shard && self.places.iter().any(|place| place.is_ready(self.now_ns)) {
                 return;
             }
             let Some((&(at_ns, serial), _)) = self.schedule.first_key_value() else { break };
@@ -401,14 +424,18 @@ impl World {
                     self.close_link(id, None);
                 }
             }
-            Happening::DiskEnds(serial) => self.disk_ends(serial),
+            Happening::DiskEnds(shard, serial) => self.disk_ends(shard, serial),
+            Happening::Heard(from, to) => self.arrive(from, to),
             Happening::Fault(fault) => {
                 self.schedule_fault(fault);
                 if self.phase == Phase::Chaos && self.broker != Broker::Down {
                     self.fall(fault);
                 }
             }
-            Happening::DiskHasRoom => self.disk.set_capacity(self.plan.disk_bytes),
+            Happening::DiskHasRoom(shard) => {
+                let disk_bytes = if self.phase == Phase::Chaos { self.plan.disk_bytes } else { u64::MAX };
+                self.places[usize::from(shard)].disk.set_capacity(disk_bytes);
+            }
         }
     }
 }
@@ -425,17 +452,18 @@ impl World {
     /// The broker is gone, by a crash or by itself; settles what was on its way.
     pub fn broker_down(&mut self, crash: Crash) {
         self.note("down", &[crash as u64]);
-        let oldest_unsynced_ns = self.disk.oldest_unsynced_ns();
+        let oldest_unsynced_ns = self.places.iter().filter_map(|place| place.disk.oldest_unsynced_ns()).min();
         self.check_unsynced(oldest_unsynced_ns);
-        self.last_write_is_torn = self.disk.crash(crash, &mut self.random);
-        self.inbox.clear();
-        self.write_under_way = None;
-        self.sync_under_way = false;
-        self.doomed = false;
+        for place in &mut self.places {
+            place.last_write_is_torn = place.disk.crash(crash, &mut self.random);
+            place.broker_down();
+        }
+        self.spoken.clear();
         self.crash_after = None;
         self.crashed = None;
         self.broker = Broker::Down;
-        self.schedule.retain(|_, happening| !matches!(happening, Happening::DiskEnds(_)));
+        self.schedule
+            .retain(|_, happening| !matches!(happening, Happening::DiskEnds(..) | Happening::Heard(..)));
         for mut link in self.network.remove_all() {
             let client = link.client;
             let left = self.random.between(0, 1 << 20) as usize;
@@ -467,14 +495,14 @@ impl World {
         }
     }
 
-    /// The journal write under way, by its number.
-    pub fn write_under_way(&self) -> Option<u64> {
-        self.write_under_way.as_ref().map(|(serial, _)| *serial)
+    /// A shard's journal write under way, by its number.
+    pub fn write_under_way(&self, shard: u16) -> Option<u64> {
+        self.places[usize::from(shard)].write_under_way.as_ref().map(|(serial, _)| *serial)
     }
 
-    /// Whether the last crash left a write in part on the disk.
-    pub fn last_write_is_torn(&self) -> bool {
-        self.last_write_is_torn
+    /// Whether the last crash left a write of a shard in part on the disk.
+    pub fn last_write_is_torn(&self, shard: u16) -> bool {
+        self.places[usize::from(shard)].last_write_is_torn
     }
 
     /// Lets some time go by while nothing serves.
@@ -485,13 +513,15 @@ impl World {
 
     /// Whether there may be no room on the disk for a start.
     pub fn disk_may_be_full(&self) -> bool {
-        self.disk.is_limited()
+        self.places.iter().any(|place| place.disk.is_limited())
     }
 
     /// Makes room on the disk, as an operator would.
     pub fn give_room(&mut self) {
         self.note("room", &[]);
-        self.disk.set_capacity(u64::MAX);
+        for place in &mut self.places {
+            place.disk.set_capacity(u64::MAX);
+        }
     }
 
     /// One more step of recovery, which a crash may cut short.
@@ -513,17 +543,17 @@ impl World {
 /// What the shard's driver hands over.
 impl World {
     /// How many events the turn that begins is given.
-    pub fn events_this_turn(&mut self) -> usize {
+    pub fn events_this_turn(&mut self, shard: u16) -> usize {
         let most = self.plan.events_a_turn_max;
-        (self.random.between(1, most) as usize).min(self.inbox.len())
+        (self.random.between(1, most) as usize).min(self.places[usize::from(shard)].inbox.len())
     }
 
     /// The next event for the shard.
-    pub fn next_event(&mut self) -> Option<ShardEvent> {
+    pub fn next_event(&mut self, shard: u16) -> Option<ShardEvent> {
         if !self.goes_on() || !self.step() {
             return None;
         }
-        let event = self.inbox.pop_front()?;
+        let event = self.places[usize::from(shard)].inbox.pop_front()?;
         match &event {
             ShardEvent::Accepted(id) => self.note("accepted", &[u64::from(id.generation)]),
             ShardEvent::Data(id, bytes) => {
@@ -536,7 +566,7 @@ impl World {
             }
             ShardEvent::Sent(id, _, written) => {
                 self.note("sent", &[u64::from(id.generation), *written as u64]);
-                let turn = self.turn;
+                let turn = self.places[usize::from(shard)].turn;
                 if let Some(link) = self.network.link(*id) {
                     link.send_ended(turn);
                 }
@@ -552,7 +582,7 @@ impl World {
             }
             ShardEvent::Written(result) | ShardEvent::Synced(result) => {
                 self.note("written", &[u64::from(result.is_ok())]);
-                self.doomed |= result.is_err();
+                self.places[usize::from(shard)].doomed |= result.is_err();
             }
             ShardEvent::Read(read, result) => {
                 self.note("read", &[u64::from(read.file.0), read.offset, u64::from(result.is_ok())]);

@@ -207,6 +207,10 @@ impl Checker {
         if !is_first || message.delay_seconds.unwrap_or(queue.delay_seconds_max) > 0 {
             return;
         }
+        let times = (from_ns, to_ns);
+        if !self.bounds.has_one_order() {
+            return self.check_starving(id, received.queue, received.shard, times, window);
+        }
         let before = queue.first_deliveries.partition_point(|(left_ns, _)| *left_ns < window.from_ns);
         let latest_ns = before.checked_sub(1).map_or(0, |index| queue.first_deliveries[index].1);
         let last = queue.first_deliveries.last().copied().unwrap_or((0, 0));
@@ -219,6 +223,7 @@ impl Checker {
         if is_judged && to_ns < latest_ns {
             self.violation(format!("message {id} was passed over by one that was sent after it"));
         }
+        self.check_starving(id, received.queue, received.shard, times, window);
     }
 
     /// Whether nobody else can have the message.

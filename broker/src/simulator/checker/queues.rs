@@ -41,6 +41,7 @@ impl Checker {
                 receive_lost_ns: 0,
                 abandoned_receives: 0,
                 first_deliveries: Vec::new(),
+                receives: Default::default(),
             },
         );
     }

@@ -18,13 +18,17 @@ impl World {
             }
             Fault::Stop => {
                 self.stop_asked = true;
-                self.inbox.push_back(ShardEvent::Woken);
+                for place in &mut self.places {
+                    place.inbox.push_back(ShardEvent::Woken);
+                }
             }
             Fault::FullDisk => {
                 let room = self.random.below(2) * u64::from(self.plan.broker.segment_bytes);
-                self.disk.set_capacity(self.disk.used_bytes() + room);
+                let shard = self.random_shard();
+                let disk = &mut self.places[usize::from(shard)].disk;
+                disk.set_capacity(disk.used_bytes() + room);
                 let lasts_ns = self.random.skewed(100 * MS, 60 * SECOND);
-                self.schedule(lasts_ns, Happening::DiskHasRoom);
+                self.schedule(lasts_ns, Happening::DiskHasRoom(shard));
             }
             Fault::Rot => self.rot(),
             Fault::Break => {
@@ -40,15 +44,16 @@ impl World {
                 }
             }
             Fault::WallJump => self.jump_wall(),
-            // One that falls into another has no effect of its own.
-            Fault::Pause if self.is_paused => {}
             Fault::Pause => {
-                self.is_paused = true;
                 let lasts_ns = self.random.between(MS, self.plan.faults.pause_ns_max.max(2 * MS));
-                self.run_until(self.now_ns + lasts_ns, false);
-                self.is_paused = false;
+                let shard = self.random_shard();
+                self.places[usize::from(shard)].paused_until_ns = self.now_ns + lasts_ns;
             }
         }
+    }
+
+    pub(super) fn random_shard(&mut self) -> u16 {
+        if self.plan.shards == 1 { 0 } else { self.random.below(u64::from(self.plan.shards)) as u16 }
     }
 
     fn jump_wall(&mut self) {
@@ -65,14 +70,16 @@ impl World {
     /// Flips bits in a file that nobody writes to: not in the segment that is being filled, whose
     /// end is what a torn write looks like.
     fn rot(&mut self) {
-        let files: Vec<_> = self.disk.segments();
+        let shard = self.random_shard();
+        let place = &mut self.places[usize::from(shard)];
+        let files: Vec<_> = place.disk.segments();
         // With durability `async` the log cannot prove at once that what was synced had been.
         let newest = if self.plan.broker.durability == Durability::Fsync { 1 } else { 3 };
-        let newest = &self.last_written[..newest.min(self.last_written.len())];
+        let newest = &place.last_written[..newest.min(place.last_written.len())];
         let sealed: Vec<_> = files
             .iter()
             .filter(|(file, length)| {
-                !newest.contains(file) && *length > 0 && !self.disk.is_being_written(*file)
+                !newest.contains(file) && *length > 0 && !place.disk.is_being_written(*file)
             })
             .collect();
         if sealed.is_empty() {
@@ -83,15 +90,16 @@ impl World {
         let mut offset = self.random.below(length);
         for _ in 0..20 {
             let mut byte = [0];
-            if self.disk.read(file, offset, &mut byte).is_ok() && byte != [0] {
+            if place.disk.read(file, offset, &mut byte).is_ok() && byte != [0] {
                 break;
             }
             offset = self.random.below(length);
         }
         let bits = 1 << self.random.below(8);
         self.note("rot", &[u64::from(file.0), offset]);
-        self.disk.rot(file, offset, bits);
-        self.rot.push((file, offset, bits));
+        let place = &mut self.places[usize::from(shard)];
+        place.disk.rot(file, offset, bits);
+        place.rot.push((file, offset, bits));
         self.checker.rot_fell();
         if self.random.chance(1, 3) && self.plan.faults.power_cut_ns > 0 {
             // Only a start looks at all of the log.
@@ -101,15 +109,17 @@ impl World {
 
     /// Whether rot fell in this run.
     pub fn has_rot(&self) -> bool {
-        !self.rot.is_empty()
+        self.places.iter().any(|place| !place.rot.is_empty())
     }
 
     /// Puts the bits back that rot has flipped, as an operator does from a copy.
     pub fn undo_rot(&mut self) {
         self.note("undo_rot", &[]);
-        for (file, offset, bits) in std::mem::take(&mut self.rot) {
-            if self.disk.segments().iter().any(|(number, length)| *number == file && *length > offset) {
-                self.disk.rot(file, offset, bits);
+        for place in &mut self.places {
+            for (file, offset, bits) in std::mem::take(&mut place.rot) {
+                if place.disk.segments().iter().any(|(number, length)| *number == file && *length > offset) {
+                    place.disk.rot(file, offset, bits);
+                }
             }
         }
     }
@@ -123,7 +133,10 @@ impl World {
         self.phase = Phase::Calm;
         self.crash_after = None;
         self.plan.faults = Faults::default();
-        self.disk.set_capacity(u64::MAX);
+        for place in &mut self.places {
+            place.disk.set_capacity(u64::MAX);
+            place.paused_until_ns = 0;
+        }
         self.calm_since_ns = Some(self.now_ns);
         for id in self.network.ids() {
             self.schedule(0, Happening::ClientReads(id));

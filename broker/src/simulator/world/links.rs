@@ -19,11 +19,13 @@ impl World {
             return;
         }
         self.note("send", &[u64::from(id.generation), buffer.len() as u64]);
-        if self.doomed {
-            self.violation("the shard sent something after a journal write had failed".into());
-        }
-        let (now_ns, turn) = (self.now_ns, self.turn);
+        let now_ns = self.now_ns;
         if let Some(link) = self.network.link(id) {
+            let place = &self.places[usize::from(link.shard)];
+            let (turn, doomed) = (place.turn, place.doomed);
+            if doomed {
+                self.checker.violation("the shard sent something after a journal write had failed".into());
+            }
             link.send(buffer, now_ns, turn);
             self.move_bytes(id);
         }
@@ -82,10 +84,11 @@ impl World {
         }
         link.is_gone = true;
         let client = link.client;
+        let inbox = &mut self.places[usize::from(link.shard)].inbox;
         if let Some((buffer, taken)) = link.sent_in_part() {
-            self.inbox.push_back(ShardEvent::Sent(id, buffer, taken));
+            inbox.push_back(ShardEvent::Sent(id, buffer, taken));
         }
-        self.inbox.push_back(ShardEvent::Closed(id, error));
+        inbox.push_back(ShardEvent::Closed(id, error));
         self.schedule(lost_after_ns, Happening::ClientLoses(client, id));
     }
 
@@ -129,7 +132,7 @@ impl World {
         }
         if link.has_upstream() {
             let bytes = link.read_upstream(piece);
-            self.inbox.push_back(ShardEvent::Data(id, bytes));
+            self.places[usize::from(link.shard)].inbox.push_back(ShardEvent::Data(id, bytes));
         } else if link.upstream_ended() {
             return self.close_link(id, None);
         }
@@ -145,7 +148,7 @@ impl World {
         }
         let taken = link.take(piece);
         if let Some((buffer, taken)) = link.sent_whole() {
-            self.inbox.push_back(ShardEvent::Sent(id, buffer, taken));
+            self.places[usize::from(link.shard)].inbox.push_back(ShardEvent::Sent(id, buffer, taken));
         }
         if taken == 0 {
             // The kernel is full; it takes more once the client has read.
@@ -179,9 +182,10 @@ impl World {
         if self.broker != Broker::Up || self.crashed.is_some() {
             return None;
         }
-        let id = self.network.connect(client, &mut self.random);
+        let shard = self.random_shard();
+        let id = self.network.connect(client, shard, &mut self.random);
         self.note("connect", &[client as u64, u64::from(id.generation)]);
-        self.inbox.push_back(ShardEvent::Accepted(id));
+        self.places[usize::from(shard)].inbox.push_back(ShardEvent::Accepted(id));
         Some(id)
     }
 
@@ -239,7 +243,7 @@ impl World {
         if has_files && !std::mem::replace(&mut self.drained_before, true) {
             // Once more after a power cut: what is deleted stays deleted.
             self.crash_after = Some((1, Crash::PowerCut));
-            self.inbox.push_back(ShardEvent::Woken);
+            self.places[0].inbox.push_back(ShardEvent::Woken);
         } else {
             self.phase = Phase::Over;
         }
