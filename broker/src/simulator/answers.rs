@@ -27,11 +27,11 @@ pub(super) fn take(
             world.checker.queue_known(name, opened.queue, settings, window);
             client.numbers.insert(name, opened.queue);
         }
-        (Asked::Send { ids, .. }, Response::Send(reply)) => {
+        (Asked::Send { queue, ids }, Response::Send(reply)) => {
             if ids.len() != reply.outcomes.len() {
                 return world.violation("a send has not as many outcomes as entries".into());
             }
-            for (id, outcome) in ids.into_iter().zip(reply.outcomes) {
+            for ((id, is_repeat), outcome) in ids.into_iter().zip(reply.outcomes) {
                 let ending = if outcome.is_success() { Ending::Done(window) } else { Ending::Refused };
                 expected(
                     world,
@@ -39,7 +39,15 @@ pub(super) fn take(
                     &[ErrorCode::StorageFull, ErrorCode::RequestThrottled],
                     "a send",
                 );
+                let accepted = outcome.is_success().then_some((outcome.id, outcome.sequence_number));
+                if is_repeat {
+                    world.checker.repeat_ended(id, ending, accepted);
+                    continue;
+                }
                 world.checker.send_ended(id, ending, outcome.id);
+                if outcome.is_success() && world.checker.is_fifo_number(queue) {
+                    world.checker.has_sequence(id, outcome.sequence_number);
+                }
             }
         }
         (
@@ -55,6 +63,8 @@ pub(super) fn take(
                     "a reply has {frame_bytes} bytes, over the limit of {reply_bytes_max}"
                 ));
             }
+            let is_fifo = world.checker.is_fifo_number(queue);
+            let mut together = Vec::new();
             for message in reply.messages {
                 let handle = message.handle.to_vec();
                 let received = Received {
@@ -73,12 +83,24 @@ pub(super) fn take(
                     world.violation(format!("message {id} has another trace header than it was sent with"));
                 }
                 client.took(Held { queue, id, handle });
+                if is_fifo {
+                    let group = habits::group(id);
+                    if message.group() != Some(&*group) {
+                        world.violation(format!("message {id} has another group than it was sent to"));
+                    }
+                    world.checker.has_sequence(id, message.fixed.sequence_number);
+                    together.push((id, message.fixed.sequence_number));
+                }
             }
+            world.checker.check_groups(queue, &together, window);
         }
-        (Asked::Delete { entries, .. }, Response::Delete(reply)) => {
+        (Asked::Delete { queue, entries }, Response::Delete(reply)) => {
+            // There a handle is good for its delivery only.
+            let is_fifo = world.checker.is_fifo_number(queue);
+            let allowed: &[ErrorCode] = if is_fifo { &[ErrorCode::InvalidParameterValue] } else { &[] };
             for (held, outcome) in entries.into_iter().zip(reply.outcomes) {
                 let ending = if outcome.is_success() { Ending::Done(window) } else { Ending::Refused };
-                expected(world, outcome.code(), &[], "a delete");
+                expected(world, outcome.code(), allowed, "a delete");
                 world.checker.delete_ended(held.id, ending);
             }
         }
@@ -221,8 +243,12 @@ pub(super) fn end(world: &mut World, asked: &Asked, ending: Ending) {
             }
         }
         Asked::Send { ids, .. } => {
-            for id in ids {
-                checker.send_ended(*id, ending, [0; 16]);
+            for &(id, is_repeat) in ids {
+                if is_repeat {
+                    checker.repeat_ended(id, ending, None);
+                } else {
+                    checker.send_ended(id, ending, [0; 16]);
+                }
             }
         }
         Asked::Delete { entries, .. } => {

@@ -76,6 +76,10 @@ bugs! {
     LoseCreditOfGoneConnections = "lose-credit-of-gone-connections": LOSE_CREDIT_OF_GONE_CONNECTIONS;
     /// A shard falls asleep over what has just come.
     ParkWithoutLookingAgain = "park-without-looking-again": PARK_WITHOUT_LOOKING_AGAIN;
+    /// Cleaning forgets what FIFO queues accepted lately.
+    ForgetDuplicatesInCleaning = "forget-duplicates-in-cleaning": FORGET_DUPLICATES_IN_CLEANING;
+    /// A group gives out more while one of its messages is in flight.
+    UnlockGroupsEarly = "unlock-groups-early": UNLOCK_GROUPS_EARLY;
     /// Deliveries leave after their visibility timeout.
     SendStaleDeliveries = "send-stale-deliveries": SEND_STALE_DELIVERIES;
 }

@@ -5,6 +5,7 @@
 //! so each judgement takes the times that speak for the broker. What was never answered may or may
 //! not have happened. What was acknowledged has, and must stay so.
 
+mod fifo;
 mod messages;
 mod queues;
 mod starving;
@@ -18,6 +19,8 @@ use super::history::History;
 use super::message::Message;
 use super::plan::{MS, Plan};
 use starving::Bounds;
+
+pub use fifo::{group_of, is_fifo};
 
 /// Engine time goes in whole milliseconds, at either end of an interval, and may run one ahead.
 const CLOCK_STEP_NS: u64 = 2 * MS;
@@ -121,6 +124,8 @@ pub struct Checker {
     messages: BTreeMap<u64, Message>,
     by_broker_id: BTreeMap<[u8; 16], u64>,
     sends_under_way: u64,
+    /// Messages of FIFO queues by queue and group, each by its sequence number.
+    groups: BTreeMap<(u64, u64), BTreeMap<u64, u64>>,
     wall_jumps: Vec<(u64, i64)>,
     wall_starts_ms: u64,
     rot: bool,
@@ -139,6 +144,7 @@ impl Checker {
             messages: BTreeMap::new(),
             by_broker_id: BTreeMap::new(),
             sends_under_way: 0,
+            groups: BTreeMap::new(),
             wall_jumps: Vec::new(),
             wall_starts_ms,
             rot: false,
@@ -213,7 +219,10 @@ impl Checker {
         let jumps_ms: u64 = self
             .wall_jumps
             .iter()
-            .filter(|(at_ns, by_ms)| (from_ns..=to_ns).contains(at_ns) && *by_ms > 0)
+            // One just before is noticed with the next whole millisecond.
+            .filter(|(at_ns, by_ms)| {
+                (from_ns.saturating_sub(CLOCK_STEP_NS)..=to_ns).contains(at_ns) && *by_ms > 0
+            })
             .map(|(_, by_ms)| by_ms.unsigned_abs())
             .sum();
         to_ns.saturating_sub(from_ns) + jumps_ms * MS + CLOCK_STEP_NS

@@ -26,7 +26,8 @@ pub(super) enum Asked {
     },
     Send {
         queue: u64,
-        ids: Vec<u64>,
+        /// Each with whether it was sent before.
+        ids: Vec<(u64, bool)>,
     },
     Receive {
         queue: u64,
@@ -112,6 +113,8 @@ pub struct Client {
     pub(super) numbers: BTreeMap<usize, u64>,
     pub(super) held: Vec<Held>,
     pub(super) deleted: VecDeque<Held>,
+    /// What it sent to FIFO queues lately: queue, message, length of its body.
+    pub(super) sent_fifo: VecDeque<(u64, u64, usize)>,
     pub(super) drain: super::drain::Drain,
     calm: bool,
 }
@@ -127,6 +130,7 @@ impl Client {
             numbers: BTreeMap::new(),
             held: Vec::new(),
             deleted: VecDeque::new(),
+            sent_fifo: VecDeque::new(),
             drain: super::drain::Drain::default(),
             calm: false,
         }

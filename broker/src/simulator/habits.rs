@@ -7,10 +7,11 @@ use tenpin_protocol::{
     SendRequest, SetAttributesRequest, Tag, write_content,
 };
 
-use super::checker::Settings;
+use super::checker::{Settings, group_of, is_fifo};
 use super::clients::{Asked, Client, Held};
 use super::message::{BODY_BYTES_MIN, write_body};
 use super::world::{Phase, World};
+use crate::journal::Durability;
 
 /// Every so many messages one has a trace header behind its body.
 pub(super) const TRACED_EVERY: u64 = 5;
@@ -47,6 +48,8 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
         Some(4) => delete_again(client, world),
         Some(5) => change_visibility(client, world),
         Some(6) => peek(client, world, queue),
+        // A purge would make a FIFO queue forget what a client may send again.
+        Some(7) if is_fifo(name) => send(client, world, queue),
         Some(7) => {
             world.checker.purge_began(queue);
             client.ask(world, PurgeRequest { queue }.into(), Asked::Purge { queue });
@@ -67,7 +70,7 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
 
 /// The name of a queue on the wire.
 pub(super) fn queue_name(name: usize) -> String {
-    format!("queue-{name}")
+    if is_fifo(name) { format!("queue-{name}.fifo") } else { format!("queue-{name}") }
 }
 
 /// Opens or creates a queue.
@@ -77,7 +80,10 @@ fn open(client: &mut Client, world: &mut World, name: usize) {
     }
     let text = queue_name(name);
     let settings = first_settings(client, name);
-    let attributes = attributes(settings);
+    let mut attributes = attributes(settings);
+    if is_fifo(name) {
+        attributes.push(Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1)));
+    }
     // Nothing asks for it: it is part of the state that a restart must give back.
     let tags = [Tag { key: "name", value: &text }];
     let request = CreateQueueRequest {
@@ -126,6 +132,9 @@ fn attributes(settings: Settings) -> Vec<Attribute<'static>> {
 }
 
 fn send(client: &mut Client, world: &mut World, queue: u64) {
+    if world.checker.is_fifo_number(queue) {
+        return send_fifo(client, world, queue);
+    }
     let count = if client.random.chance(1, 2) { 1 } else { client.random.between(2, 10) };
     let mut ids = Vec::new();
     let mut contents = Vec::new();
@@ -142,7 +151,7 @@ fn send(client: &mut Client, world: &mut World, queue: u64) {
         let mut content = Vec::new();
         write_content(&mut content, &write_body(id, length), &fields);
         contents.push((content, length, delay_seconds));
-        ids.push(id);
+        ids.push((id, false));
     }
     let entries: Vec<SendEntry<'_>> = contents
         .iter()
@@ -153,6 +162,68 @@ fn send(client: &mut Client, world: &mut World, queue: u64) {
         .collect();
     let request = SendRequest { queue, entries: Entries::of(&entries) };
     client.ask(world, request.into(), Asked::Send { queue, ids });
+}
+
+/// How many messages a client keeps in mind to send them again.
+const SENT_FIFO_MAX: usize = 20;
+
+/// Sends messages to a FIFO queue, and some again that may have been stored.
+fn send_fifo(client: &mut Client, world: &mut World, queue: u64) {
+    let count = if client.random.chance(1, 2) { 1 } else { client.random.between(2, 10) };
+    let (mut ids, mut contents) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let again = again(client, world, queue);
+        let (id, length) = again.unwrap_or_else(|| {
+            let length = client.random.skewed(BODY_BYTES_MIN as u64, client.plan.body_bytes_max) as usize;
+            (world.new_message(), length)
+        });
+        if again.is_some() {
+            world.checker.repeat_began();
+        } else {
+            let now_ns = world.now_ns;
+            world.checker.send_began(id, queue, length, None, now_ns);
+            client.sent_fifo.push_back((queue, id, length));
+            if client.sent_fifo.len() > SENT_FIFO_MAX {
+                client.sent_fifo.pop_front();
+            }
+        }
+        let (trace_header, group, deduplication_id) = (trace_header(id), group(id), format!("message-{id}"));
+        let fields = ContentFields {
+            trace_header: trace_header.as_deref(),
+            group: Some(&group),
+            deduplication_id: Some(&deduplication_id),
+            ..Default::default()
+        };
+        let mut content = Vec::new();
+        write_content(&mut content, &write_body(id, length), &fields);
+        contents.push((content, length));
+        ids.push((id, again.is_some()));
+    }
+    let entries: Vec<SendEntry<'_>> = contents
+        .iter()
+        .map(|(content, length)| {
+            SendEntry::with_content(content, *length).expect("the content was just written")
+        })
+        .collect();
+    let request = SendRequest { queue, entries: Entries::of(&entries) };
+    client.ask(world, request.into(), Asked::Send { queue, ids });
+}
+
+/// A message to send again, where the broker must know it: what it acknowledged is never lost, and its
+/// time is not changed.
+fn again(client: &mut Client, world: &World, queue: u64) -> Option<(u64, usize)> {
+    let remembers = world.plan.broker.durability == Durability::Fsync && world.plan.faults.wall_jump_ns == 0;
+    if !remembers || client.sent_fifo.is_empty() || !client.random.chance(1, 4) {
+        return None;
+    }
+    let place = client.random.below(client.sent_fifo.len() as u64) as usize;
+    let (of, id, length) = client.sent_fifo[place];
+    (of == queue && world.checker.may_send_again(id, world.now_ns)).then_some((id, length))
+}
+
+/// The group that a message is sent to.
+pub(super) fn group(id: u64) -> String {
+    format!("group-{}", group_of(id))
 }
 
 /// The trace header that a message has.

@@ -96,6 +96,10 @@ pub struct Message {
     pub body_bytes: usize,
     /// How long it is delayed; `None`: as the queue says.
     pub delay_seconds: Option<u64>,
+    /// The sequence number that a FIFO queue gave it.
+    pub sequence: Option<u64>,
+    /// Whether its first send has ended.
+    pub send_has_ended: bool,
     /// Whether a client has got it before.
     pub was_delivered: bool,
     /// Whether it was stored.
@@ -119,6 +123,8 @@ impl Message {
             queue,
             body_bytes,
             delay_seconds,
+            sequence: None,
+            send_has_ended: false,
             was_delivered: false,
             existence: Existence::Maybe { from_ns: now_ns },
             removal: Removal::No,

@@ -1,6 +1,6 @@
 //! What is told of messages, from their sends to their deletes.
 
-use super::{Checker, Ending, Received, Sweep, Window};
+use super::{Checker, Ending, Received, Sweep, Window, is_fifo};
 use crate::simulator::message::{Existence, Hold, HoldKind, Message, Removal, read_body};
 use crate::simulator::plan::SECOND;
 
@@ -34,6 +34,7 @@ impl Checker {
     pub fn send_ended(&mut self, id: u64, ending: Ending, broker_id: [u8; 16]) {
         self.sends_under_way -= 1;
         let message = self.messages.get_mut(&id).expect("it began");
+        message.send_has_ended = true;
         match ending {
             Ending::Done(window) => {
                 message.existence = Existence::Yes { from_ns: window.from_ns, to_ns: window.to_ns };
@@ -129,7 +130,7 @@ impl Checker {
         Some(id)
     }
 
-    fn has_broker_id(&mut self, id: u64, broker_id: [u8; 16]) {
+    pub(super) fn has_broker_id(&mut self, id: u64, broker_id: [u8; 16]) {
         let message = self.messages.get_mut(&id).expect("the caller found it");
         if *message.broker_id.get_or_insert(broker_id) != broker_id {
             self.violation(format!("message {id} has two ids: it was stored twice"));
@@ -204,6 +205,10 @@ impl Checker {
         let is_first = !std::mem::replace(&mut message.was_delivered, true) && received.receive_count == 1;
         let Existence::Yes { from_ns, to_ns } = message.existence else { return };
         let Some(queue) = self.queues.get_mut(&received.queue) else { return };
+        if is_fifo(queue.name) {
+            // Those stand in the order of their groups.
+            return;
+        }
         if !is_first || message.delay_seconds.unwrap_or(queue.delay_seconds_max) > 0 {
             return;
         }
