@@ -100,6 +100,10 @@ struct LifecycleArguments {
     /// Messages in the queue beside those under way.
     #[arg(long, default_value_t = 0)]
     depth: u64,
+    /// Use a FIFO queue with so many message groups, and give each message a deduplication id; 0: a
+    /// standard queue.
+    #[arg(long, default_value_t = 0)]
+    fifo_groups: u64,
     /// Seconds before measuring.
     #[arg(long, default_value_t = 1.0)]
     warm_up_seconds: f64,
@@ -237,19 +241,24 @@ fn run_lifecycle(arguments: &LifecycleArguments) -> Verdict {
         batch: usize::from(arguments.batch),
         body_bytes: arguments.body_bytes,
         depth: arguments.depth,
+        fifo_groups: arguments.fifo_groups,
         warm_up: Duration::try_from_secs_f64(arguments.warm_up_seconds)?,
         length: Duration::try_from_secs_f64(arguments.seconds)?,
         client_core: arguments.broker.client_core.or(arguments.broker.own_cores().map(|(_, client)| client)),
     };
     println!("{}", measure::machine());
     println!(
-        "{} connections, {} {} under way on each, batches of {}, bodies of {} bytes, {} queued beside",
+        "{} connections, {} {} under way on each, batches of {}, bodies of {} bytes, {} queued beside, {}",
         options.connections,
         options.in_flight,
         if arguments.steps { "single requests" } else { "rounds" },
         options.batch,
         options.body_bytes,
-        options.depth
+        options.depth,
+        match options.fifo_groups {
+            0 => "a standard queue".to_owned(),
+            groups => format!("a FIFO queue of {groups} groups"),
+        }
     );
     let variants = variants(&arguments.broker, &arguments.io, &arguments.durability);
     let all = load::run(&options, &variants, arguments.runs.max(1), &mut |variant, run| {

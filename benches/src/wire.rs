@@ -3,14 +3,17 @@
 use std::fmt;
 
 use tenpin_protocol::{
-    DeleteRequest, Entries, EntriesIter, ErrorCode, ErrorFrame, Frame, Outcome, QUEUE_DEFAULT,
-    ReceiveRequest, ReceivedMessage, Request, Response, SendEntry, SendOutcome, SendRequest,
+    ContentFields, DeleteRequest, Entries, EntriesIter, ErrorCode, ErrorFrame, Frame, Outcome, QUEUE_DEFAULT,
+    ReceiveRequest, ReceivedMessage, Request, Response, SendEntry, SendOutcome, SendRequest, write_content,
 };
 
 use crate::client::ClientError;
 
 /// Most entries in a batch.
 pub(crate) const BATCH_MAX: usize = tenpin_protocol::BATCH_ENTRIES_MAX as usize;
+
+/// Bytes of a body that tell it from all others.
+const ID_BYTES: usize = 24;
 
 /// How to receive.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,33 @@ pub(crate) fn write_send<'a>(
         count += 1;
     }
     Request::Send(SendRequest { queue, entries: Entries::of(&entries[..count]) }).encode(correlation, out);
+}
+
+/// Appends a send to a FIFO queue: bodies, at most ten, each to a group and under a deduplication id of
+/// its own, which is made from the body's first bytes.
+pub(crate) fn write_fifo_send<'a>(
+    out: &mut Vec<u8>,
+    correlation: u32,
+    queue: u64,
+    bodies: impl Iterator<Item = (&'a [u8], u64)>,
+) {
+    let contents: Vec<(Vec<u8>, usize)> = bodies
+        .take(BATCH_MAX)
+        .map(|(body, group)| {
+            let group = format!("group-{group}");
+            let id: String = body.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
+            let fields =
+                ContentFields { group: Some(&group), deduplication_id: Some(&id), ..Default::default() };
+            let mut content = Vec::with_capacity(body.len() + 128);
+            write_content(&mut content, body, &fields);
+            (content, body.len())
+        })
+        .collect();
+    let entries: Vec<SendEntry<'_>> = contents
+        .iter()
+        .filter_map(|(content, body_bytes)| SendEntry::with_content(content, *body_bytes).ok())
+        .collect();
+    Request::Send(SendRequest { queue, entries: Entries::of(&entries) }).encode(correlation, out);
 }
 
 /// Appends a receive.

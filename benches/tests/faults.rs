@@ -144,6 +144,7 @@ fn load_in(shape: Shape, fault: Fault, depth: u64) -> Account {
         batch: 10,
         body_bytes: 64,
         depth,
+        fifo_groups: 0,
         warm_up: Duration::ZERO,
         length: Duration::from_millis(100),
         client_core: None,

@@ -4,12 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use tenpin_protocol::split_frame;
+use tenpin_protocol::{AttributeCode, split_frame};
 
 use super::books::{Account, Books};
 use super::connection::{Connection, Slot, Step, correlation, slot_and_step};
 use super::epoll::Epoll;
-use super::{LoadOptions, QUEUE, Shape};
+use super::{FIFO_QUEUE, LoadOptions, QUEUE, Shape};
 use crate::client::{Client, ClientError, Receive};
 use crate::measure::{self, Gaps};
 use crate::wire::{self, Reply};
@@ -97,6 +97,9 @@ struct State {
     batch: usize,
     bodies: Vec<u8>,
     body_bytes: usize,
+    /// 0: a standard queue.
+    fifo_groups: u64,
+    next_group: u64,
     books: Books,
     deleted: u64,
     times: Option<Times>,
@@ -109,9 +112,13 @@ impl<'a> Generator<'a> {
     pub(super) fn connect(options: &'a LoadOptions, address: std::net::SocketAddr) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let mut client = Client::connect(address)?;
-        client.create(QUEUE, &[])?;
+        let (queue, attributes): (_, &[_]) = match options.fifo_groups {
+            0 => (QUEUE, &[]),
+            _ => (FIFO_QUEUE, &[(AttributeCode::FifoQueue, 1)]),
+        };
+        client.create(queue, attributes)?;
         let connections = (0..options.connections)
-            .map(|index| Connection::open(address, QUEUE, index, options.in_flight, &epoll))
+            .map(|index| Connection::open(address, queue, index, options.in_flight, &epoll))
             .collect::<io::Result<Vec<_>>>()?;
         let state = State {
             phase: if options.depth > 0 { Phase::Fill } else { Phase::Cycle },
@@ -123,6 +130,8 @@ impl<'a> Generator<'a> {
             batch: options.batch,
             bodies: vec![0; options.batch * options.body_bytes],
             body_bytes: options.body_bytes,
+            fifo_groups: options.fifo_groups,
+            next_group: 0,
             books: Books::new(),
             deleted: 0,
             times: None,
@@ -385,7 +394,15 @@ impl State {
             self.books.next_body(body);
         }
         let bodies = self.bodies.chunks_exact(self.body_bytes);
-        wire::write_send(output, correlation(index, Step::Send), queue, bodies);
+        let correlation = correlation(index, Step::Send);
+        if self.fifo_groups == 0 {
+            wire::write_send(output, correlation, queue, bodies);
+        } else {
+            let (first, groups) = (self.next_group, self.fifo_groups);
+            let bodies = bodies.enumerate().map(|(place, body)| (body, (first + place as u64) % groups));
+            wire::write_fifo_send(output, correlation, queue, bodies);
+            self.next_group += self.batch as u64;
+        }
         slot.sending = self.batch as u32;
         self.asked(slot, Step::Send);
     }

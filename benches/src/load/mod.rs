@@ -25,6 +25,8 @@ use crate::process::BrokerCommand;
 
 /// The queue that is used.
 const QUEUE: &str = "bench";
+/// The same where it is a FIFO queue.
+const FIFO_QUEUE: &str = "bench.fifo";
 
 /// How long a probe looks for gaps on each core before a run.
 const PROBE: Duration = Duration::from_millis(250);
@@ -57,6 +59,8 @@ pub struct LoadOptions {
     pub body_bytes: usize,
     /// Messages in the queue beside those under way.
     pub depth: u64,
+    /// Groups of a FIFO queue, each message with a deduplication id of its own; 0: a standard queue.
+    pub fifo_groups: u64,
     /// Before measuring.
     pub warm_up: Duration,
     /// Of the measurement.
