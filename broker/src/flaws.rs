@@ -36,6 +36,13 @@ pub trait Flaws: 'static {
     const FORGET_DUPLICATES_IN_CLEANING: bool = false;
     /// A FIFO queue's group gives out more as soon as one of its messages in flight is gone.
     const UNLOCK_GROUPS_EARLY: bool = false;
+    /// A message that is to go to another shard is freed before it is known to be there (breaks rule 22).
+    const FREE_WHAT_MOVES_BEFORE_IT_ARRIVED: bool = false;
+    /// Cleaning forgets which messages came from other shards and may come again (breaks rule 11).
+    const FORGET_ARRIVALS_IN_CLEANING: bool = false;
+    /// A copy of a dead letter does not say how often it was received before it came to its queue
+    /// (breaks rule 11).
+    const LOSE_RECEIVES_BEFORE_ARRIVAL_IN_CLEANING: bool = false;
     /// A held delivery leaves although its visibility timeout has passed meanwhile (breaks rule 2).
     const SEND_STALE_DELIVERIES: bool = false;
     /// A start does not complete purges that a crash cut short (breaks rule 20).

@@ -16,9 +16,9 @@ use super::fifo_send::{check_text, not_for_queue_type};
 use super::handle::Handle;
 use super::index::Index;
 use super::keyed_hash::{Key, Room, key_of};
-use super::message::content_bytes;
+use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
-use super::receive::{DELIVERY_OVERHEAD_BYTES, Receive};
+use super::receive::Receive;
 use super::records::{Kind, Listed};
 use super::slot::State;
 use super::{Engine, Ticket, append};
@@ -260,10 +260,7 @@ impl<F: Flaws> Engine<F> {
         if is_over || !attempted.messages.iter().all(is_as_it_was) {
             return false;
         }
-        let bytes = attempted
-            .messages
-            .iter()
-            .map(|message| u64::from(content_bytes(&self.slab[message.slot]) + DELIVERY_OVERHEAD_BYTES));
+        let bytes = attempted.messages.iter().map(|message| u64::from(shown_bytes(&self.slab[message.slot])));
         attempted.messages.len() == 1 || bytes.sum::<u64>() <= reply_bytes_max.into()
     }
 

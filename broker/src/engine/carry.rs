@@ -10,17 +10,19 @@ use std::ops::Range;
 use super::fifo_records::Attempted;
 use super::manage::Tombstone;
 use super::message::content_bytes;
+use super::rare::{ORIGIN_BLOCK_BYTES, RareBlock};
 use super::records::{
-    CONTENT_KEYED, COPIED_BYTES, CopiedState, Kind, MARK_BYTES, Mark, MessageHead, name_bytes, write_name,
+    CONTENT_KEYED, CONTENT_RARE, COPIED_BYTES, CopiedState, Kind, MARK_BYTES, Mark, MessageHead, SENT_BYTES,
+    content_of, name_bytes, write_name,
 };
-use super::slot::{FLAG_COPIED, FLAG_KEYED, State};
+use super::slot::{FLAG_COPIED, FLAG_KEYED, FLAG_MOVED_IN, FLAG_ORIGIN, State};
 use super::{Engine, append};
 use crate::catalog::{BoxedDetails, QueueName};
 use crate::flaws::Flaws;
 use crate::journal::{COPY_GROWTH_BYTES, Log, Position, RECORD_ALIGNMENT, RawRecord};
 
 const _: () = assert!(
-    COPIED_BYTES - super::records::SENT_BYTES + RECORD_ALIGNMENT - 1 <= COPY_GROWTH_BYTES as usize,
+    COPIED_BYTES - SENT_BYTES + ORIGIN_BLOCK_BYTES + RECORD_ALIGNMENT - 1 <= COPY_GROWTH_BYTES as usize,
     "the log's reserve counts on it"
 );
 
@@ -29,9 +31,9 @@ impl<F: Flaws> Engine<F> {
     pub fn carry(&mut self, now_ms: u64, position: Position, raw: RawRecord<'_>, log: &mut Log<F>) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
         match Kind::from_code(raw.kind) {
-            Some(Kind::Sent | Kind::Copied) => self.carry_message(position, &raw, log),
+            Some(Kind::Sent | Kind::Copied | Kind::MovedIn) => self.carry_message(position, &raw, log),
             Some(Kind::Attempt) => self.carry_attempt(position, &raw, log),
-            // Their effects are in what is carried; the first three are by `carry_definitions`.
+            // Their effects are in what is carried, or they are by `carry_definitions`.
             Some(
                 Kind::Start
                 | Kind::QueueState
@@ -43,14 +45,21 @@ impl<F: Flaws> Engine<F> {
                 | Kind::Expired
                 | Kind::Undelivered
                 | Kind::Damaged
-                | Kind::Deduplication,
+                | Kind::Deduplication
+                | Kind::MovingOut
+                | Kind::MovedOut
+                | Kind::Moved
+                | Kind::Task
+                | Kind::Origin
+                | Kind::Arrivals,
             )
             | None => false,
         }
     }
 
     /// Writes again at the tail what is live at these positions and is whole in the engine's memory:
-    /// the newest start, queues, marks of deletion, blocks of deduplication entries.
+    /// the newest start, queues, marks of deletion, blocks of deduplication entries, sources of dead letters,
+    /// moves and move tasks.
     pub fn carry_definitions(&mut self, now_ms: u64, old: &Range<Position>, log: &mut Log<F>) {
         self.now_ms = self.now_ms.max(now_ms);
         if self.start_record.1 > 0 && old.contains(&self.start_record.0) {
@@ -63,6 +72,9 @@ impl<F: Flaws> Engine<F> {
             }
         }
         self.deduplication.carry(self.now_ms, old, log);
+        self.carry_origins(old, log);
+        self.carry_moves(old, log);
+        self.carry_tasks(old, log);
         self.free_names(log);
         let buried =
             self.tombstones.by_name.iter().filter(|(_, tombstone)| old.contains(&tombstone.record.0));
@@ -108,45 +120,69 @@ impl<F: Flaws> Engine<F> {
     fn carry_message(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {
         let Ok(mut head) = MessageHead::read(raw) else { return false };
         let Some(slot) = self.slab.get(head.slot) else { return false };
-        if slot.sequence != head.sequence || slot.position != position.0 || slot.length != raw.length {
+        // By its place, not by the sequence in it: a message that was moved has another one.
+        let is_there = slot.position == position.0 && slot.length == raw.length;
+        if slot.state() == State::Free || !is_there {
             return false;
         }
+        let Ok(content) = content_of(&head, raw.variable) else { return false };
         if self.queues[slot.queue].is_gone(slot.sequence) {
             // The sweep has not come here yet.
             self.discard(head.slot, log);
             return false;
         }
+        head.sequence = slot.sequence;
+        head.incarnation = self.queues[slot.queue].incarnation;
+        head.sent_at_ms = slot.sent_at_ms();
         head.available_at_ms = slot.available_at_ms;
         // What its key is for is carried apart.
         head.content_flags &= !CONTENT_KEYED;
         let before_bytes = content_bytes(slot);
-        self.copy_message(head, raw.variable, log);
+        self.copy_message(head, content, log);
         debug_assert_eq!(before_bytes, content_bytes(&self.slab[head.slot]), "copying changes no content");
         true
     }
 
     /// Writes a stored message again at the tail with its whole state; what it had before is released.
-    pub(super) fn copy_message(&mut self, head: MessageHead, content: &[u8], log: &mut Log<F>) {
+    pub(super) fn copy_message(&mut self, mut head: MessageHead, content: &[u8], log: &mut Log<F>) {
         let slot = &self.slab[head.slot];
         let before = (Position(slot.position), slot.length);
         let was_received = slot.receive_count > 0;
+        let mut block = RareBlock::of(slot, self.rares.get(head.slot));
+        if F::LOSE_RECEIVES_BEFORE_ARRIVAL_IN_CLEANING
+            && let Some(origin) = &mut block.origin
+        {
+            origin.1 = 0;
+        }
+        head.content_flags &= !CONTENT_RARE;
+        head.content_flags |= if block.bytes() > 0 { CONTENT_RARE } else { 0 };
         let state = CopiedState {
             damaged: slot.state() == State::Damaged,
             receive_count: slot.receive_count,
-            first_received_at_ms: if was_received { slot.first_received_at_ms() } else { 0 },
+            first_received_at_ms: if was_received { self.first_received_at_ms(head.slot) } else { 0 },
             delivered_at_ms: if slot.state() == State::Hidden { self.delivered_at_ms(head.slot) } else { 0 },
         };
-        let (copy, length) =
-            append(log, self.now_ms, Kind::Copied, COPIED_BYTES, content.len(), true, |out| {
+        let (copy, length) = append(
+            log,
+            self.now_ms,
+            Kind::Copied,
+            COPIED_BYTES,
+            block.bytes() + content.len(),
+            true,
+            |out| {
                 head.write(out);
                 state.write(out);
-                out[COPIED_BYTES..].copy_from_slice(content);
-            });
+                let (rare, rest) = out[COPIED_BYTES..].split_at_mut(block.bytes());
+                block.write(rare);
+                rest.copy_from_slice(content);
+            },
+        );
         log.live(copy, length);
         log.release(before.0, before.1);
         let slot = &mut self.slab[head.slot];
         slot.position = copy.0;
         slot.length = length;
-        slot.set_flags((slot.flags() | FLAG_COPIED) & !FLAG_KEYED);
+        let kept = slot.flags() & !(FLAG_ORIGIN | FLAG_MOVED_IN | FLAG_KEYED);
+        slot.set_flags(kept | FLAG_COPIED | block.flag());
     }
 }

@@ -7,9 +7,10 @@
 use super::outputs::ReplyBody;
 use super::queue_state::{Definition, QUEUE_STATE_BYTES, QueueState};
 use super::records::{Reader, Writer};
+use super::task_records::TaskDefinition;
 use crate::journal::Damage;
 
-/// What becomes of one queue.
+/// What becomes of one queue, or of one of its move tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// There is this queue, new or set anew.
@@ -20,6 +21,15 @@ pub enum Change {
         queue: u64,
         /// When it was deleted.
         time_ms: u64,
+    },
+    /// This move task runs.
+    StartTask(Box<TaskDefinition>),
+    /// A move task is to stop.
+    CancelTask {
+        /// The number of its source.
+        queue: u64,
+        /// Its id.
+        id: u64,
     },
     /// All messages of the queue with this number are gone, as far as the shard that applies this has any.
     Purge {
@@ -42,7 +52,9 @@ pub enum Planned {
 const DEFINE: u8 = 1;
 const DELETE: u8 = 2;
 const PURGE: u8 = 3;
-/// Bytes of a deletion or a purge.
+const START_TASK: u8 = 4;
+const CANCEL_TASK: u8 = 5;
+/// Bytes of a deletion, a purge, or the end of a task.
 const MARK_BYTES: usize = 17;
 
 impl Change {
@@ -56,6 +68,12 @@ impl Change {
                 state.write(&mut bytes[1..]);
                 bytes
             }
+            Self::StartTask(definition) => {
+                let mut bytes = vec![START_TASK];
+                definition.encode(&mut bytes);
+                bytes
+            }
+            Self::CancelTask { queue, id } => Self::encode_mark(CANCEL_TASK, *queue, *id),
             Self::Delete { queue, time_ms } => Self::encode_mark(DELETE, *queue, *time_ms),
             Self::Purge { queue, time_ms } => Self::encode_mark(PURGE, *queue, *time_ms),
         }
@@ -80,6 +98,8 @@ impl Change {
                 let state = QueueState::read_parts(fixed, reader.0)?;
                 Ok(Self::Define(Box::new(state.definition)))
             }
+            START_TASK => Ok(Self::StartTask(Box::new(TaskDefinition::decode(reader.0)?))),
+            CANCEL_TASK => Ok(Self::CancelTask { queue: reader.u64()?, id: reader.u64()? }),
             DELETE => Ok(Self::Delete { queue: reader.u64()?, time_ms: reader.u64()? }),
             PURGE => Ok(Self::Purge { queue: reader.u64()?, time_ms: reader.u64()? }),
             _ => Err(Damage::new(format!("a change of the unknown kind {kind}"))),

@@ -173,6 +173,27 @@ pub enum Command<'a> {
         /// As for a receive.
         reply_bytes_max: u32,
     },
+    /// Starts to send the messages of a dead-letter queue anew.
+    StartMoveTask {
+        /// The dead-letter queue's number.
+        source: u64,
+        /// Where to; `None`: each message to the queue that it came from.
+        destination: Option<u64>,
+        /// How many messages a second, 1 to 500; 0: as fast as it goes.
+        messages_per_second_max: u32,
+    },
+    /// Stops such a task.
+    CancelMoveTask {
+        /// What its start answered.
+        task: &'a [u8],
+    },
+    /// Lists tasks of a dead-letter queue, newest first.
+    ListMoveTasks {
+        /// The dead-letter queue's number.
+        source: u64,
+        /// How many at most, 1 to 10; 0: one.
+        count_max: u8,
+    },
     /// Gives counters of a queue, or of the shard.
     Stats {
         /// The queue's number; `None`: the shard.

@@ -7,7 +7,7 @@ use super::message::{LISTED_MAX, content_bytes};
 use super::outputs::{Outputs, Refusal, ReplyBody};
 use super::records::{Kind, Listed};
 use super::send::check_batch;
-use super::slot::State;
+use super::slot::{FLAG_ARRIVED, FLAG_MOVING, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position, Tally};
@@ -75,9 +75,14 @@ impl<F: Flaws> Engine<F> {
         log: &mut Log<F>,
     ) {
         let Some(index) = self.find_message(handle.slot, handle.sequence) else { return };
-        listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
         let slot = &self.slab[index];
-        if slot.state() != State::Hidden || slot.queue != queue || self.is_fifo(queue) {
+        if slot.flags() & FLAG_MOVING != 0 {
+            // As if it had left already (rule 6).
+            return;
+        }
+        listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
+        let is_plain = slot.flags() & FLAG_ARRIVED == 0 && !self.is_fifo(queue);
+        if slot.state() != State::Hidden || slot.queue != queue || !is_plain {
             return self.discard(index, log);
         }
         gone.count += 1;

@@ -8,7 +8,8 @@ use super::Engine;
 use super::keyed_hash::Key;
 use super::message::content_bytes;
 use super::queue_state::QUEUE_STATE_BYTES;
-use super::slot::{FLAG_MEMBER, State};
+use super::slot::{FLAG_ARRIVED, FLAG_MEMBER, FLAG_MOVING, State};
+use crate::catalog::QueueName;
 use crate::flaws::Flaws;
 
 /// Mixes words into one, in their order.
@@ -44,7 +45,29 @@ impl<F: Flaws> Engine<F> {
             names.map(|(free_at_ms, name)| Mix::new(4).word(*free_at_ms).bytes(name.arn().as_bytes()).0);
         // A sum, since the order of slots is physical.
         let remembered = self.remembered_digests();
-        queues.chain(messages).chain(names).chain(remembered).fold(identity.0, u64::wrapping_add)
+        let moving = self.moving_digests();
+        queues
+            .chain(messages)
+            .chain(names)
+            .chain(remembered)
+            .chain(moving)
+            .fold(identity.0, u64::wrapping_add)
+    }
+
+    /// Of move tasks, and of moves from and to other shards.
+    fn moving_digests(&self) -> impl Iterator<Item = u64> {
+        let tasks = self.tasks.table.values().map(|task| {
+            let mut bytes = Vec::new();
+            task.definition.encode(&mut bytes);
+            let share = task.share;
+            let mix = Mix::new(7).bytes(&bytes).word(share.status.number().into());
+            mix.word(share.failure as u64).word(share.moved).word(share.to_move).0
+        });
+        let outgoing = self.moves.outgoing.values().map(|outgoing| outgoing.record);
+        let outgoing = outgoing.map(|record| Mix::new(8).word(record.number).word(record.sequence).0);
+        let arrivals = self.moves.arrivals.keys();
+        let arrivals = arrivals.map(|&(shard, number)| Mix::new(9).word(shard.into()).word(number).0);
+        tasks.chain(outgoing).chain(arrivals)
     }
 
     /// Of what FIFO queues remember beside their messages.
@@ -85,8 +108,9 @@ impl<F: Flaws> Engine<F> {
         }
         let is_member = slot.flags() & FLAG_MEMBER != 0;
         let group = if is_member { self.groups[self.members.get(index).group].key } else { Key::default() };
-        let in_flight = slot.state() == State::Hidden && slot.available_at_ms > self.now_ms;
-        Mix::new(3)
+        let is_moving = slot.flags() & FLAG_MOVING != 0;
+        let in_flight = slot.state() == State::Hidden && slot.available_at_ms > self.now_ms && !is_moving;
+        let mix = Mix::new(3)
             .word(queue.incarnation)
             .word(slot.sequence)
             .word(slot.sent_at_ms())
@@ -97,7 +121,13 @@ impl<F: Flaws> Engine<F> {
             .word(group.0[0])
             .word(group.0[1])
             .word(u64::from(slot.state() == State::Damaged))
-            .word(content_bytes(slot).into())
-            .0
+            .word(content_bytes(slot).into());
+        if slot.flags() & FLAG_ARRIVED == 0 {
+            return mix.0;
+        }
+        let rare = self.rares.get(index);
+        let name = self.origin_name(rare.source).map(QueueName::arn).unwrap_or_default();
+        let mix = mix.word(rare.source).word(rare.receives_before.into()).bytes(name.as_bytes());
+        if slot.receive_count > 0 { mix.word(rare.first_received_at_ms).0 } else { mix.0 }
     }
 }

@@ -18,7 +18,7 @@ use super::groups::Member;
 use super::keyed_hash::Key;
 use super::message::{link_fresh, unlink_fresh};
 use super::queue::Queue;
-use super::slot::{FLAG_CHANGED, FLAG_MEMBER, NONE, Slot, State};
+use super::slot::{FLAG_CHANGED, FLAG_MEMBER, FLAG_MOVING, NONE, Slot, State};
 use crate::flaws::Flaws;
 
 /// Until when a message of a FIFO queue is delayed, if it was never received.
@@ -328,11 +328,13 @@ impl<F: Flaws> Engine<F> {
             // Only what lost its record has no group.
             slot.set_state(State::Damaged);
         }
-        if slot.receive_count == 0 {
+        if slot.receive_count == 0 && slot.flags() & FLAG_MOVING == 0 {
             slot.available_at_ms = slot.sent_at_ms();
         }
         if slot.state() == State::Damaged {
             slot.set_flags(slot.flags() & !FLAG_MEMBER);
+        } else if slot.flags() & FLAG_MOVING != 0 {
+            slot.set_state(State::Hidden);
         } else if slot.receive_count > 0 && slot.available_at_ms > now_ms {
             slot.set_state(State::Hidden);
             self.members.entry(index).delivered_after_ms = slot.list_previous;

@@ -5,9 +5,10 @@ use tenpin_protocol::MessageState;
 use super::Engine;
 use super::fifo::delayed_until_ms;
 use super::handle::Handle;
-use super::message::content_bytes;
+use super::letters::{LetterStep, Letters};
+use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal};
-use super::receive::{CLEARED_MAX, DELIVERY_OVERHEAD_BYTES, Receive};
+use super::receive::{CLEARED_MAX, Receive};
 use super::slot::{NONE, State};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
@@ -23,6 +24,8 @@ struct Taking {
     /// Messages that were passed over because they expired or are delayed by now: at
     /// [`CLEARED_MAX`] the receive ends, and the timers that are due do the rest in slices.
     cleared: usize,
+    /// There are more dead letters than one receive moves, or one must be read first.
+    has_more: bool,
 }
 
 /// Whether a receive goes on with the next group.
@@ -34,7 +37,8 @@ enum Next {
 
 impl<F: Flaws> Engine<F> {
     /// Takes messages of a FIFO queue: of the first ready group as many as fit, in their order, then
-    /// of the next. They are hidden then, without timers yet.
+    /// of the next. They are hidden then, without timers yet. Dead letters on the way are moved; says
+    /// whether the receive has to go on with them in the next turn.
     pub(super) fn take_fifo(
         &mut self,
         queue_index: u32,
@@ -42,7 +46,8 @@ impl<F: Flaws> Engine<F> {
         count_max: usize,
         log: &mut Log<F>,
         out: &mut Outputs,
-    ) {
+    ) -> bool {
+        let mut letters = self.letters_of(queue_index);
         let mut taking = Taking {
             count: 0,
             count_max,
@@ -50,14 +55,23 @@ impl<F: Flaws> Engine<F> {
             bytes_max: receive.reply_bytes_max.into(),
             deadline_ms: self.now_ms + receive.visibility_ms,
             cleared: 0,
+            has_more: false,
         };
         while taking.count < count_max
             && let Some((_, &group)) = self.queues[queue_index].ready_groups.first_key_value()
         {
-            if self.take_of_group(queue_index, group, &mut taking, log, out) == Next::Enough {
+            if self.take_of_group(queue_index, group, &mut taking, &mut letters, log, out) == Next::Enough {
                 break;
             }
         }
+        self.flush_letters(queue_index, letters, log);
+        taking.has_more
+    }
+
+    /// The first message of the first ready group.
+    pub(super) fn first_ready(&self, queue_index: u32) -> Option<u32> {
+        let (_, &group) = self.queues[queue_index].ready_groups.first_key_value()?;
+        Some(self.groups[group].head)
     }
 
     /// Takes what fits of a ready group. It is not ready any more then, or is in another place.
@@ -66,6 +80,7 @@ impl<F: Flaws> Engine<F> {
         queue_index: u32,
         place: u32,
         taking: &mut Taking,
+        letters: &mut Option<Letters>,
         log: &mut Log<F>,
         out: &mut Outputs,
     ) -> Next {
@@ -84,7 +99,23 @@ impl<F: Flaws> Engine<F> {
                 }
                 return self.clear_head(index, is_expired, taking, log);
             }
-            let bytes = u64::from(content_bytes(slot) + DELIVERY_OVERHEAD_BYTES);
+            if let Some(letters) = letters
+                && let Some(target) = self.is_letter(index, queue_index, letters)
+            {
+                if taking.count > before {
+                    break;
+                }
+                match self.move_fifo_letter(index, target, log) {
+                    LetterStep::Moved => return Next::Group,
+                    LetterStep::Later => {
+                        taking.has_more = true;
+                        return Next::Enough;
+                    }
+                    LetterStep::Stays => {}
+                }
+            }
+            let slot = &self.slab[index];
+            let bytes = u64::from(shown_bytes(slot));
             if taking.count > 0 && taking.bytes + bytes > taking.bytes_max {
                 next = Next::Enough;
                 break;
@@ -145,7 +176,8 @@ impl<F: Flaws> Engine<F> {
             sequence: slot.sequence,
             sequence_number: slot.sequence,
             sent_at_ms: slot.sent_at_ms(),
-            first_received_at_ms: slot.first_received_at_ms(),
+            first_received_at_ms: self.first_received_at_ms(index),
+            source: self.source_of(index, slot),
             receive_count: slot.receive_count,
             state: MessageState::InFlight,
             until_ms: slot.available_at_ms,

@@ -81,7 +81,10 @@ impl<F: Flaws> Engine<F> {
             Change::Define(definition) => {
                 self.queues.find(definition.number()).is_some() || self.queues.is_free(definition.index)
             }
-            Change::Delete { .. } | Change::Purge { .. } => true,
+            Change::Delete { .. }
+            | Change::Purge { .. }
+            | Change::StartTask(_)
+            | Change::CancelTask { .. } => true,
         }
     }
 
@@ -100,6 +103,11 @@ impl<F: Flaws> Engine<F> {
                     self.delete_queue(index, *time_ms, log, out);
                 }
             }
+            Change::StartTask(definition) => {
+                self.identity.replay_incarnation(definition.id);
+                self.start_share(definition, log);
+            }
+            Change::CancelTask { queue, id } => self.cancel_share((queue >> 32, *id), log),
             Change::Purge { queue, time_ms } => {
                 if let Some(index) = self.queues.find(*queue)
                     && self.queues[index].purged_at_ms <= *time_ms
@@ -126,7 +134,7 @@ impl<F: Flaws> Engine<F> {
 
     fn redefine(&mut self, index: u32, definition: &Definition, log: &mut Log<F>) {
         self.queues.set_details(index, definition.details.clone());
-        let now_ms = self.now_ms;
+        let (now_ms, last_sequence) = (self.now_ms, self.identity.last_sequence());
         let queue = &mut self.queues[index];
         let (before_ms, after_ms) = (queue.retention_ms, definition.attributes.retention_ms());
         queue.attributes = definition.attributes;
@@ -134,7 +142,12 @@ impl<F: Flaws> Engine<F> {
         if before_ms != after_ms {
             // What had expired stays expired, whatever the new period says (rule 10).
             let kept_ms = before_ms + self.retention_lag_ms;
-            queue.expired_through_ms = queue.expired_through_ms.max(now_ms.saturating_sub(kept_ms));
+            let expired_ms = now_ms.saturating_sub(kept_ms);
+            if expired_ms >= queue.expired_through_ms {
+                // A mark that is lower in time stays out: what it would mean beyond the one before has
+                // moved here and expired within a turn, and is kept instead.
+                (queue.expired_through_ms, queue.expired_through) = (expired_ms, last_sequence);
+            }
             queue.retention_ms = after_ms;
         }
         if after_ms < before_ms {
@@ -183,6 +196,7 @@ impl<F: Flaws> Engine<F> {
                 write_name(&name, variable);
             });
         log.release(state_record.0, state_record.1);
+        self.forget_tasks(mark.incarnation, log);
         if self.options.minute_rules {
             log.live(record.0, record.1);
             self.bury(&name, Tombstone { incarnation: mark.incarnation, deleted_at_ms: time_ms, record });

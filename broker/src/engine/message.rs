@@ -3,19 +3,29 @@
 use super::queue::Queue;
 use super::records::{Kind, LIST_BYTES, ListHead, Listed, listed_bytes, message_overhead_bytes};
 use super::slab::Slab;
-use super::slot::{FLAG_CHANGED, FLAG_COPIED, FLAG_KEYED, FLAG_MEMBER, NONE, Slot, State};
-use super::{Engine, append};
+use super::slot::{FLAG_ARRIVED, FLAG_CHANGED, FLAG_MEMBER, FLAG_MOVING, NONE, Slot, State};
+use super::{DELIVERY_OVERHEAD_BYTES, Engine, append};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
 
 /// Messages in one record of a list; more make another record.
 pub(super) const LISTED_MAX: usize = 1_024;
 
+/// Most bytes that a dead letter's fields are longer when it is given out than when it was sent: an ARN, and
+/// a deduplication id.
+pub(super) const SOURCE_BYTES_MAX: u32 = 256;
+
 /// Bytes of body and fields that a message's record holds.
 #[inline]
 pub(super) fn content_bytes(slot: &Slot) -> u32 {
-    let flags = slot.flags();
-    slot.length - message_overhead_bytes(flags & FLAG_COPIED != 0, flags & FLAG_KEYED != 0)
+    slot.length - message_overhead_bytes(slot.flags())
+}
+
+/// Bytes that a message takes in a reply, at most.
+#[inline]
+pub(super) fn shown_bytes(slot: &Slot) -> u32 {
+    let source = if slot.flags() & FLAG_ARRIVED == 0 { 0 } else { SOURCE_BYTES_MAX };
+    content_bytes(slot) + DELIVERY_OVERHEAD_BYTES + source
 }
 
 /// Appends a slot to a queue's list of messages that were never delivered.
@@ -53,7 +63,11 @@ impl<F: Flaws> Engine<F> {
     /// Until when a message is kept.
     #[inline]
     pub(super) fn expiry_ms(&self, queue: &Queue, slot: &Slot) -> u64 {
-        queue.expiry_ms(slot.sent_at_ms(), self.retention_lag_ms)
+        if slot.flags() & FLAG_MOVING != 0 {
+            // It stays until it is known where it is.
+            return u64::MAX;
+        }
+        queue.expiry_ms(slot.sent_at_ms(), slot.sequence, self.retention_lag_ms)
     }
 
     /// Whether a command that touches the message must take it as expired (rule 10).
@@ -87,6 +101,9 @@ impl<F: Flaws> Engine<F> {
         self.slot_wheel.cancel(&mut self.slab, index);
         if self.slab[index].flags() & FLAG_MEMBER != 0 {
             self.forget_group(index);
+        }
+        if self.slab[index].flags() & FLAG_ARRIVED != 0 {
+            self.uncount_origin(self.rares.get(index).source, log);
         }
         log.release(Position(position), length);
         self.slab.give_back(index);

@@ -30,16 +30,25 @@ mod handle;
 mod identity;
 mod index;
 mod keyed_hash;
+mod letters;
+#[cfg(test)]
+mod letters_tests;
 mod lists;
 mod manage;
 mod message;
 #[cfg(test)]
 mod model;
+mod move_records;
+mod moves;
+#[cfg(test)]
+mod moves_tests;
+mod origins;
 mod outputs;
 mod peek;
 mod plan;
 mod queue;
 mod queue_state;
+mod rare;
 mod receive;
 pub mod records;
 mod recovery;
@@ -52,6 +61,11 @@ mod side;
 mod slab;
 mod slot;
 mod sweep;
+mod task_commands;
+mod task_records;
+mod tasks;
+#[cfg(test)]
+mod tasks_tests;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -59,16 +73,17 @@ mod visibility;
 mod waits;
 mod wheel;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 
 pub use change::{Change, Planned};
 pub use command::{Command, RawName, Ticket};
 pub use counts::Counts;
 pub use handle::{HANDLE_BYTES, Handle, HandleKey, shard_of_handle};
+pub use moves::{MoveAnswer, Moving};
 pub use outputs::{
     Accepted, AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply,
-    ReplyBody, SendOutcome,
+    ReplyBody, SendOutcome, TaskOutput,
 };
 pub use queue_state::Definition;
 pub use receive::DELIVERY_OVERHEAD_BYTES;
@@ -78,14 +93,20 @@ use attempts::Attempts;
 use deduplication::Deduplication;
 use groups::{Groups, Member};
 use identity::Identity;
+use letters::Unfinished;
 use manage::Tombstones;
+use move_records::MovedMessage;
+use moves::Moves;
+use origins::Origins;
 use queue::{Queues, Turn};
+use rare::Rare;
 use records::{Kind, Listed, START_BYTES, Start};
 use recovery::Recovery;
 use refused::Refused;
 use side::Side;
 use slab::Slab;
 use sweep::Sweep;
+use tasks::Tasks;
 use tenpin_protocol::ErrorCode;
 use waits::Waits;
 use wheel::Wheel;
@@ -96,6 +117,9 @@ use crate::journal::{Log, Position};
 
 /// Most entries of a batch, and most messages of a receive.
 pub const BATCH_ENTRIES_MAX: usize = 10;
+
+/// More sequences than any command takes in one turn: with so many left a start goes on.
+const SEQUENCES_A_COMMAND_MAX: u64 = 1 << 12;
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -112,6 +136,8 @@ pub struct EngineOptions {
     pub in_flight_max: u64,
     /// Whether a purge and the creation of a queue just deleted are refused for 60 seconds.
     pub minute_rules: bool,
+    /// Dead letters that one receive moves; where there are more, it goes on in the next turn.
+    pub letters_a_receive: usize,
     /// Long polls of the shard; one more is refused with RequestThrottled.
     pub waits_max: u32,
     /// Messages of FIFO queues that the shard remembers for deduplication, each for five minutes; one
@@ -129,6 +155,7 @@ impl EngineOptions {
             defaults: NameDefaults::default(),
             in_flight_max: 120_000,
             minute_rules: true,
+            letters_a_receive: letters::LETTERS_A_RECEIVE,
             waits_max: 1 << 20,
             deduplication_max: 64 << 20,
         }
@@ -164,6 +191,17 @@ pub struct Engine<F: Flaws> {
     over_limit: Vec<u64>,
     /// Messages that expired and are not yet in a record, all of one queue.
     expired: Vec<Listed>,
+    /// Entries of messages that came from another queue.
+    rares: Side<Rare>,
+    origins: Origins,
+    moves: Moves,
+    tasks: Tasks,
+    /// Messages that were moved and are not yet in a record, all from one queue to one other.
+    moved: Vec<MovedMessage>,
+    /// Receives that go on in the next turn.
+    unfinished: VecDeque<Unfinished>,
+    /// Queues whose waits go on in the next turn.
+    later: Vec<u32>,
     /// Room for the lists of records.
     listed: Vec<Listed>,
     now_ms: u64,
@@ -200,6 +238,13 @@ impl<F: Flaws> Engine<F> {
             surplus: Vec::new(),
             over_limit: Vec::new(),
             expired: Vec::new(),
+            rares: Side::new(Rare::NONE),
+            origins: Origins::default(),
+            moves: Moves::default(),
+            tasks: Tasks::default(),
+            moved: Vec::new(),
+            unfinished: VecDeque::new(),
+            later: Vec::new(),
             listed: Vec::new(),
             now_ms: 0,
             retention_lag_ms: 0,
@@ -242,7 +287,7 @@ impl<F: Flaws> Engine<F> {
     /// spent.
     #[inline]
     fn reserve_sequences(&mut self, log: &mut Log<F>) {
-        if self.identity.is_spent(BATCH_ENTRIES_MAX as u64) {
+        if self.identity.is_spent(SEQUENCES_A_COMMAND_MAX) {
             self.identity.begin_start(self.identity.epoch());
             self.journal_start(log);
         }
@@ -294,7 +339,10 @@ impl<F: Flaws> Engine<F> {
             | Command::UntagQueue { .. }
             | Command::AddPermission { .. }
             | Command::RemovePermission { .. }
+            | Command::StartMoveTask { .. }
+            | Command::CancelMoveTask { .. }
             | Command::Purge { .. } => self.change_catalog(command, log, out),
+            Command::ListMoveTasks { source, count_max } => self.list_tasks(source, count_max),
             Command::OpenQueue { name } => self.open_queue(name),
             Command::ListQueues { prefix, next, count_max } => self.list_queues(prefix, next, count_max),
             Command::GetAttributes { queue, names } => self.get_attributes(queue, names),
@@ -309,6 +357,7 @@ impl<F: Flaws> Engine<F> {
             }
             Command::CancelWaits { connection } => {
                 self.refused.forget(connection);
+                self.cancel_unfinished(connection);
                 return self.waits.cancel(connection, &mut self.queues);
             }
             Command::AnswerWaits { connection } => return self.answer_waits(connection, out),

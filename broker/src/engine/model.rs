@@ -22,6 +22,8 @@ use crate::flaws::Sound;
 use crate::shard::driver::ConnectionId;
 
 const IN_FLIGHT_MAX: usize = 7;
+/// So few that receives have to go on.
+const LETTERS_A_RECEIVE: usize = 3;
 const NAMES: [&str; 5] = ["one", "two", "three", "four.fifo", "five.fifo"];
 /// Queues from this name on are FIFO queues.
 const FIFO_FROM: usize = 3;
@@ -69,6 +71,15 @@ enum Action {
         code: AttributeCode,
         value: u64,
     },
+    Redrive {
+        name: usize,
+        target: Option<usize>,
+        count: u32,
+    },
+    Allow {
+        name: usize,
+        allow: Allow,
+    },
     Undelivered {
         deliveries: Vec<usize>,
     },
@@ -93,6 +104,14 @@ enum Action {
     Clean {
         count: usize,
     },
+}
+
+/// Which queues may send their dead letters to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Allow {
+    All,
+    None,
+    Only(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -155,6 +174,10 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(name, entries)| Action::Hide { name, entries }),
         2 => (name(), setting()).prop_map(|(name, (code, value))| Action::Set { name, code, value }),
         1 => (fifo(), fifo::setting()).prop_map(|(name, (code, value))| Action::Set { name, code, value }),
+        3 => (name(), prop_oneof![1 => Just(None), 5 => name().prop_map(Some)], 1..4_u32)
+            .prop_map(|(name, target, count)| Action::Redrive { name, target, count }),
+        1 => (name(), prop_oneof![2 => Just(Allow::All), 1 => Just(Allow::None), 1 => name().prop_map(Allow::Only)])
+            .prop_map(|(name, allow)| Action::Allow { name, allow }),
         2 => prop::collection::vec(any::<usize>(), 1..=5).prop_map(|deliveries| Action::Undelivered { deliveries }),
         1 => any::<usize>().prop_map(|delivery| Action::Damaged { delivery }),
         1 => (name(), 1..=10_u32).prop_map(|(name, count_max)| Action::Peek { name, count_max }),
@@ -191,6 +214,9 @@ struct Stored {
     first_received_at_ms: u64,
     delivered_at_ms: u64,
     damaged: bool,
+    receives_before: u32,
+    /// The ARN of the queue that it came from, if it did not come from a sender.
+    source: Option<String>,
     /// What only a message of a FIFO queue has.
     fifo: Option<fifo::Place>,
 }
@@ -211,6 +237,16 @@ impl Stored {
 }
 
 impl Stored {
+    fn receives_here(&self) -> u32 {
+        self.receive_count - self.receives_before
+    }
+
+    /// What it takes in a reply, at most.
+    fn shown_bytes(&self) -> u64 {
+        let source = if self.source.is_some() { u64::from(message::SOURCE_BYTES_MAX) } else { 0 };
+        self.content.len() as u64 + u64::from(DELIVERY_OVERHEAD_BYTES) + source
+    }
+
     /// It is received.
     fn hand_out(&mut self, visibility_ms: u64, now_ms: u64) -> Expected {
         self.receive_count += 1;
@@ -231,6 +267,8 @@ impl Stored {
             first_received_at_ms: self.first_received_at_ms,
             receive_count: self.receive_count,
             sequence_number: self.fifo.map_or(0, |place| place.sequence),
+            source: self.source.clone(),
+            arrival: Arrival(self.order),
         }
     }
 }
@@ -253,6 +291,8 @@ struct Queue {
     messages: Vec<Stored>,
     waits: Vec<Wait>,
     purged_at_ms: Option<u64>,
+    redrive: Option<(usize, u32)>,
+    allow: Allow,
     attempts: Vec<fifo::Attempt>,
 }
 
@@ -261,32 +301,103 @@ impl Queue {
         self.messages.iter().filter(|message| message.state(now_ms) == state).count()
     }
 
+    /// Whether it takes dead letters of this queue.
+    fn allows(&self, name: usize) -> bool {
+        match self.allow {
+            Allow::All => true,
+            Allow::None => false,
+            Allow::Only(allowed) => allowed == name,
+        }
+    }
+
     fn expire(&mut self, now_ms: u64) {
         let retention_ms = self.attributes.retention_ms();
         self.messages.retain(|message| message.sent_at_ms + retention_ms > now_ms);
     }
+}
 
-    /// Hands out the messages that have been visible longest. `None`: nothing, or too many in flight.
-    fn take(&mut self, wait: &Wait, now_ms: u64) -> Option<Vec<Expected>> {
-        if self.attributes.is_fifo() {
-            return self.take_fifo(wait, now_ms);
+/// What a receive comes to.
+enum Taken {
+    Messages(Vec<Expected>),
+    Nothing,
+    /// It moved as many dead letters as one receive does, and goes on.
+    More,
+}
+
+impl Test {
+    /// Where the dead letters of a queue go, and after how many receives.
+    fn letters(&self, name: usize) -> Option<(usize, u32)> {
+        let (target, count) = self.queues[&name].redrive?;
+        self.queues.get(&target)?.allows(name).then_some((target, count))
+    }
+
+    /// Hands out the messages that have been visible longest; dead letters on the way are moved.
+    fn take(&mut self, name: usize, wait: &Wait) -> Taken {
+        if name >= FIFO_FROM {
+            return self.take_fifo(name, wait);
         }
-        let free = IN_FLIGHT_MAX.saturating_sub(self.count(MessageState::InFlight, now_ms));
-        let mut order: Vec<usize> = (0..self.messages.len())
-            .filter(|&place| self.messages[place].state(now_ms) == MessageState::Visible)
-            .collect();
-        order.sort_by_key(|&place| (self.messages[place].available_at_ms, self.messages[place].order));
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        for place in order.into_iter().take(free.min(wait.count_max as usize)) {
-            let message = &mut self.messages[place];
-            bytes += message.content.len() as u64 + u64::from(DELIVERY_OVERHEAD_BYTES);
+        let now_ms = self.now_ms();
+        let queue = &self.queues[&name];
+        let free = IN_FLIGHT_MAX.saturating_sub(queue.count(MessageState::InFlight, now_ms));
+        let mut ids: Vec<_> =
+            queue.messages.iter().filter(|message| message.state(now_ms) == MessageState::Visible).collect();
+        ids.sort_by_key(|message| (message.available_at_ms, message.order));
+        let ids: Vec<[u8; 16]> = ids.into_iter().map(|message| message.id).collect();
+        let (mut taken, mut bytes, mut moved) = (Vec::new(), 0, 0);
+        for id in ids {
+            if taken.len() == free.min(wait.count_max as usize) {
+                break;
+            }
+            if let Some((target, count)) = self.letters(name)
+                && self.message(name, id).receives_here() >= count
+            {
+                if moved == LETTERS_A_RECEIVE {
+                    return if taken.is_empty() { Taken::More } else { Taken::Messages(taken) };
+                }
+                moved += 1;
+                self.move_letter(name, target, id);
+                continue;
+            }
+            let message = self.message(name, id);
+            bytes += message.shown_bytes();
             if !taken.is_empty() && bytes > u64::from(wait.bytes_max) {
                 break;
             }
             taken.push(message.hand_out(wait.visibility_ms, now_ms));
         }
-        (!taken.is_empty()).then_some(taken)
+        if taken.is_empty() { Taken::Nothing } else { Taken::Messages(taken) }
     }
+
+    fn message(&mut self, name: usize, id: [u8; 16]) -> &mut Stored {
+        let queue = self.queues.get_mut(&name).expect("it is there");
+        queue.messages.iter_mut().find(|message| message.id == id).expect("it is there")
+    }
+
+    fn move_letter(&mut self, name: usize, target: usize, id: [u8; 16]) {
+        let now_ms = self.now_ms();
+        self.order += 1;
+        let queue = self.queues.get_mut(&name).expect("it is there");
+        let place = queue.messages.iter().position(|message| message.id == id).expect("it is there");
+        let mut message = queue.messages.remove(place);
+        let target = self.queues.get_mut(&target).expect("letters go to queues that are there");
+        message.order = self.order;
+        message.available_at_ms = now_ms;
+        message.receives_before = message.receive_count;
+        message.changed = false;
+        message.source = Some(arn(name));
+        if let Some(place) = &mut message.fifo {
+            message.sent_at_ms = now_ms;
+            (place.sequence, place.delay_ms) = (0, target.attributes.delay_ms());
+        }
+        if message.sent_at_ms + target.attributes.retention_ms() > now_ms {
+            target.messages.push(message);
+        }
+        self.has_moved = true;
+    }
+}
+
+fn arn(name: usize) -> String {
+    format!("arn:aws:sqs:us-east-1:000000000000:{}", NAMES[name])
 }
 
 /// What a delivery has to say.
@@ -298,6 +409,18 @@ struct Expected {
     first_received_at_ms: u64,
     receive_count: u32,
     sequence_number: u64,
+    source: Option<String>,
+    arrival: Arrival,
+}
+
+/// When a message came to its queue: what only the model knows, and no comparison looks at.
+#[derive(Debug, Clone, Copy, Eq)]
+struct Arrival(usize);
+
+impl PartialEq for Arrival {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// What a reply has to say.
@@ -315,6 +438,15 @@ struct Issued {
     delivery: Delivery,
     queue: u64,
     id: [u8; 16],
+    correlation: u32,
+    arrival: Arrival,
+}
+
+impl Issued {
+    /// Whether this is the message, and it has not moved since.
+    fn is_of(&self, message: &Stored) -> bool {
+        message.id == self.id && message.order == self.arrival.0
+    }
 }
 
 struct Test {
@@ -330,12 +462,19 @@ struct Test {
     remembered: Vec<fifo::Remembered>,
     /// By connection and queue: groups of which something was refused.
     refused: BTreeSet<(u32, u64, u8)>,
+    /// Receives that move dead letters and go on.
+    unfinished: Vec<(usize, Wait)>,
+    /// Queues whose waits move dead letters and go on.
+    later: BTreeSet<usize>,
+    /// Whether there were dead letters since that was looked at.
+    has_moved: bool,
 }
 
 impl Test {
     fn new(minute_rules: bool) -> Self {
         let options = EngineOptions {
             in_flight_max: IN_FLIGHT_MAX as u64,
+            letters_a_receive: LETTERS_A_RECEIVE,
             minute_rules,
             deduplication_max: fifo::DEDUPLICATION_MAX,
             ..EngineOptions::new(0, [3, 4])
@@ -352,6 +491,9 @@ impl Test {
             numbers: BTreeSet::new(),
             remembered: Vec::new(),
             refused: BTreeSet::new(),
+            unfinished: Vec::new(),
+            later: BTreeSet::new(),
+            has_moved: false,
         }
     }
 
@@ -371,12 +513,18 @@ impl Test {
     /// Compares replies with what the model says, whatever their order between queues.
     fn compare(&mut self, replies: &[Reply], expected: &BTreeMap<u32, Answer>, queues: &BTreeMap<u32, u64>) {
         let mut found = BTreeMap::new();
+        let issued_before = self.issued.len();
         for reply in replies {
             let answer = self.read(reply, queues);
             let before = found.insert(reply.ticket.correlation, answer);
             assert!(before.is_none(), "two replies to one request");
         }
         assert_eq!(&found, expected);
+        for issued in &mut self.issued[issued_before..] {
+            let Some(Answer::Messages(messages)) = expected.get(&issued.correlation) else { continue };
+            let message = messages.iter().find(|message| message.id == issued.id);
+            issued.arrival = message.expect("the answers are the same").arrival;
+        }
     }
 
     fn read(&mut self, reply: &Reply, queues: &BTreeMap<u32, u64>) -> Answer {
@@ -391,14 +539,23 @@ impl Test {
                     // Its own record lies behind those of its messages.
                     assert!(Some(reply.depends_on) > end && reply.depends_on <= self.world.log.end());
                 } else {
-                    assert_eq!(reply.depends_on, end.unwrap_or_default());
+                    // What has moved depends on its move, too.
+                    let has_moved = deliveries.iter().any(|delivery| delivery.source != 0);
+                    let end = end.unwrap_or_default();
+                    assert!(reply.depends_on == end || (has_moved && reply.depends_on > end));
                 }
                 let until = deliveries.iter().map(|delivery| delivery.until_ms).min();
                 let stale = until.filter(|&until| until > self.now_ms()).unwrap_or(u64::MAX);
                 assert_eq!(reply.stale_after_ms, stale);
                 let queue = queues.get(&reply.ticket.correlation).copied().unwrap_or_default();
                 for (delivery, message) in deliveries.iter().zip(&messages) {
-                    self.issued.push(Issued { delivery: *delivery, queue, id: message.id });
+                    self.issued.push(Issued {
+                        delivery: *delivery,
+                        queue,
+                        id: message.id,
+                        correlation: reply.ticket.correlation,
+                        arrival: Arrival(0),
+                    });
                 }
                 Answer::Messages(messages)
             }
@@ -422,14 +579,18 @@ impl Test {
         let bytes = self.world.log.bytes(delivery.position, delivery.length).expect("all is in memory");
         let raw = crate::journal::RawRecord::parse(bytes).expect("the engine wrote it");
         let stored = records::StoredMessage::parse(&raw).expect("a message");
-        assert_eq!(stored.sent_at_ms, delivery.sent_at_ms);
+        // On a FIFO queue a move begins a message's time anew.
+        assert!(stored.sent_at_ms == delivery.sent_at_ms || delivery.source != 0);
         Expected {
             id: stored.id,
             content: stored.content.to_vec(),
             sent_at_ms: delivery.sent_at_ms,
             first_received_at_ms: delivery.first_received_at_ms,
             receive_count: delivery.receive_count,
-            sequence_number: delivery.sequence_number,
+            // The model does not know what a move gives.
+            sequence_number: if delivery.source == 0 { delivery.sequence_number } else { 0 },
+            source: self.world.engine.origin_name(delivery.source).map(|name| name.arn()),
+            arrival: Arrival(0),
         }
     }
 
@@ -439,19 +600,59 @@ impl Test {
             .queues
             .values()
             .flat_map(|queue| queue.waits.iter().map(|wait| (wait.correlation, queue.number)));
-        waits.collect()
+        let unfinished = self.unfinished.iter().map(|(name, wait)| (wait.correlation, self.number(*name)));
+        waits.chain(unfinished).collect()
     }
 
-    /// Gives those who wait what there is, in their order.
+    /// Gives those who wait what there is, in their order. Dead letters may wake those who wait on other
+    /// queues.
     fn serve(&mut self, expected: &mut BTreeMap<u32, Answer>) {
-        let now_ms = self.now_ms();
-        for queue in self.queues.values_mut() {
-            while let Some(wait) = queue.waits.first().cloned()
-                && let Some(taken) = queue.take(&wait, now_ms)
-            {
-                queue.waits.remove(0);
-                expected.insert(wait.correlation, Answer::Messages(taken));
+        let names: Vec<usize> = self.queues.keys().copied().collect();
+        let mut goes_on = true;
+        while std::mem::take(&mut goes_on) {
+            for &name in &names {
+                while !self.later.contains(&name)
+                    && let Some(wait) = self.queues[&name].waits.first().cloned()
+                {
+                    match self.take(name, &wait) {
+                        Taken::Messages(taken) => {
+                            self.queues.get_mut(&name).expect("it is there").waits.remove(0);
+                            expected.insert(wait.correlation, Answer::Messages(taken));
+                            goes_on = true;
+                        }
+                        Taken::More => {
+                            self.later.insert(name);
+                            goes_on = true;
+                        }
+                        Taken::Nothing => break,
+                    }
+                }
             }
+        }
+    }
+
+    /// What a receive is answered at once, if it is.
+    fn settle(&mut self, name: usize, wait: Wait) -> Option<Answer> {
+        match self.take(name, &wait) {
+            Taken::Messages(taken) => Some(Answer::Messages(taken)),
+            Taken::More => {
+                self.unfinished.push((name, wait));
+                None
+            }
+            Taken::Nothing => self.find_nothing(name, wait),
+        }
+    }
+
+    fn find_nothing(&mut self, name: usize, wait: Wait) -> Option<Answer> {
+        let now_ms = self.now_ms();
+        let queue = self.queues.get_mut(&name).expect("it is there");
+        if wait.deadline_ms > now_ms {
+            queue.waits.push(wait);
+            None
+        } else if name < FIFO_FROM && queue.count(MessageState::InFlight, now_ms) >= IN_FLIGHT_MAX {
+            Some(Answer::Refused(ErrorCode::OverLimit))
+        } else {
+            Some(Answer::Messages(Vec::new()))
         }
     }
 
@@ -464,6 +665,81 @@ impl Test {
             answer.map(|answer| (self.correlation, answer)).into_iter().collect();
         self.serve(&mut expected);
         self.compare(&replies, &expected, &queues);
+        self.go_on();
+    }
+
+    /// Turn by turn, until all dead letters have been moved.
+    fn go_on(&mut self) {
+        while !self.unfinished.is_empty() || !self.later.is_empty() {
+            let queues = self.waiting_queues();
+            let mut expected = BTreeMap::new();
+            self.later.clear();
+            for (name, wait) in std::mem::take(&mut self.unfinished) {
+                let correlation = wait.correlation;
+                if let Some(answer) = self.settle(name, wait) {
+                    expected.insert(correlation, answer);
+                }
+            }
+            self.serve(&mut expected);
+            let (_, replies) = self.world.advance(0, ALL);
+            self.compare(&replies, &expected, &queues);
+        }
+        if std::mem::take(&mut self.has_moved) {
+            // What expired by moving goes with the next timers.
+            while self.world.advance(0, ALL).0 {}
+        }
+    }
+
+    /// Two queues whose waits are served in one turn are in no order, and one's dead letters would come to
+    /// the other before or after it is served.
+    fn let_one_queue_wait(&mut self) {
+        let waiting = self.queues.values().filter(|queue| !queue.waits.is_empty()).count();
+        if waiting > 1 && self.queues.values().any(|queue| queue.redrive.is_some()) {
+            self.answer_waits(None);
+        }
+    }
+
+    /// The policies that say where dead letters go: refused where the target is not there or denies it.
+    fn redrive(&mut self, name: usize, target: Option<usize>, count: u32) {
+        let text = target.map_or(String::new(), |target| {
+            format!(r#"{{"deadLetterTargetArn":"{}","maxReceiveCount":{count}}}"#, arn(target))
+        });
+        let is_fifo = |name| name >= FIFO_FROM;
+        let allowed = target.is_none_or(|target| {
+            let allows = self.queues.get(&target).is_some_and(|queue| queue.allows(name));
+            allows && target != name && is_fifo(target) == is_fifo(name)
+        });
+        self.set_text(name, AttributeCode::RedrivePolicy, &text, allowed);
+        if allowed && let Some(queue) = self.queues.get_mut(&name) {
+            queue.redrive = target.map(|target| (target, count));
+        }
+    }
+
+    fn allow(&mut self, name: usize, allow: Allow) {
+        let text = match allow {
+            Allow::All => r#"{"redrivePermission":"allowAll"}"#.to_owned(),
+            Allow::None => r#"{"redrivePermission":"denyAll"}"#.to_owned(),
+            Allow::Only(source) => {
+                format!(r#"{{"redrivePermission":"byQueue","sourceQueueArns":["{}"]}}"#, arn(source))
+            }
+        };
+        self.set_text(name, AttributeCode::RedriveAllowPolicy, &text, true);
+        if let Some(queue) = self.queues.get_mut(&name) {
+            queue.allow = allow;
+        }
+    }
+
+    fn set_text(&mut self, name: usize, code: AttributeCode, text: &str, is_taken: bool) {
+        let number = self.number(name);
+        let given = [Attribute::new(code, AttributeValue::Text(text))];
+        let answer = match self.queues.get(&name) {
+            None => Answer::Refused(ErrorCode::QueueDoesNotExist),
+            Some(_) if !is_taken => Answer::Refused(ErrorCode::InvalidParameterValue),
+            Some(_) => Answer::Done,
+        };
+        let command = Command::SetAttributes { queue: number, attributes: Entries::of(&given) };
+        let replies = self.ask(0, command);
+        self.compare(&replies, &BTreeMap::from([(self.correlation, answer)]), &BTreeMap::new());
     }
 
     fn run(&mut self, action: &Action) {
@@ -489,6 +765,8 @@ impl Test {
             Action::Delete { name, handles } => self.delete(*name, handles),
             Action::Hide { name, entries } => self.hide(*name, entries),
             Action::Set { name, code, value } => self.set(*name, *code, *value),
+            Action::Redrive { name, target, count } => self.redrive(*name, *target, *count),
+            Action::Allow { name, allow } => self.allow(*name, *allow),
             Action::Undelivered { deliveries } => self.undelivered(deliveries),
             Action::Damaged { delivery } => self.damaged(*delivery),
             Action::Peek { name, count_max } => self.peek(*name, *count_max),
@@ -545,6 +823,8 @@ impl Test {
                     messages: Vec::new(),
                     waits: Vec::new(),
                     purged_at_ms: None,
+                    redrive: None,
+                    allow: Allow::All,
                     attempts: Vec::new(),
                 }
             });
@@ -662,7 +942,10 @@ impl Test {
             queue.messages.push(Stored {
                 id,
                 content: contents[place].clone(),
-                order: self.ids.len(),
+                order: {
+                    self.order += 1;
+                    self.order
+                },
                 sent_at_ms: now_ms,
                 available_at_ms: now_ms + delay_ms,
                 changed: false,
@@ -670,6 +953,8 @@ impl Test {
                 first_received_at_ms: 0,
                 delivered_at_ms: 0,
                 damaged: false,
+                receives_before: 0,
+                source: None,
                 fifo: None,
             });
         }
@@ -705,19 +990,7 @@ impl Test {
                     bytes_max,
                     attempt,
                 };
-                match queue.take(&wait, now_ms) {
-                    Some(taken) => Some(Answer::Messages(taken)),
-                    None if wait_ms > 0 => {
-                        queue.waits.push(wait);
-                        None
-                    }
-                    None if !queue.attributes.is_fifo()
-                        && queue.count(MessageState::InFlight, now_ms) >= IN_FLIGHT_MAX =>
-                    {
-                        Some(Answer::Refused(ErrorCode::OverLimit))
-                    }
-                    None => Some(Answer::Messages(Vec::new())),
-                }
+                self.settle(name, wait)
             }
         };
         let command = Command::Receive {
@@ -760,7 +1033,7 @@ impl Test {
                             Some(ErrorCode::InvalidParameterValue)
                         }
                         Some(issued) if issued.queue == number => {
-                            queue.messages.retain(|message| message.id != issued.id);
+                            queue.messages.retain(|message| !issued.is_of(message));
                             None
                         }
                         _ => Some(ErrorCode::ReceiptHandleIsInvalid),
@@ -832,11 +1105,12 @@ impl Test {
     }
 
     fn undelivered(&mut self, deliveries: &[usize]) {
+        self.let_one_queue_wait();
         let picked: Vec<Issued> = deliveries.iter().filter_map(|&place| self.pick(place).cloned()).collect();
         let now_ms = self.now_ms();
         for issued in &picked {
             for queue in self.queues.values_mut().filter(|queue| queue.number == issued.queue) {
-                let found = queue.messages.iter_mut().find(|message| message.id == issued.id);
+                let found = queue.messages.iter_mut().find(|message| issued.is_of(message));
                 if let Some(message) = found
                     && message.receive_count == issued.delivery.receive_count
                     && (message.available_at_ms <= now_ms || !message.changed)
@@ -857,7 +1131,7 @@ impl Test {
     fn damaged(&mut self, delivery: usize) {
         let Some(issued) = self.pick(delivery).cloned() else { return };
         for queue in self.queues.values_mut().filter(|queue| queue.number == issued.queue) {
-            for message in queue.messages.iter_mut().filter(|message| message.id == issued.id) {
+            for message in queue.messages.iter_mut().filter(|message| issued.is_of(message)) {
                 message.damaged = true;
             }
         }
@@ -923,6 +1197,7 @@ impl Test {
     }
 
     fn advance(&mut self, by_ms: u64, steps: u32) {
+        self.let_one_queue_wait();
         let waiting = self.waiting_queues();
         // Slices may give what is visible first to whom the whole would give what is first in order.
         let steps = if waiting.is_empty() { steps } else { ALL };
@@ -941,19 +1216,17 @@ impl Test {
         }
         self.serve(&mut expected);
         let next_ms = self.world.engine.next_deadline_ms();
-        let (mut more, mut replies) = self.world.advance(0, steps);
-        let outputs = std::mem::take(&mut self.world.out);
+        let (mut more, replies) = self.world.advance(0, steps);
+        if next_ms.is_none_or(|next_ms| next_ms > now_ms) {
+            assert!(replies.is_empty(), "nothing was to come before {next_ms:?}");
+        }
+        self.compare(&replies, &expected, &waiting);
+        self.go_on();
         while more {
             let (again, some) = self.world.advance(0, steps);
             assert!(some.is_empty(), "one call with steps enough answers all");
             more = again;
         }
-        self.world.out = outputs;
-        if next_ms.is_none_or(|next_ms| next_ms > now_ms) {
-            assert!(replies.is_empty(), "nothing was to come before {next_ms:?}");
-        }
-        self.compare(&replies, &expected, &waiting);
-        replies.clear();
     }
 
     fn restart(&mut self) {
@@ -1000,12 +1273,11 @@ impl Test {
 
 impl Queue {
     fn hide(&mut self, issued: &Issued, seconds: u32, now_ms: u64) -> Option<ErrorCode> {
-        let id = issued.id;
         let has_expired = self.has_expired(issued, now_ms);
         if seconds > 43_200 {
             return Some(ErrorCode::InvalidParameterValue);
         }
-        let Some(message) = self.messages.iter_mut().find(|message| message.id == id) else {
+        let Some(message) = self.messages.iter_mut().find(|message| issued.is_of(message)) else {
             return Some(ErrorCode::InvalidParameterValue);
         };
         if has_expired {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use tenpin_protocol::{AttributeCode, ErrorCode, MessageState, StatisticCode};
+use tenpin_protocol::{AttributeCode, ErrorCode, MessageState, MoveTaskStatus, StatisticCode};
 
 use super::command::Ticket;
 use super::handle::HANDLE_BYTES;
@@ -79,6 +79,9 @@ pub struct Delivery {
     pub first_received_at_ms: u64,
     /// How often it was received, this time included.
     pub receive_count: u32,
+    /// The incarnation of the queue that it was a dead letter of, whose name is
+    /// [`Engine::origin_name`](super::Engine::origin_name); 0: of none.
+    pub source: u64,
     /// Where it stands; a received one is in flight. The record of a damaged one is not to be given out.
     pub state: MessageState,
     /// When its state ends by itself (a delay, a visibility timeout); 0 where it does not.
@@ -101,6 +104,29 @@ pub enum AttributeOutput {
     Number(u64),
     /// A text.
     Text(String),
+}
+
+/// A move task as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskOutput {
+    /// Where it stands.
+    pub status: MoveTaskStatus,
+    /// How fast it may move; 0 where that was not said.
+    pub messages_per_second_max: u32,
+    /// How many messages it has moved.
+    pub moved: u64,
+    /// How many there were to move when it started.
+    pub to_move: u64,
+    /// When it started.
+    pub started_at_ms: u64,
+    /// What cancels it; empty where it does not run.
+    pub task: Vec<u8>,
+    /// ARN of the dead-letter queue.
+    pub source: String,
+    /// ARN of the queue that it moves to; empty: each message to the one that it came from.
+    pub destination: String,
+    /// Why it failed, where it did.
+    pub failure: Option<&'static str>,
 }
 
 /// One page of a list of queues.
@@ -144,6 +170,15 @@ pub enum ReplyBody {
     Queues(Box<QueuePage>),
     /// Counters.
     Stats(Box<[(StatisticCode, u64)]>),
+    /// A move task was started; this cancels it.
+    MoveTaskStarted(Box<[u8]>),
+    /// A move task was told to stop.
+    MoveTaskCancelled {
+        /// How many messages it had moved.
+        moved: u64,
+    },
+    /// Move tasks, newest first.
+    MoveTasks(Box<[TaskOutput]>),
     /// It was refused as a whole.
     Refused(Refusal),
 }

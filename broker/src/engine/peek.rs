@@ -6,11 +6,11 @@
 
 use tenpin_protocol::{ErrorCode, MessageState};
 
-use super::message::content_bytes;
+use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal, ReplyBody};
 use super::queue::Turn;
 use super::slot::{NONE, Slot, State};
-use super::{BATCH_ENTRIES_MAX, DELIVERY_OVERHEAD_BYTES, Engine, Ticket, out_of_range};
+use super::{BATCH_ENTRIES_MAX, Engine, Ticket, out_of_range};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
 
@@ -64,6 +64,14 @@ impl Cursor {
     }
 }
 
+/// What of a message is told from elsewhere than its slot.
+struct Past {
+    /// Up to where the log must be committed for it to be shown.
+    end: Position,
+    source: u64,
+    first_received_at_ms: u64,
+}
+
 /// A page as it fills.
 struct Page<'a> {
     deliveries: &'a mut Vec<Delivery>,
@@ -76,18 +84,19 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// Shows a message. `false`: it does not fit any more.
-    fn show(&mut self, index: u32, slot: &Slot, state: MessageState) -> bool {
+    /// Shows a message; with it comes what of it is told from elsewhere. `false`: it does
+    /// not fit any more.
+    fn show(&mut self, index: u32, slot: &Slot, state: MessageState, past: Past) -> bool {
         if self.wanted.is_some_and(|wanted| wanted != state) {
             return true;
         }
         let count = self.deliveries.len() - self.start;
-        let bytes = u64::from(content_bytes(slot) + DELIVERY_OVERHEAD_BYTES);
+        let bytes = u64::from(shown_bytes(slot));
         if count == self.count_max || (count > 0 && bytes > self.bytes_left) {
             return false;
         }
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
-        self.depends_on = self.depends_on.max(super::end_of(slot.position, slot.length));
+        self.depends_on = self.depends_on.max(past.end);
         let has_end = matches!(state, MessageState::InFlight | MessageState::Delayed);
         self.deliveries.push(Delivery {
             position: Position(slot.position),
@@ -96,8 +105,9 @@ impl Page<'_> {
             sequence: slot.sequence,
             sequence_number: if self.is_fifo { slot.sequence } else { 0 },
             sent_at_ms: slot.sent_at_ms(),
-            first_received_at_ms: if slot.receive_count > 0 { slot.first_received_at_ms() } else { 0 },
+            first_received_at_ms: if slot.receive_count > 0 { past.first_received_at_ms } else { 0 },
             receive_count: slot.receive_count,
+            source: past.source,
             state,
             until_ms: if has_end { slot.available_at_ms } else { 0 },
             handle: [0; 32],
@@ -161,6 +171,14 @@ impl<F: Flaws> Engine<F> {
             .ok_or(Refusal::new(ErrorCode::InvalidParameterValue, "Invalid or expired next token."))
     }
 
+    fn past_of(&self, index: u32, slot: &Slot) -> Past {
+        Past {
+            end: self.message_end(index, slot),
+            source: self.source_of(index, slot),
+            first_received_at_ms: self.first_received_at_ms(index),
+        }
+    }
+
     /// Shows visible messages behind a turn. Gives back where to go on, if the page is full.
     fn peek_visible(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
         if page.wanted.is_some_and(|wanted| wanted != MessageState::Visible) {
@@ -184,8 +202,9 @@ impl<F: Flaws> Engine<F> {
                 (_, Some(&(&turn, &index))) => (turn, index),
             };
             let slot = &self.slab[index];
-            if turn > after && !self.is_expired(queue, slot) && !page.show(index, slot, MessageState::Visible)
-            {
+            let past = self.past_of(index, slot);
+            let is_shown = turn > after && !self.is_expired(queue, slot);
+            if is_shown && !page.show(index, slot, MessageState::Visible, past) {
                 return Some(last);
             }
             last = Cursor::Visible(turn.max(after), index);
@@ -229,7 +248,7 @@ impl<F: Flaws> Engine<F> {
             if is_visible
                 && slot.sequence > after
                 && !self.is_expired(queue, slot)
-                && !page.show(index, slot, MessageState::Visible)
+                && !page.show(index, slot, MessageState::Visible, self.past_of(index, slot))
             {
                 return Some(last);
             }
@@ -259,7 +278,8 @@ impl<F: Flaws> Engine<F> {
                 _ => continue,
             };
             let is_here = slot.queue == queue_index && !queue.is_gone(slot.sequence);
-            if is_here && !self.is_expired(queue, slot) && !page.show(index, slot, state) {
+            let past = self.past_of(index, slot);
+            if is_here && !self.is_expired(queue, slot) && !page.show(index, slot, state, past) {
                 return Some(Cursor::Others(index));
             }
         }

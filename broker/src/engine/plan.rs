@@ -52,6 +52,10 @@ impl<F: Flaws> Engine<F> {
             Command::AddPermission { queue, permission } => self.plan_permission(queue, permission, log),
             Command::RemovePermission { queue, label } => self.plan_no_permission(queue, label, log),
             Command::Purge { queue } => self.plan_purge(queue),
+            Command::StartMoveTask { source, destination, messages_per_second_max } => {
+                self.plan_start_task(source, destination, messages_per_second_max, log)
+            }
+            Command::CancelMoveTask { task } => self.plan_cancel_task(task),
             other => unreachable!("{other:?} changes no catalog"),
         }
     }

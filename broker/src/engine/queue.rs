@@ -45,8 +45,10 @@ pub(super) struct Queue {
     pub retention_ms: u64,
     /// Messages up to this sequence are gone.
     pub purged_through: u64,
-    /// Messages sent at or before this are gone.
+    /// Messages sent at or before this are gone, if their sequence is not above the one below.
     pub expired_through_ms: u64,
+    /// What came by a move since is judged by the retention period alone.
+    pub expired_through: u64,
     pub fresh_head: u32,
     pub fresh_tail: u32,
     pub returned: BTreeMap<Turn, u32>,
@@ -81,7 +83,8 @@ pub(super) struct Queue {
 
 impl Queue {
     pub fn new(state: QueueState) -> Self {
-        let QueueState { definition, purged_at_ms, purged_through, expired_through_ms } = state;
+        let QueueState { definition, purged_at_ms, purged_through, expired_through_ms, expired_through } =
+            state;
         Self {
             incarnation: definition.incarnation,
             deleted: false,
@@ -92,6 +95,7 @@ impl Queue {
             retention_ms: definition.attributes.retention_ms(),
             purged_through,
             expired_through_ms,
+            expired_through,
             fresh_head: NONE,
             fresh_tail: NONE,
             returned: BTreeMap::new(),
@@ -145,13 +149,14 @@ impl Queue {
             purged_at_ms: self.purged_at_ms,
             purged_through: self.purged_through,
             expired_through_ms: self.expired_through_ms,
+            expired_through: self.expired_through,
         }
     }
 
-    /// Until when a message of it that was sent at this time is kept.
+    /// Until when a message of it with this sequence is kept that was sent at this time.
     #[inline]
-    pub fn expiry_ms(&self, sent_at_ms: u64, retention_lag_ms: u64) -> u64 {
-        if sent_at_ms <= self.expired_through_ms {
+    pub fn expiry_ms(&self, sent_at_ms: u64, sequence: u64, retention_lag_ms: u64) -> u64 {
+        if sent_at_ms <= self.expired_through_ms && sequence <= self.expired_through {
             return 0;
         }
         sent_at_ms + self.retention_ms + retention_lag_ms

@@ -43,6 +43,8 @@ pub(super) struct QueueState {
     pub purged_through: u64,
     /// Messages sent at or before this had expired when the retention period was changed.
     pub expired_through_ms: u64,
+    /// The last sequence for which that holds.
+    pub expired_through: u64,
 }
 
 /// Switches of a definition, as bits.
@@ -78,7 +80,7 @@ impl Definition {
 impl QueueState {
     /// A queue of which no message is gone yet.
     pub fn of(definition: Definition) -> Self {
-        Self { definition, purged_at_ms: 0, purged_through: 0, expired_through_ms: 0 }
+        Self { definition, purged_at_ms: 0, purged_through: 0, expired_through_ms: 0, expired_through: 0 }
     }
 
     /// Bytes of the variable part.
@@ -107,6 +109,7 @@ impl QueueState {
             writer.u32(number);
         }
         writer.u32(definition.details.encryption.kms_reuse_seconds.unwrap_or(0));
+        writer.u64(self.expired_through);
         writer.0.fill(0);
         let (name, texts) = variable.split_at_mut(name_bytes(&definition.name));
         write_name(&definition.name, name);
@@ -141,6 +144,7 @@ impl QueueState {
             *number = reader.u32()?;
         }
         let kms_reuse_seconds = reader.u32()?;
+        let expired_through = reader.u64()?;
         let name = read_name(variable)?;
         let mut details = read_texts(&variable[name_bytes(&name)..])?;
         details.encryption.kms_reuse_seconds = (kms_reuse_seconds > 0).then_some(kms_reuse_seconds);
@@ -163,6 +167,7 @@ impl QueueState {
             purged_at_ms,
             purged_through,
             expired_through_ms,
+            expired_through,
         })
     }
 }

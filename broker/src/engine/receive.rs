@@ -3,11 +3,12 @@
 use tenpin_protocol::{ErrorCode, MessageState};
 
 use super::keyed_hash::Key;
-use super::message::{content_bytes, unlink_fresh};
+use super::letters::Unfinished;
+use super::message::{shown_bytes, unlink_fresh};
 use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
 use super::records::{Kind, Listed};
 use super::slot::{NONE, State};
-use super::{BATCH_ENTRIES_MAX, Engine, Ticket, end_of, out_of_range};
+use super::{BATCH_ENTRIES_MAX, Engine, Ticket, out_of_range};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position, Room};
 
@@ -52,6 +53,8 @@ pub(super) enum Nothing {
     OverLimit,
     /// The log has no room for what a receive leads to (rule 16).
     NoRoom,
+    /// There were dead letters to move, and there are more messages: it goes on in the next turn.
+    More,
 }
 
 impl<F: Flaws> Engine<F> {
@@ -72,19 +75,40 @@ impl<F: Flaws> Engine<F> {
             Ok(()) => return,
             Err(nothing) => nothing,
         };
-        if wait_ms > 0 && nothing != Nothing::NoRoom {
+        let deadline_ms = self.now_ms + wait_ms;
+        if nothing == Nothing::More {
+            return self.unfinished.push_back(Unfinished { ticket, queue: number, receive, deadline_ms });
+        }
+        self.handed_out_nothing(ticket, queue, receive, deadline_ms, nothing, false, out);
+    }
+
+    /// Registers a receive that waits, or says that there is nothing.
+    #[expect(clippy::too_many_arguments, reason = "a receive, and what became of it")]
+    pub(super) fn handed_out_nothing(
+        &mut self,
+        ticket: Ticket,
+        queue: u32,
+        receive: Receive,
+        deadline_ms: u64,
+        nothing: Nothing,
+        ends_wait: bool,
+        out: &mut Outputs,
+    ) {
+        let end = out.deliveries.len() as u32;
+        let mut answer = |body| {
+            let (depends_on, stale_after_ms) = (Position::default(), u64::MAX);
+            out.replies.push(Reply { ticket, depends_on, stale_after_ms, ends_wait, body });
+        };
+        if deadline_ms > self.now_ms && nothing != Nothing::NoRoom {
             if self.waits.count() < self.options.waits_max {
-                let deadline_ms = self.now_ms + wait_ms;
                 return self.waits.add(ticket, queue, receive, deadline_ms, &mut self.queues);
             }
             let text = "More receives wait than the shard has room for.";
-            let refusal = Refusal::new(ErrorCode::RequestThrottled, text);
-            return out.reply(ticket, Position::default(), ReplyBody::Refused(refusal));
+            return answer(ReplyBody::Refused(Refusal::new(ErrorCode::RequestThrottled, text)));
         }
-        let body = match nothing {
-            Nothing::Empty => {
+        answer(match nothing {
+            Nothing::Empty | Nothing::More => {
                 self.queues[queue].totals.empty_receives += 1;
-                let end = out.deliveries.len() as u32;
                 ReplyBody::Received(end..end)
             }
             Nothing::OverLimit => ReplyBody::Refused(Refusal::new(
@@ -95,8 +119,7 @@ impl<F: Flaws> Engine<F> {
                 ErrorCode::StorageFull,
                 "There is no room to record more deliveries; delete messages first.",
             )),
-        };
-        out.reply(ticket, Position::default(), body);
+        });
     }
 
     #[inline]
@@ -154,11 +177,11 @@ impl<F: Flaws> Engine<F> {
         if log.room() == Room::NoReceives {
             return Err(Nothing::NoRoom);
         }
+        self.reserve_sequences(log);
         let count_max = (receive.count_max as usize).min(usize::try_from(free).unwrap_or(usize::MAX));
         let start = out.deliveries.len();
-        let depends_on = if is_fifo {
-            self.take_fifo(queue_index, receive, count_max, log, out);
-            Position::default()
+        let (depends_on, has_more) = if is_fifo {
+            (Position::default(), self.take_fifo(queue_index, receive, count_max, log, out))
         } else {
             self.take_visible(queue_index, receive, count_max, log, out)
         };
@@ -166,7 +189,7 @@ impl<F: Flaws> Engine<F> {
         self.flush_expired(incarnation, log);
         let taken = &mut out.deliveries[start..];
         if taken.is_empty() {
-            return Err(Nothing::Empty);
+            return Err(if has_more { Nothing::More } else { Nothing::Empty });
         }
         self.seal_handles(incarnation, taken);
         let deadline_ms = self.now_ms + receive.visibility_ms;
@@ -201,7 +224,7 @@ impl<F: Flaws> Engine<F> {
         let queue = &self.queues[queue_index];
         let bucket = self.slot_wheel.bucket(deadline_ms);
         for delivery in taken {
-            let expiry_ms = queue.expiry_ms(delivery.sent_at_ms, self.retention_lag_ms);
+            let expiry_ms = queue.expiry_ms(delivery.sent_at_ms, delivery.sequence, self.retention_lag_ms);
             if expiry_ms >= deadline_ms {
                 self.slot_wheel.start_in(&mut self.slab, delivery.slot, bucket);
             } else {
@@ -211,7 +234,8 @@ impl<F: Flaws> Engine<F> {
     }
 
     /// Takes visible messages from the queue's heads; they are hidden then, without timers yet.
-    /// Says up to where the log must be committed for their records.
+    /// Dead letters at the heads are moved instead. Says up to where the log must be committed for the
+    /// messages, and whether there are more dead letters than one receive moves.
     #[inline]
     fn take_visible(
         &mut self,
@@ -220,14 +244,15 @@ impl<F: Flaws> Engine<F> {
         count_max: usize,
         log: &mut Log<F>,
         out: &mut Outputs,
-    ) -> Position {
+    ) -> (Position, bool) {
+        let mut letters = self.letters_of(queue_index);
         let deadline_ms = self.now_ms + receive.visibility_ms;
         let (mut depends_on, mut count, mut bytes) = (Position::default(), 0, 0_u64);
         while count < count_max {
             let Some(index) = self.first_visible(queue_index) else { break };
             let queue = &mut self.queues[queue_index];
             let slot = &mut self.slab[index];
-            let expiry_ms = queue.expiry_ms(slot.sent_at_ms(), self.retention_lag_ms);
+            let expiry_ms = queue.expiry_ms(slot.sent_at_ms(), slot.sequence, self.retention_lag_ms);
             if expiry_ms <= self.now_ms && !F::JUDGE_EXPIRY_BY_TIMER {
                 if self.expired.len() == CLEARED_MAX {
                     break;
@@ -235,7 +260,19 @@ impl<F: Flaws> Engine<F> {
                 self.expire(index, log);
                 continue;
             }
-            bytes += u64::from(content_bytes(slot) + DELIVERY_OVERHEAD_BYTES);
+            if let Some(letters) = &mut letters
+                && let Some(target) = self.is_letter(index, queue_index, letters)
+            {
+                if self.moved.len() == self.options.letters_a_receive {
+                    self.flush_moved(queue_index, target, log);
+                    return (depends_on, true);
+                }
+                self.move_message(index, target, Key::default(), log);
+                continue;
+            }
+            let queue = &mut self.queues[queue_index];
+            let slot = &self.slab[index];
+            bytes += u64::from(shown_bytes(slot));
             if count > 0 && bytes > u64::from(receive.reply_bytes_max) {
                 break;
             }
@@ -256,7 +293,8 @@ impl<F: Flaws> Engine<F> {
                 slot.first_received_after_ms = after_sent;
             }
             slot.list_previous = after_sent;
-            depends_on = depends_on.max(end_of(slot.position, slot.length));
+            let slot = &self.slab[index];
+            depends_on = depends_on.max(self.message_end(index, slot));
             out.deliveries.push(Delivery {
                 position: Position(slot.position),
                 length: slot.length,
@@ -265,6 +303,7 @@ impl<F: Flaws> Engine<F> {
                 sequence_number: 0,
                 sent_at_ms: slot.sent_at_ms(),
                 first_received_at_ms: slot.first_received_at_ms(),
+                source: self.source_of(index, slot),
                 receive_count: slot.receive_count,
                 state: MessageState::InFlight,
                 until_ms: deadline_ms,
@@ -272,7 +311,8 @@ impl<F: Flaws> Engine<F> {
             });
             count += 1;
         }
-        depends_on
+        self.flush_letters(queue_index, letters, log);
+        (depends_on, false)
     }
 
     /// The visible message that is next: by the time it became visible, then by sequence (rule 18).

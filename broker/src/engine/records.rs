@@ -5,11 +5,13 @@
 //! a fixed part longer; what is behind the fields known here is skipped. Bytes that the checksums
 //! vouch for and that still make no sense are [`Damage`], never a panic.
 
+use super::move_records::MOVED_IN_BYTES;
+use super::rare::{ORIGIN_BLOCK_BYTES, RareBlock};
+use super::slot::{FLAG_COPIED, FLAG_KEYED, FLAG_MOVED_IN, FLAG_ORIGIN};
 use crate::catalog::{NameDefaults, QueueName};
 use crate::journal::{Damage, RawRecord};
 
-/// What a record says. Of the codes from 32 on some are kept for what is not there yet: 32 MovingOut,
-/// 33 MovedIn, 34 MovedOut, 35 Moved, 38 Producer, 39 Task.
+/// What a record says. Kept for what is not written yet: 38 Producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -41,6 +43,21 @@ pub enum Kind {
     Deduplication = 36,
     /// A receive with an attempt id, and what it was given. The newest of an attempt is live.
     Attempt = 37,
+    /// A message is being moved to a queue on another shard; it is locked until the move is over.
+    MovingOut = 32,
+    /// A message with its whole state that came from another place: another shard, or the slot that it
+    /// had before a move task sent it anew. Live while the message is stored and was not copied.
+    MovedIn = 33,
+    /// A message has been moved to another shard and is gone, or its move was refused and it is back.
+    MovedOut = 34,
+    /// Messages were moved to another queue of the same shard.
+    Moved = 35,
+    /// A move task, whole. The newest of a task is live.
+    Task = 39,
+    /// The name of a queue that messages here came from. Live while there are such messages.
+    Origin = 40,
+    /// Which moves from other shards have arrived and may come again. The newest is live.
+    Arrivals = 41,
 }
 
 impl Kind {
@@ -61,6 +78,13 @@ impl Kind {
             12 => Self::Damaged,
             36 => Self::Deduplication,
             37 => Self::Attempt,
+            32 => Self::MovingOut,
+            33 => Self::MovedIn,
+            34 => Self::MovedOut,
+            35 => Self::Moved,
+            39 => Self::Task,
+            40 => Self::Origin,
+            41 => Self::Arrivals,
             _ => return None,
         })
     }
@@ -82,6 +106,13 @@ impl Kind {
             Self::Damaged => "Damaged",
             Self::Deduplication => "Deduplication",
             Self::Attempt => "Attempt",
+            Self::MovingOut => "MovingOut",
+            Self::MovedIn => "MovedIn",
+            Self::MovedOut => "MovedOut",
+            Self::Moved => "Moved",
+            Self::Task => "Task",
+            Self::Origin => "Origin",
+            Self::Arrivals => "Arrivals",
         }
     }
 }
@@ -89,10 +120,7 @@ impl Kind {
 /// Bytes that the log puts before every record's fixed part.
 const PREFIX_BYTES: usize = crate::journal::PREFIX_BYTES;
 
-/// In a message's content flags: a block of rare fields, beginning with its own length as a `u16`,
-/// stands before the body. Version 1 writes none. It has room for priority `u8`, own expiry `u64`,
-/// producer `u64`, producer's sequence `u64`, first shard `u16`, the dead-letter source's incarnation
-/// `u64` and the receives since arrival `u32`.
+/// In a message's content flags: a [`RareBlock`] stands before the body.
 pub const CONTENT_RARE: u16 = 1;
 
 /// In a message's content flags: it is one of its group's list, so that its group must be known again
@@ -122,11 +150,20 @@ pub(super) fn listed_bytes(kind: Kind) -> usize {
     if kind == Kind::Hidden { LISTED_BYTES + 8 } else { LISTED_BYTES }
 }
 
-/// Bytes of a message's record that are not its content.
+/// Most bytes of a copied message's record that are not its content: whatever becomes of a message, it
+/// must fit a record.
+pub(super) const COPIED_OVERHEAD_BYTES_MAX: usize = PREFIX_BYTES + MOVED_IN_BYTES + ORIGIN_BLOCK_BYTES;
+
+/// Bytes of a message's record that are not its content; the flags are those of its slot.
 #[inline]
-pub(super) fn message_overhead_bytes(copied: bool, keyed: bool) -> u32 {
-    let keyed_bytes = if keyed { KEYED_BYTES } else { 0 };
-    (PREFIX_BYTES + keyed_bytes + if copied { COPIED_BYTES } else { SENT_BYTES }) as u32
+pub(super) fn message_overhead_bytes(flags: u8) -> u32 {
+    let mut bytes = PREFIX_BYTES + if flags & FLAG_COPIED != 0 { COPIED_BYTES } else { SENT_BYTES };
+    if flags & (FLAG_KEYED | FLAG_ORIGIN | FLAG_MOVED_IN) != 0 {
+        bytes += if flags & FLAG_KEYED != 0 { KEYED_BYTES } else { 0 };
+        bytes += if flags & FLAG_ORIGIN != 0 { ORIGIN_BLOCK_BYTES } else { 0 };
+        bytes += if flags & FLAG_MOVED_IN != 0 { MOVED_IN_BYTES - COPIED_BYTES } else { 0 };
+    }
+    bytes as u32
 }
 
 /// Writes numbers one behind the other.
@@ -377,10 +414,10 @@ pub struct StoredMessage<'a> {
 }
 
 impl<'a> StoredMessage<'a> {
-    /// Reads a message's record.
+    /// Reads a message's record, a Sent, Copied or MovedIn one.
     #[inline]
     pub fn parse(raw: &RawRecord<'a>) -> Result<Self, Damage> {
-        if raw.kind != Kind::Sent as u8 && raw.kind != Kind::Copied as u8 {
+        if ![Kind::Sent as u8, Kind::Copied as u8, Kind::MovedIn as u8].contains(&raw.kind) {
             return Err(Damage::new("a record that is no message's"));
         }
         let head = MessageHead::read(raw)?;
@@ -401,14 +438,11 @@ impl<'a> StoredMessage<'a> {
 
 /// What stands behind the block of rare fields, if there is one.
 #[inline]
-fn content_of<'a>(head: &MessageHead, variable: &'a [u8]) -> Result<&'a [u8], Damage> {
+pub(super) fn content_of<'a>(head: &MessageHead, variable: &'a [u8]) -> Result<&'a [u8], Damage> {
     if head.content_flags & CONTENT_RARE == 0 {
         return Ok(variable);
     }
-    let mut reader = Reader(variable);
-    let length = reader.u16()?;
-    reader.bytes(length.into())?;
-    Ok(reader.0)
+    Ok(RareBlock::split(variable)?.1)
 }
 
 /// The fixed part of records that list messages. What `deadline_ms` is depends on the kind:

@@ -8,21 +8,28 @@
 
 use std::collections::BTreeMap;
 
-use tenpin_protocol::{Fields, content_tag};
-
 use super::Engine;
 use super::deduplication::{Entry, RecoveredEntries};
 use super::fifo_records::{Attempted, read_entries};
-use super::keyed_hash::{Key, Room, TEXT_BYTES_MAX, key_of};
+use super::keyed_hash::{Key, Room, key_of};
+use super::letters::group_of;
 use super::manage::{MINUTE_MS, Tombstone};
 use super::message::{content_bytes, link_fresh};
+use super::move_records::{Moved, MovedInFrom, MovedMessage, MovedOut, MovingOut, read_arrivals};
+use super::moves::Outgoing;
+use super::origins::Origin;
 use super::queue::Queue;
 use super::queue_state::QueueState;
+use super::rare::{Rare, RareBlock};
 use super::records::{
     CONTENT_GROUPED, CONTENT_KEYED, CONTENT_RARE, CopiedState, Kind, ListHead, Listed, Mark, MessageHead,
     Start, StoredMessage, read_key, read_name,
 };
-use super::slot::{FLAG_COPIED, FLAG_KEYED, FLAG_MEMBER, FLAG_RARE, NONE, Slot, State};
+use super::slot::{
+    FLAG_ARRIVED, FLAG_CHANGED, FLAG_COPIED, FLAG_KEYED, FLAG_MEMBER, FLAG_MOVED_IN, FLAG_MOVING, NONE, Slot,
+    State,
+};
+use super::task_records::TaskRecord;
 use crate::catalog::QueueName;
 use crate::flaws::Flaws;
 use crate::journal::{Damage, Log, Position, RawRecord};
@@ -36,6 +43,10 @@ pub(super) struct Recovery {
     last: Option<(u64, u32)>,
     time_ms: u64,
     remembered: RecoveredEntries,
+    /// Names of queues that messages came from, with their newest records.
+    origins: BTreeMap<u64, (QueueName, (Position, u32))>,
+    /// Move tasks by source and id, with their newest records.
+    tasks: BTreeMap<(u64, u64), (TaskRecord, (Position, u32))>,
 }
 
 /// A queue as far as its records have been seen.
@@ -49,6 +60,14 @@ struct RecoveredQueue {
 }
 
 impl Recovery {
+    /// A task has moved one more message since its record.
+    fn count_moved(&mut self, task: u64) {
+        let found = self.tasks.values_mut().find(|(record, _)| record.definition.id == task);
+        if let Some((record, _)) = found {
+            record.share.moved += 1;
+        }
+    }
+
     #[inline]
     fn queue(&mut self, incarnation: u64) -> u32 {
         if let Some((last, place)) = self.last
@@ -86,7 +105,9 @@ impl<F: Flaws> Engine<F> {
             return Err(Damage::new(format!("a record of the unknown kind {}", raw.kind)));
         };
         match kind {
-            Kind::Sent | Kind::Copied => return self.replay_message(recovery, position, kind, raw),
+            Kind::Sent | Kind::Copied | Kind::MovedIn => {
+                return self.replay_message(recovery, position, kind, raw);
+            }
             Kind::Delivered
             | Kind::Hidden
             | Kind::Deleted
@@ -124,6 +145,29 @@ impl<F: Flaws> Engine<F> {
                 let name = read_name(raw.variable)?;
                 recovery.queues[place as usize].deleted = Some((name, mark.time_ms, (position, raw.length)));
             }
+            Kind::Moved => return self.replay_moved(recovery, raw),
+            Kind::Origin => {
+                let incarnation = Mark::read(raw)?.incarnation;
+                let origin = (read_name(raw.variable)?, (position, raw.length));
+                recovery.origins.insert(incarnation, origin);
+            }
+            Kind::MovingOut => {
+                let record = MovingOut::read(raw)?;
+                recovery.time_ms = recovery.time_ms.max(record.time_ms);
+                self.moves.outgoing.insert(record.number, Outgoing { record, position, given: false });
+            }
+            Kind::MovedOut => self.replay_moved_out(recovery, MovedOut::read(raw)?),
+            Kind::Arrivals => {
+                for arrival in read_arrivals(raw)? {
+                    self.moves.arrivals.insert(arrival, position);
+                }
+            }
+            Kind::Task => {
+                let task = TaskRecord::read(raw)?;
+                recovery.time_ms = recovery.time_ms.max(task.definition.started_at_ms);
+                self.identity.replay_incarnation(task.definition.id);
+                recovery.tasks.insert(task.definition.key(), (task, (position, raw.length)));
+            }
             Kind::Purged => {
                 let mark = Mark::read(raw)?;
                 recovery.time_ms = recovery.time_ms.max(mark.time_ms);
@@ -149,9 +193,21 @@ impl<F: Flaws> Engine<F> {
             return Err(Damage::new("a message without a sequence or with an impossible slot"));
         }
         recovery.time_ms = recovery.time_ms.max(head.sent_at_ms);
-        let mut flags = if kind == Kind::Copied { FLAG_COPIED } else { 0 };
-        if head.content_flags & CONTENT_RARE != 0 {
-            flags |= FLAG_RARE;
+        let mut flags = match kind {
+            Kind::Copied => FLAG_COPIED,
+            Kind::MovedIn => FLAG_COPIED | FLAG_MOVED_IN,
+            _ => 0,
+        };
+        if kind == Kind::MovedIn {
+            self.replay_moved_in(recovery, position, MovedInFrom::read(raw)?);
+        }
+        let block = match head.content_flags & CONTENT_RARE {
+            0 => RareBlock::default(),
+            _ => RareBlock::split(raw.variable)?.0,
+        };
+        flags |= block.flag();
+        if block.origin.is_some() {
+            flags |= FLAG_ARRIVED;
         }
         if head.content_flags & CONTENT_KEYED != 0 && kind == Kind::Sent {
             flags |= FLAG_KEYED;
@@ -174,7 +230,7 @@ impl<F: Flaws> Engine<F> {
             slot.queue = recovery.queue(head.incarnation);
             slot.available_at_ms = head.available_at_ms;
             slot.set_sent(head.sent_at_ms, State::Replayed, flags);
-            if kind == Kind::Copied {
+            if kind != Kind::Sent {
                 let copied = CopiedState::read(raw)?;
                 slot.receive_count = copied.receive_count;
                 slot.first_received_after_ms = slot.after_sent(copied.first_received_at_ms);
@@ -182,22 +238,83 @@ impl<F: Flaws> Engine<F> {
                 if copied.damaged {
                     slot.set_state(State::Damaged);
                 }
+                if let Some((source, receives_before)) = block.origin {
+                    let first_received_at_ms = copied.first_received_at_ms;
+                    *self.rares.entry(head.slot) =
+                        Rare { source, receives_before, first_received_at_ms, moved_end: 0 };
+                }
             }
             if flags & FLAG_MEMBER != 0 {
-                let fields = Fields::new(&stored.content[stored.body_bytes as usize..]);
-                let group = fields.value(content_tag::GROUP).and_then(|id| std::str::from_utf8(id).ok());
-                let group = group
-                    .filter(|id| id.len() <= TEXT_BYTES_MAX)
+                let group = group_of(stored.content, stored.body_bytes as usize)
                     .ok_or(Damage::new("a message of a group does not name it"))?;
                 let key = key_of(&self.options.check_key, Room::Group, head.incarnation, group, "");
                 self.replay_group(head.slot, key);
             }
         }
+        // What a move said holds, whichever record is the message's newest.
         let slot = &mut self.slab[head.slot];
-        slot.set_flags(flags);
+        slot.set_flags(flags | (slot.flags() & FLAG_ARRIVED));
         slot.position = position.0;
         slot.length = raw.length;
         Ok(())
+    }
+
+    fn replay_moved_in(&mut self, recovery: &mut Recovery, position: Position, from: MovedInFrom) {
+        if from.shard == self.options.shard {
+            if self.slab.get(from.slot).is_some_and(|slot| slot.sequence == from.number) {
+                self.slab.clear_at(from.slot);
+            }
+            recovery.count_moved(from.task);
+        } else {
+            self.moves.arrivals.insert((from.shard, from.number), position);
+            self.moves
+                .arrivals
+                .retain(|&(shard, number), _| shard != from.shard || number >= from.settled_below);
+        }
+    }
+
+    fn replay_moved_out(&mut self, recovery: &mut Recovery, over: MovedOut) {
+        recovery.time_ms = recovery.time_ms.max(over.time_ms);
+        self.moves.outgoing.remove(&over.number);
+        if !over.refused {
+            recovery.count_moved(over.task);
+        }
+        if self.slab.get(over.slot).is_none_or(|slot| slot.sequence != over.sequence) {
+            return;
+        }
+        if over.refused {
+            self.slab[over.slot].available_at_ms = over.time_ms;
+        } else {
+            self.slab.clear_at(over.slot);
+        }
+    }
+
+    fn replay_moved(&mut self, recovery: &mut Recovery, raw: &RawRecord<'_>) -> Result<(), Damage> {
+        let moved = Moved::read(raw, |moved, message| self.replay_moved_message(recovery, moved, message))?;
+        recovery.time_ms = recovery.time_ms.max(moved.time_ms);
+        Ok(())
+    }
+
+    fn replay_moved_message(&mut self, recovery: &mut Recovery, moved: &Moved, message: MovedMessage) {
+        let MovedMessage { slot: index, receive_count, before, sequence, group } = message;
+        if self.slab.get(index).is_none_or(|slot| slot.sequence != before) {
+            return;
+        }
+        let first_received_at_ms = self.first_received_at_ms(index);
+        let slot = &mut self.slab[index];
+        slot.sequence = sequence;
+        slot.queue = recovery.queue(moved.target);
+        slot.available_at_ms = moved.time_ms;
+        slot.receive_count = receive_count;
+        let flags = (slot.flags() | FLAG_ARRIVED) & !FLAG_CHANGED;
+        slot.set_flags(flags);
+        if moved.is_fifo {
+            slot.set_sent(moved.time_ms, State::Replayed, flags);
+            slot.first_received_after_ms = 0;
+            self.replay_group(index, group);
+        }
+        *self.rares.entry(index) =
+            Rare { source: moved.source, receives_before: receive_count, first_received_at_ms, moved_end: 0 };
     }
 
     fn replay_list(
@@ -252,9 +369,15 @@ impl<F: Flaws> Engine<F> {
         }
         let indices = self.recover_queues(recovery.queues, log)?;
         let mut fresh = Vec::new();
-        for slot in 0..self.slab.used() {
-            self.recover_slot(slot, &indices, &mut fresh, log);
+        for (incarnation, (name, record)) in recovery.origins {
+            self.origins.by_incarnation.insert(incarnation, Origin { name, count: 0, record });
         }
+        self.recover_moves(log);
+        self.recover_tasks(std::mem::take(&mut recovery.tasks), log);
+        for slot in 0..self.slab.used() {
+            self.recover_slot(slot, &indices, &mut fresh, log)?;
+        }
+        self.recover_origins(log);
         self.attempts.recover(
             self.now_ms,
             std::mem::take(&mut recovery.remembered.attempts).into_values(),
@@ -320,17 +443,29 @@ impl<F: Flaws> Engine<F> {
         Ok(indices)
     }
 
-    fn recover_slot(&mut self, index: u32, queues: &[u32], fresh: &mut Vec<(u64, u32)>, log: &mut Log<F>) {
+    fn recover_slot(
+        &mut self,
+        index: u32,
+        queues: &[u32],
+        fresh: &mut Vec<(u64, u32)>,
+        log: &mut Log<F>,
+    ) -> Result<(), Damage> {
         let now_ms = self.now_ms;
         let slot = &mut self.slab[index];
         if slot.state() == State::Free {
-            return;
+            return Ok(());
         }
         let queue_index = queues[slot.queue as usize];
         if queue_index == NONE || self.queues[queue_index].is_gone(slot.sequence) {
-            return self.slab.clear_at(index);
+            self.slab.clear_at(index);
+            return Ok(());
         }
         slot.queue = queue_index;
+        if slot.flags() & FLAG_ARRIVED != 0 {
+            let source = self.rares.get(index).source;
+            let origin = self.origins.by_incarnation.get_mut(&source);
+            origin.ok_or(Damage::new("a message came from a queue that has no name"))?.count += 1;
+        }
         log.live(Position(slot.position), slot.length);
         let queue = &mut self.queues[queue_index];
         queue.slots += 1;
@@ -338,17 +473,22 @@ impl<F: Flaws> Engine<F> {
         if queue.attributes.fifo.is_some() {
             let key = if F::LINK_COPIES_IN_LOG_ORDER { slot.position } else { slot.sequence };
             fresh.push((key, index));
-            return self.recover_fifo_slot(index);
+            self.recover_fifo_slot(index);
+            return Ok(());
         }
         if slot.state() == State::Damaged {
             queue.damaged += 1;
+        } else if slot.flags() & FLAG_MOVING != 0 {
+            slot.set_state(State::Hidden);
+            queue.in_flight += 1;
+            return Ok(());
         } else if slot.available_at_ms > now_ms {
             let was_received = slot.receive_count > 0;
             slot.set_state(if was_received { State::Hidden } else { State::Delayed });
             if was_received {
                 queue.in_flight += 1;
                 if F::DROP_TIMERS_AFTER_RESTART {
-                    return;
+                    return Ok(());
                 }
             } else {
                 queue.delayed += 1;
@@ -359,11 +499,12 @@ impl<F: Flaws> Engine<F> {
                 slot.set_state(State::Fresh);
                 let key = if F::LINK_COPIES_IN_LOG_ORDER { slot.position } else { slot.sequence };
                 fresh.push((key, index));
-                return;
+                return Ok(());
             }
             slot.set_state(State::Returned);
             queue.returned.insert((slot.available_at_ms, slot.sequence), index);
         }
         self.start_timer(index);
+        Ok(())
     }
 }

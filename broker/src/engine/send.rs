@@ -6,7 +6,7 @@ use super::attributes::check_attributes;
 use super::fifo_send::{check_group, not_for_queue_type};
 use super::message::link_fresh;
 use super::outputs::{Accepted, Outputs, Refusal, ReplyBody, SendOutcome};
-use super::records::{Kind, MessageHead, SENT_BYTES, message_overhead_bytes};
+use super::records::{COPIED_OVERHEAD_BYTES_MAX, Kind, MessageHead, SENT_BYTES};
 use super::slot::State;
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
 use crate::flaws::Flaws;
@@ -94,7 +94,7 @@ impl<F: Flaws> Engine<F> {
             incarnation: self.queues[queue].incarnation,
             delay_ms: attributes.delay_ms(),
             message_bytes_max: attributes.message_bytes_max(),
-            content_bytes_max: log.record_bytes_max() - message_overhead_bytes(true, false) as usize,
+            content_bytes_max: log.record_bytes_max() - COPIED_OVERHEAD_BYTES_MAX,
         };
         let mut stored = Stored::default();
         entries.visit(|body, entry| {
@@ -231,7 +231,7 @@ fn check_sendable<F: Flaws>(entries: SendEntries<'_>, log: &Log<F>) -> Result<()
 /// Checks that a message of this content fits a record, also when it is copied.
 #[inline]
 pub(super) fn check_record<F: Flaws>(content_bytes: usize, log: &Log<F>) -> Result<(), Refusal> {
-    if message_overhead_bytes(true, false) as usize + content_bytes <= log.record_bytes_max() {
+    if COPIED_OVERHEAD_BYTES_MAX + content_bytes <= log.record_bytes_max() {
         return Ok(());
     }
     Err(Refusal::new(

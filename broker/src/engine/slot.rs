@@ -38,14 +38,20 @@ pub(super) enum State {
 
 /// The record carries more than the common fields: it is a `Copied` one.
 pub(super) const FLAG_COPIED: u8 = 1;
-/// The record carries a block of rare fields before its content.
-pub(super) const FLAG_RARE: u8 = 2;
+/// The record carries a block of rare fields before its content, which says where the message came from.
+pub(super) const FLAG_ORIGIN: u8 = 2;
 /// Hidden by a change of visibility, and not by its delivery any more.
 pub(super) const FLAG_CHANGED: u8 = 4;
 /// The record is a `Sent` one with a deduplication key.
 pub(super) const FLAG_KEYED: u8 = 8;
 /// The message stands in a group: the entry beside the slot means something. No flag of the record.
 pub(super) const FLAG_MEMBER: u8 = 16;
+/// The message came from another queue: its entry in the table of rare fields means something.
+pub(super) const FLAG_ARRIVED: u8 = 32;
+/// The record is a `MovedIn` one, whose fixed part is longer than that of a copy.
+pub(super) const FLAG_MOVED_IN: u8 = 64;
+/// The message is locked on its way to another shard.
+pub(super) const FLAG_MOVING: u8 = 128;
 
 /// A message's place, times and links.
 #[derive(Debug, Clone)]

@@ -59,7 +59,7 @@ impl<F: Flaws> World<F> {
         world
     }
 
-    fn note_records(&mut self) {
+    pub fn note_records(&mut self) {
         while self.seen < self.log.end().0 {
             let position = Position(self.seen);
             let raw = self.raw(position);
@@ -215,7 +215,8 @@ impl<F: Flaws> World<F> {
         let bytes = self.log.bytes(delivery.position, delivery.length).expect("a record");
         let raw = RawRecord::parse(bytes).expect("a record");
         let stored = StoredMessage::parse(&raw).expect("a message");
-        assert_eq!((stored.slot, stored.sequence), (delivery.slot, delivery.sequence));
+        // Its record is known by its place: the sequence in it is older where the message has moved.
+        assert_eq!(stored.slot, delivery.slot);
         String::from_utf8(stored.content[..stored.body_bytes as usize].to_vec()).expect("tests send text")
     }
 

@@ -16,6 +16,7 @@ impl<F: Flaws> Engine<F> {
         self.now_ms = self.now_ms.max(now_ms);
         self.free_names(log);
         self.unblock(log);
+        self.continue_receives(log, out);
         let mut steps = steps.max(SWEEP_PART);
         let sweeps = !self.sweep.is_idle() || !self.discarded.is_empty();
         let reserved = if sweeps { steps / SWEEP_PART } else { 0 };
@@ -28,14 +29,15 @@ impl<F: Flaws> Engine<F> {
         let is_late = steps == 0;
         steps = self.drop_maps(steps + reserved);
         self.sweep_slots(steps, log);
+        let has_tasks = self.run_tasks(log);
         self.serve_ready(log, out);
         // A sweep may have made timers due.
-        is_late || sweeps
+        is_late || sweeps || has_tasks || self.has_letters_to_move()
     }
 
     /// The next time at which [`Engine::advance`] has something to do, unless commands bring more.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        if !self.sweep.is_idle() || !self.discarded.is_empty() {
+        if !self.sweep.is_idle() || !self.discarded.is_empty() || self.has_letters_to_move() {
             return Some(self.now_ms);
         }
         let name = self.tombstones.order.front().map(|&(free_at_ms, _)| free_at_ms);
@@ -43,6 +45,7 @@ impl<F: Flaws> Engine<F> {
             self.slot_wheel.next_deadline_ms(),
             self.queue_wheel.next_deadline_ms(),
             self.waits.next_deadline_ms(),
+            self.tasks.next_deadline_ms(),
             self.deduplication.next_deadline_ms(),
             self.attempts.next_deadline_ms(),
             name,

@@ -283,6 +283,7 @@ impl<F: Flaws> Engine<F> {
                     }
                     return;
                 }
+                Err(Nothing::More) => return self.later.push(index),
                 Err(Nothing::Empty | Nothing::OverLimit) => return,
             }
         }
@@ -302,6 +303,7 @@ impl<F: Flaws> Engine<F> {
 
     /// Answers the waits of a connection, or all, with nothing.
     pub(super) fn answer_waits(&mut self, connection: Option<ConnectionId>, out: &mut Outputs) {
+        self.answer_unfinished(connection, out);
         if let Some(connection) = connection {
             while let Some(wait) = self.waits.take_of(connection, &mut self.queues) {
                 self.end_wait(&wait, out);

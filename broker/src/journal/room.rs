@@ -25,12 +25,12 @@ use crate::flaws::Flaws;
 pub const CLEANING_SLICE_BYTES: u32 = 256 << 10;
 
 /// How much longer a copy is than its record at most, what makes up its alignment counted.
-pub const COPY_GROWTH_BYTES: u64 = 24 + 7;
+pub const COPY_GROWTH_BYTES: u64 = 24 + 24 + 7;
 
 /// Segments that cleaning needs to go on: one for the copies, one whose file is not yet free.
 const RESERVE_SEGMENTS: u64 = 2;
 /// What a stored message may still need: records that hide it and move it …
-const RESERVE_RECEIVE_BYTES: u64 = 2 * 72;
+const RESERVE_RECEIVE_BYTES: u64 = 72 + 88;
 /// … and one that deletes it.
 const RESERVE_DELETE_BYTES: u64 = 72;
 /// What the largest send may take, with the end of a segment that its last record does not fit into.

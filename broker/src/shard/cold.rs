@@ -17,25 +17,47 @@ pub(super) struct Parked {
     stale_after_ms: u64,
     shown: Shown,
     deliveries: Vec<Delivery>,
+    /// The ARNs of the queues that they are dead letters of.
+    arns: Vec<Option<String>>,
     /// The records in the order of `deliveries`, copied as they came so that they outlive the log's
     /// windows.
     records: Vec<Option<Vec<u8>>>,
 }
 
 impl Parked {
-    pub(super) fn new(reply: &Reply, shown: Shown, deliveries: &[Delivery]) -> Self {
+    pub(super) fn new(
+        reply: &Reply,
+        shown: Shown,
+        deliveries: &[Delivery],
+        arns: Vec<Option<String>>,
+    ) -> Self {
         Self {
             ticket: reply.ticket,
             depends_on: reply.depends_on,
             stale_after_ms: reply.stale_after_ms,
             shown,
             deliveries: deliveries.to_vec(),
+            arns,
             records: vec![None; deliveries.len()],
         }
     }
 
+    /// Leaves out a message that is not to be given out any more.
+    fn remove(&mut self, index: usize) {
+        self.deliveries.remove(index);
+        self.arns.remove(index);
+        self.records.remove(index);
+    }
+
     fn is_whole(&self) -> bool {
         self.records.iter().all(Option::is_some)
+    }
+
+    /// The messages with their records and sources.
+    fn messages(&self) -> impl Iterator<Item = (&Delivery, &[u8], Option<String>)> {
+        let records = self.records.iter().map(|record| record.as_deref().unwrap_or_default());
+        let messages = self.deliveries.iter().zip(records).zip(&self.arns);
+        messages.map(|((delivery, record), arn)| (delivery, record, arn.clone()))
     }
 
     /// The messages that it hands out: none where it only shows them.
@@ -83,8 +105,7 @@ impl<F: Flaws> Core<F> {
             }
             // Cleaning may have moved it since, and somebody may have deleted it with an older handle.
             let Some((position, length)) = self.engine.locate(delivery.message()) else {
-                parked.deliveries.remove(index);
-                parked.records.remove(index);
+                parked.remove(index);
                 continue;
             };
             match self.log.cold_record(position, length) {
@@ -94,8 +115,7 @@ impl<F: Flaws> Core<F> {
                 }
                 ColdRecord::Reading => index += 1,
                 ColdRecord::Damaged => {
-                    parked.deliveries.remove(index);
-                    parked.records.remove(index);
+                    parked.remove(index);
                     let command = Command::Damaged { slot: delivery.slot, sequence: delivery.sequence };
                     self.apply(parked.ticket, command);
                 }
@@ -112,13 +132,7 @@ impl<F: Flaws> Core<F> {
         let held = parked.depends_on > self.log.committed();
         let buffer = if held { connection.held_buffer() } else { &mut connection.out };
         let start = buffer.len();
-        let records = parked.records.iter().map(|record| record.as_deref().unwrap_or_default());
-        encode_messages(
-            buffer,
-            parked.ticket.correlation,
-            &parked.shown,
-            parked.deliveries.iter().zip(records),
-        );
+        encode_messages(buffer, parked.ticket.correlation, &parked.shown, parked.messages());
         let length = (buffer.len() - start) as u32;
         if held {
             connection.note_held_deliveries(parked.handed_out());

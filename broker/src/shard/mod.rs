@@ -13,6 +13,7 @@ mod cold;
 #[cfg(test)]
 mod conformance;
 mod connection;
+mod dead_letters;
 mod disk_worker;
 mod drain;
 pub mod driver;

@@ -1,11 +1,12 @@
 //! Replies that are not on the hot path: queues, their attributes, counters, refusals.
 
 use tenpin_protocol::{
-    ANY_SHARD, Attribute, AttributeValue, AttributesReply, Done, Entries, ErrorFrame, Operation, QueueName,
-    QueueOpened, QueuesReply, Response, Statistic, StatsReply, Tag, TagsReply,
+    ANY_SHARD, Attribute, AttributeValue, AttributesReply, Done, Entries, ErrorFrame, MoveTask,
+    MoveTaskCancelled, MoveTaskStarted, MoveTasksReply, Operation, QueueName, QueueOpened, QueuesReply,
+    Response, Statistic, StatsReply, Tag, TagsReply,
 };
 
-use crate::engine::{AttributeOutput, QueuePage, ReplyBody, Ticket};
+use crate::engine::{AttributeOutput, QueuePage, ReplyBody, TaskOutput, Ticket};
 
 /// Writes such a reply. The hot ones are written where they arise, and have nothing to do here.
 pub(super) fn encode_rare(out: &mut Vec<u8>, ticket: Ticket, body: &ReplyBody) {
@@ -52,6 +53,16 @@ pub(super) fn encode_rare(out: &mut Vec<u8>, ticket: Ticket, body: &ReplyBody) {
                 statistics.iter().map(|&(code, value)| Statistic { number: code.number(), value }).collect();
             Response::Stats(StatsReply { statistics: Entries::of(&statistics) }).encode(correlation, out);
         }
+        ReplyBody::MoveTaskStarted(task) => {
+            Response::StartMoveTask(MoveTaskStarted { task }).encode(correlation, out);
+        }
+        ReplyBody::MoveTaskCancelled { moved } => {
+            Response::CancelMoveTask(MoveTaskCancelled { moved: *moved }).encode(correlation, out);
+        }
+        ReplyBody::MoveTasks(tasks) => {
+            let tasks: Vec<_> = tasks.iter().map(shown_task).collect();
+            Response::ListMoveTasks(MoveTasksReply { tasks: Entries::of(&tasks) }).encode(correlation, out);
+        }
         ReplyBody::Refused(refusal) => {
             ErrorFrame::encode(out, ticket.operation.number(), correlation, refusal.code, &refusal.text);
         }
@@ -82,4 +93,18 @@ fn encode_queues(out: &mut Vec<u8>, ticket: Ticket, page: &QueuePage) {
         _ => Response::ListQueues(reply),
     };
     response.encode(ticket.correlation, out);
+}
+
+fn shown_task(task: &TaskOutput) -> MoveTask<'_> {
+    MoveTask {
+        status: task.status.number(),
+        messages_per_second_max: task.messages_per_second_max,
+        moved: task.moved,
+        to_move: task.to_move,
+        started_at_ms: task.started_at_ms,
+        task: &task.task,
+        source: &task.source,
+        destination: &task.destination,
+        failure: task.failure,
+    }
 }

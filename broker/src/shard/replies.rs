@@ -1,6 +1,7 @@
 //! From the engine's outputs to bytes on their way: each reply is encoded into its connection's
 //! buffer, and held there until what it reveals or relies on is durable (rule 1).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use tenpin_protocol::{
@@ -11,11 +12,12 @@ use tenpin_protocol::{
 use super::Core;
 use super::cold::Parked;
 use super::connection::Stage;
+use super::dead_letters::{source_arn, with_source};
 use super::driver::ConnectionId;
 use super::limits;
 use super::rare_replies::encode_rare;
 use crate::engine::records::StoredMessage;
-use crate::engine::{Delivery, Outcome, Outputs, Reply, ReplyBody, Ticket};
+use crate::engine::{Delivery, Engine, Outcome, Outputs, Reply, ReplyBody, Ticket};
 use crate::flaws::Flaws;
 use crate::journal::{ColdRecord, Log, Position, RawRecord};
 
@@ -55,19 +57,20 @@ impl<F: Flaws> Core<F> {
         }
         let (deliveries, shown) = messages_in(reply, outputs);
         if !all_here(&mut self.log, deliveries) {
-            return self.park(Parked::new(reply, shown, deliveries));
+            let arns = deliveries.iter().map(|delivery| source_arn(&self.engine, delivery)).collect();
+            return self.park(Parked::new(reply, shown, deliveries, arns));
         }
         let handed_out = if shown == Shown::HandedOut { deliveries } else { &[] };
         let messages = handed_out.iter().map(Delivery::message);
         if reply.depends_on > self.log.committed() {
             let buffer = connection.held_buffer();
             let start = buffer.len();
-            encode(buffer, reply, outputs, &self.log);
+            encode(buffer, reply, outputs, &self.log, &self.engine);
             let length = (buffer.len() - start) as u32;
             connection.note_held_deliveries(messages);
             self.hold(reply.ticket, reply.depends_on, length, handed_out.len() as u32, reply.stale_after_ms);
         } else {
-            encode(&mut connection.out, reply, outputs, &self.log);
+            encode(&mut connection.out, reply, outputs, &self.log, &self.engine);
             connection.note_deliveries(messages);
             self.replied(reply.ticket, reply.stale_after_ms);
         }
@@ -211,7 +214,7 @@ fn part<'o, T>(list: &'o [T], range: &Range<u32>) -> &'o [T] {
     &list[range.start as usize..range.end as usize]
 }
 
-fn encode<F: Flaws>(out: &mut Vec<u8>, reply: &Reply, outputs: &Outputs, log: &Log<F>) {
+fn encode<F: Flaws>(out: &mut Vec<u8>, reply: &Reply, outputs: &Outputs, log: &Log<F>, engine: &Engine<F>) {
     let correlation = reply.ticket.correlation;
     match &reply.body {
         ReplyBody::Received(_) | ReplyBody::Peeked(..) => {
@@ -219,7 +222,7 @@ fn encode<F: Flaws>(out: &mut Vec<u8>, reply: &Reply, outputs: &Outputs, log: &L
             let records = deliveries.iter().map(|delivery| {
                 // `write_reply` has just seen that all of them are here.
                 let record = log.record_here(delivery.position, delivery.length).unwrap_or_default();
-                (delivery, record)
+                (delivery, record, source_arn(engine, delivery))
             });
             encode_messages(out, correlation, &shown, records);
         }
@@ -254,26 +257,28 @@ fn encode_outcomes(out: &mut Vec<u8>, operation: Operation, correlation: u32, ou
     writer.finish();
 }
 
-/// Writes the reply to a receive or a peek, each message from the bytes of its record.
+/// Writes the reply to a receive or a peek, each message from the bytes of its record, a dead letter with
+/// the ARN of its source.
 pub(super) fn encode_messages<'r>(
     out: &mut Vec<u8>,
     correlation: u32,
     shown: &Shown,
-    messages: impl Iterator<Item = (&'r Delivery, &'r [u8])>,
+    messages: impl Iterator<Item = (&'r Delivery, &'r [u8], Option<String>)>,
 ) {
     match shown {
         Shown::HandedOut => {
             let mut writer = ReceiveReplyWriter::begin(out, correlation);
-            for (delivery, record) in messages {
+            for (delivery, record, arn) in messages {
                 let Some(stored) = stored_message(record) else { continue };
                 let fixed = received_fixed(delivery, &stored);
-                writer.push(&fixed, &delivery.handle, stored.content, stored.body_bytes as usize);
+                let content = shown_content(&stored, arn.as_deref());
+                writer.push(&fixed, &delivery.handle, &content, stored.body_bytes as usize);
             }
             writer.finish();
         }
         Shown::Peeked(next) => {
             let mut writer = PeekReplyWriter::begin(out, correlation);
-            for (delivery, record) in messages {
+            for (delivery, record, arn) in messages {
                 let damaged = delivery.state == MessageState::Damaged;
                 let stored = stored_message(record).filter(|_| !damaged).unwrap_or(NOTHING_STORED);
                 let fixed = PeekedFixed {
@@ -281,10 +286,20 @@ pub(super) fn encode_messages<'r>(
                     message: received_fixed(delivery, &stored),
                     until_ms: delivery.until_ms,
                 };
-                writer.push(&fixed, stored.content, stored.body_bytes as usize);
+                let content = shown_content(&stored, arn.as_deref().filter(|_| !damaged));
+                writer.push(&fixed, &content, stored.body_bytes as usize);
             }
             writer.finish(next.as_deref());
         }
+    }
+}
+
+/// A message's content as it is given out.
+#[inline]
+fn shown_content<'r>(stored: &StoredMessage<'r>, arn: Option<&str>) -> Cow<'r, [u8]> {
+    match arn {
+        None => Cow::Borrowed(stored.content),
+        Some(arn) => with_source(stored.content, stored.body_bytes as usize, stored.id, arn).into(),
     }
 }
 

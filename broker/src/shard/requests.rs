@@ -218,6 +218,21 @@ impl<F: Flaws> Core<F> {
                 };
                 self.apply(ticket, command);
             }
+            Request::StartMoveTask(request) => {
+                let command = Command::StartMoveTask {
+                    source: request.source,
+                    destination: (request.destination != NO_QUEUE).then_some(request.destination),
+                    messages_per_second_max: request.messages_per_second_max,
+                };
+                self.apply(ticket, command);
+            }
+            Request::CancelMoveTask(request) => {
+                self.apply(ticket, Command::CancelMoveTask { task: request.task });
+            }
+            Request::ListMoveTasks(request) => {
+                let command = Command::ListMoveTasks { source: request.source, count_max: request.max };
+                self.apply(ticket, command);
+            }
             Request::Stats(request) => {
                 let queue = (request.queue != NO_QUEUE).then_some(request.queue);
                 self.apply(ticket, Command::Stats { queue });

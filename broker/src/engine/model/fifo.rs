@@ -106,7 +106,7 @@ impl Stored {
 impl Queue {
     /// Whether a handle of a FIFO queue is not that of a delivery which still hides its message.
     pub(super) fn has_expired(&self, issued: &Issued, now_ms: u64) -> bool {
-        let message = self.messages.iter().find(|message| message.id == issued.id);
+        let message = self.messages.iter().find(|message| issued.is_of(message));
         self.attributes.is_fifo()
             && message.is_some_and(|message| {
                 message.state(now_ms) != MessageState::InFlight
@@ -140,41 +140,6 @@ impl Queue {
         now_ms - first.visible_since_ms().max(first.available_at_ms)
     }
 
-    pub(super) fn take_fifo(&mut self, wait: &Wait, now_ms: u64) -> Option<Vec<Expected>> {
-        if let Some(taken) = self.repeat(wait, now_ms) {
-            return Some(taken);
-        }
-        let free = IN_FLIGHT_MAX.saturating_sub(self.count(MessageState::InFlight, now_ms));
-        let most = free.min(wait.count_max as usize);
-        let (mut taken, mut bytes, mut seen) = (Vec::new(), 0, Vec::new());
-        'groups: while taken.len() < most
-            && let Some(group) = self.first_ready(&seen, now_ms)
-        {
-            seen.push(group);
-            for place in self.group(group) {
-                let message = &mut self.messages[place];
-                if taken.len() == most || message.state(now_ms) != MessageState::Visible {
-                    break;
-                }
-                bytes += message.content.len() as u64 + u64::from(DELIVERY_OVERHEAD_BYTES);
-                if !taken.is_empty() && bytes > u64::from(wait.bytes_max) {
-                    break 'groups;
-                }
-                taken.push(message.hand_out(wait.visibility_ms, now_ms));
-            }
-        }
-        if taken.is_empty() {
-            return None;
-        }
-        if let Some(attempt) = wait.attempt {
-            self.attempts.retain(|other| other.attempt != attempt);
-            let messages = taken.iter().map(|message| (message.id, message.receive_count)).collect();
-            let deadline_ms = now_ms + wait.visibility_ms;
-            self.attempts.push(Attempt { attempt, at_ms: now_ms, deadline_ms, messages });
-        }
-        Some(taken)
-    }
-
     /// What a repeated attempt is given.
     fn repeat(&mut self, wait: &Wait, now_ms: u64) -> Option<Vec<Expected>> {
         let attempt = self.attempts.iter_mut().find(|other| Some(other.attempt) == wait.attempt)?;
@@ -192,7 +157,7 @@ impl Queue {
             if !is_as_it_was {
                 return None;
             }
-            bytes += message.content.len() as u64 + u64::from(DELIVERY_OVERHEAD_BYTES);
+            bytes += message.shown_bytes();
             places.push(place);
         }
         if places.len() > 1 && bytes > u64::from(wait.bytes_max) {
@@ -209,6 +174,63 @@ impl Queue {
 }
 
 impl Test {
+    /// Hands out messages of the groups that have waited longest; dead letters at their heads are moved.
+    pub(super) fn take_fifo(&mut self, name: usize, wait: &Wait) -> Taken {
+        let now_ms = self.now_ms();
+        let queue = self.queues.get_mut(&name).expect("it is there");
+        if let Some(taken) = queue.repeat(wait, now_ms) {
+            return Taken::Messages(taken);
+        }
+        let free = IN_FLIGHT_MAX.saturating_sub(queue.count(MessageState::InFlight, now_ms));
+        let most = free.min(wait.count_max as usize);
+        let letters = self.letters(name);
+        let is_letter = |message: &Stored| letters.is_some_and(|(_, count)| message.receives_here() >= count);
+        let (mut taken, mut bytes, mut seen, mut moved) = (Vec::new(), 0, Vec::new(), 0);
+        'groups: while taken.len() < most
+            && let Some(group) = self.queues[&name].first_ready(&seen, now_ms)
+        {
+            let places = self.queues[&name].group(group);
+            let head = &self.queues[&name].messages[places[0]];
+            if let Some((target, _)) = letters.filter(|_| is_letter(head)) {
+                if moved == LETTERS_A_RECEIVE {
+                    if taken.is_empty() {
+                        return Taken::More;
+                    }
+                    break;
+                }
+                moved += 1;
+                let id = head.id;
+                self.move_letter(name, target, id);
+                continue;
+            }
+            seen.push(group);
+            let queue = self.queues.get_mut(&name).expect("it is there");
+            for place in places {
+                let message = &mut queue.messages[place];
+                let is_visible = message.state(now_ms) == MessageState::Visible;
+                if taken.len() == most || !is_visible || is_letter(message) {
+                    break;
+                }
+                bytes += message.shown_bytes();
+                if !taken.is_empty() && bytes > u64::from(wait.bytes_max) {
+                    break 'groups;
+                }
+                taken.push(message.hand_out(wait.visibility_ms, now_ms));
+            }
+        }
+        if taken.is_empty() {
+            return Taken::Nothing;
+        }
+        if let Some(attempt) = wait.attempt {
+            let attempts = &mut self.queues.get_mut(&name).expect("it is there").attempts;
+            attempts.retain(|other| other.attempt != attempt);
+            let messages = taken.iter().map(|message| (message.id, message.receive_count)).collect();
+            let deadline_ms = now_ms + wait.visibility_ms;
+            attempts.push(Attempt { attempt, at_ms: now_ms, deadline_ms, messages });
+        }
+        Taken::Messages(taken)
+    }
+
     pub(super) fn send_fifo(&mut self, name: usize, connection: u32, messages: &[Message]) {
         let bodies: Vec<Vec<u8>> = messages
             .iter()
@@ -342,7 +364,8 @@ impl Test {
             sequence: accepted.sequence_number,
             delay_ms: attributes.delay_ms(),
         };
-        let order = self.ids.len();
+        self.order += 1;
+        let order = self.order;
         let queue = self.queues.get_mut(&name).expect("it is there");
         queue.messages.push(Stored {
             id: accepted.id,
@@ -355,6 +378,8 @@ impl Test {
             delivered_at_ms: 0,
             changed: false,
             damaged: false,
+            receives_before: 0,
+            source: None,
             fifo: Some(fifo),
         });
     }

@@ -1,0 +1,284 @@
+//! Two engines, and the moves between them, with everything that can happen on the way.
+
+use proptest::prelude::*;
+use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries, SendEntry, write_content};
+
+use super::tests::{ALL, World};
+use super::*;
+use crate::flaws::{Flaws, Sound};
+
+/// Shard 0 has the source and shard 1 the dead-letter queue, both FIFO; messages of shards are lost with
+/// them, and may come twice.
+struct Pair<F: Flaws> {
+    shards: [World<F>; 2],
+    work: u64,
+    letters: u64,
+    wanted: Vec<Moving>,
+    answers: Vec<(u64, MoveAnswer)>,
+    sent: u64,
+    deleted: u64,
+}
+
+fn define<F: Flaws>(shards: &mut [World<F>; 2], command: Command<'_>, owner_shard: u16) -> u64 {
+    let (engine, log) = (&mut shards[0].engine, &shards[0].log);
+    let planned = engine.plan(shards[0].now_ms, command, log).expect("it is right");
+    let Planned::Change(Change::Define(mut definition), _) = planned else { panic!("it is new") };
+    definition.owner_shard = owner_shard;
+    let number = definition.number();
+    let change = Change::Define(definition);
+    for world in shards {
+        world.engine.apply_change(world.now_ms, &change, &mut world.log, &mut world.out);
+        world.note_records();
+    }
+    number
+}
+
+impl<F: Flaws> Pair<F> {
+    fn new() -> Self {
+        let options = |shard| EngineOptions::new(shard, [1, 2]);
+        let mut shards = [World::new(options(0)), World::new(options(1))];
+        let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
+        let content = Attribute::new(AttributeCode::ContentBasedDeduplication, AttributeValue::Number(1));
+        let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:letters.fifo","maxReceiveCount":1}"#;
+        let redrive = Attribute::new(AttributeCode::RedrivePolicy, AttributeValue::Text(policy));
+        let name = |name| RawName { account: "", region: "", name };
+        let tags = Entries::default();
+        let attributes = [fifo, content];
+        let command =
+            Command::CreateQueue { name: name("letters.fifo"), attributes: Entries::of(&attributes), tags };
+        let letters = define(&mut shards, command, 1);
+        let attributes = [fifo, content, redrive];
+        let command =
+            Command::CreateQueue { name: name("work.fifo"), attributes: Entries::of(&attributes), tags };
+        let work = define(&mut shards, command, 0);
+        Self { shards, work, letters, wanted: Vec::new(), answers: Vec::new(), sent: 0, deleted: 0 }
+    }
+
+    fn send(&mut self) {
+        self.sent += 1;
+        let body = self.sent.to_string();
+        let group = (self.sent % 3).to_string();
+        let mut content = Vec::new();
+        let fields = tenpin_protocol::ContentFields { group: Some(&group), ..Default::default() };
+        write_content(&mut content, body.as_bytes(), &fields);
+        let entry = SendEntry::with_content(&content, body.len()).expect("it was written");
+        let queue = self.work;
+        self.shards[0].apply(Command::Send { queue, entries: Entries::of(&[entry]) });
+        assert!(self.shards[0].out.sent.iter().all(Result::is_ok));
+    }
+
+    /// All messages of a shard's queue that can be received now, at once; they stay for a second.
+    fn receive(&mut self, shard: usize) -> Vec<String> {
+        let queue = [self.work, self.letters][shard];
+        let world = &mut self.shards[shard];
+        let got = world.receive(queue, 10, 1);
+        got.iter().map(|delivery| world.body(delivery)).collect()
+    }
+
+    fn step(&mut self, step: Step) {
+        let now_ms = self.shards[0].now_ms;
+        match step {
+            Step::Send => self.send(),
+            Step::Receive => drop(self.receive(0)),
+            Step::Advance => {
+                for world in &mut self.shards {
+                    world.advance(1_000, ALL);
+                    world.drain();
+                }
+            }
+            Step::Want => {
+                let world = &mut self.shards[0];
+                let mut out = Vec::new();
+                world.engine.moves_wanted(now_ms, &mut world.log, &mut out);
+                world.note_records();
+                self.wanted.extend(out.into_iter().map(|(shard, moving)| {
+                    assert_eq!(shard, 1);
+                    moving
+                }));
+            }
+            Step::Bring { twice } => {
+                if let Some(moving) = self.wanted.first().cloned() {
+                    if !twice {
+                        self.wanted.remove(0);
+                    }
+                    let world = &mut self.shards[1];
+                    let number = moving.number;
+                    let (answer, _) =
+                        world.engine.moved_in(now_ms, 0, &moving, &mut world.log, &mut world.out);
+                    world.note_records();
+                    self.answers.push((number, answer));
+                }
+            }
+            Step::Answer { twice } => {
+                if let Some(&(number, answer)) = self.answers.first() {
+                    if !twice {
+                        self.answers.remove(0);
+                    }
+                    let world = &mut self.shards[0];
+                    world.engine.moved_out(now_ms, number, answer, &mut world.log, &mut world.out);
+                    world.note_records();
+                }
+            }
+            Step::Crash => {
+                // What was on its way is lost, and both begin again from what they have written.
+                (self.wanted, self.answers) = (Vec::new(), Vec::new());
+                for world in &mut self.shards {
+                    world.drain();
+                    let (digest, live_bytes) = (world.engine.digest(), world.live_bytes());
+                    world.recover();
+                    if F::NAME == Sound::NAME {
+                        assert_eq!(world.engine.digest(), digest, "the records give the same state");
+                        assert_eq!(world.live_bytes(), live_bytes, "the same records are live");
+                    }
+                    world.restart_recovered();
+                }
+            }
+            Step::Clean { shard, count } => self.shards[shard].clean(count),
+            Step::DeleteLetter => {
+                let queue = self.letters;
+                let world = &mut self.shards[1];
+                if let Some(delivery) = world.receive(queue, 1, 1).first() {
+                    world.delete(queue, &delivery.handle).0.expect("it was just given out");
+                    self.deleted += 1;
+                }
+            }
+        }
+    }
+
+    /// Lets everything end, and says how many messages there are: on the source, and on the other.
+    fn settle(&mut self) -> (u64, u64) {
+        self.step(Step::Crash);
+        for _ in 0..200 {
+            for step in [Step::Want, Step::Bring { twice: false }, Step::Answer { twice: false }] {
+                self.step(step);
+            }
+        }
+        self.step(Step::Advance);
+        let sum = |counts: [u64; 4]| counts.iter().sum();
+        (sum(self.shards[0].counts(self.work)), sum(self.shards[1].counts(self.letters)))
+    }
+
+    /// Whether each message is in one queue, once.
+    fn check(&mut self) -> bool {
+        let (source, target) = self.settle();
+        source + target == self.sent - self.deleted
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Send,
+    Receive,
+    Advance,
+    Want,
+    Bring { twice: bool },
+    Answer { twice: bool },
+    Crash,
+    Clean { shard: usize, count: usize },
+    DeleteLetter,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let twice = || prop::bool::weighted(0.3);
+    prop_oneof![
+        4 => Just(Step::Send),
+        4 => Just(Step::Receive),
+        3 => Just(Step::Advance),
+        5 => Just(Step::Want),
+        5 => twice().prop_map(|twice| Step::Bring { twice }),
+        5 => twice().prop_map(|twice| Step::Answer { twice }),
+        2 => Just(Step::Crash),
+        3 => (0..2_usize, 1..40_usize).prop_map(|(shard, count)| Step::Clean { shard, count }),
+        1 => Just(Step::DeleteLetter),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_each_message_is_in_one_queue_once(steps in prop::collection::vec(step(), 1..80)) {
+        let mut pair = Pair::<Sound>::new();
+        for step in steps {
+            pair.step(step);
+        }
+        prop_assert!(pair.check());
+    }
+}
+
+/// A message that has failed on the source and is about to move.
+fn failed<F: Flaws>() -> Pair<F> {
+    let mut pair = Pair::new();
+    for step in [Step::Send, Step::Receive, Step::Advance, Step::Receive] {
+        pair.step(step);
+    }
+    pair
+}
+
+#[test]
+fn a_message_on_its_way_is_locked_and_counted_in_one_place() {
+    let mut pair = failed::<Sound>();
+    let counts = |pair: &Pair<Sound>| (pair.shards[0].counts(pair.work), pair.shards[1].counts(pair.letters));
+    assert_eq!(counts(&pair), ([0, 1, 0, 0], [0, 0, 0, 0]));
+    pair.step(Step::Advance);
+    assert!(pair.receive(0).is_empty());
+    pair.step(Step::Want);
+    pair.step(Step::Bring { twice: true });
+    assert_eq!(counts(&pair), ([0, 1, 0, 0], [1, 0, 0, 0]));
+    pair.step(Step::Answer { twice: false });
+    assert_eq!(counts(&pair), ([0, 0, 0, 0], [1, 0, 0, 0]));
+    pair.step(Step::Bring { twice: false });
+    assert_eq!(counts(&pair).1, [1, 0, 0, 0]);
+    assert_eq!(pair.receive(1), ["1"]);
+}
+
+#[test]
+fn what_the_other_shard_refuses_stays_and_is_delivered() {
+    let mut pair = failed::<Sound>();
+    pair.step(Step::Want);
+    let change = Change::Delete { queue: pair.letters, time_ms: pair.shards[0].now_ms };
+    for world in &mut pair.shards {
+        world.engine.apply_change(world.now_ms, &change, &mut world.log, &mut world.out);
+        world.note_records();
+    }
+    pair.step(Step::Bring { twice: false });
+    assert_eq!(pair.answers[0].1, MoveAnswer::Refused);
+    pair.step(Step::Answer { twice: false });
+    assert_eq!(pair.shards[0].counts(pair.work), [1, 0, 0, 0]);
+    assert_eq!(pair.receive(0), ["1"]);
+}
+
+macro_rules! flaw {
+    ($name:ident, $flag:ident) => {
+        struct $name;
+        impl Flaws for $name {
+            const NAME: &'static str = stringify!($name);
+            const $flag: bool = true;
+        }
+    };
+}
+flaw!(FreesBefore, FREE_WHAT_MOVES_BEFORE_IT_ARRIVED);
+flaw!(ForgetsArrivals, FORGET_ARRIVALS_IN_CLEANING);
+
+#[test]
+fn a_message_that_is_freed_before_it_arrived_is_in_neither_queue() {
+    fn keeps<F: Flaws>() -> bool {
+        let mut pair = failed::<F>();
+        pair.step(Step::Want);
+        pair.check()
+    }
+    assert!(keeps::<Sound>());
+    assert!(!keeps::<FreesBefore>());
+}
+
+#[test]
+fn a_message_whose_arrival_is_forgotten_comes_twice() {
+    fn once<F: Flaws>() -> bool {
+        let mut pair = failed::<F>();
+        pair.step(Step::Want);
+        pair.step(Step::Bring { twice: false });
+        let count = pair.shards[1].records.len();
+        pair.step(Step::Clean { shard: 1, count });
+        pair.settle().1 == 1
+    }
+    assert!(once::<Sound>());
+    assert!(!once::<ForgetsArrivals>());
+}

@@ -1,0 +1,444 @@
+//! Move tasks: messages of a dead-letter queue are sent anew, to one queue or each to its own source.
+//!
+//! A task's definition is a change of the catalog, the same on every shard; what a shard has done of it is
+//! the shard's own ([`Share`]), and what is shown of a task is the sum of its shares. The newest record of
+//! a task on a shard has both. What a task moves is a new message with an id, a time and counts of its
+//! own: one MovedIn record stores it and frees the slot that it had, so that it is in one queue always,
+//! and names the task, so that recovery counts it.
+//!
+//! A task takes what is visible in the order in which receives would, as many messages as were visible
+//! when it started at most, so that what comes back to the queue meanwhile does not keep it going. It runs
+//! in slices on engine time, and waits where the log has no room for sends (rule 16).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use tenpin_protocol::MoveTaskStatus;
+
+use super::Engine;
+use super::fifo::delayed_until_ms;
+use super::message::content_bytes;
+use super::move_records::MovedInFrom;
+use super::moves::{Moving, read_message};
+use super::task_records::{TaskDefinition, TaskRecord};
+use crate::flaws::Flaws;
+use crate::journal::{ColdRecord, Log, Position, Room};
+
+/// A task ends after this long, whatever is left.
+const RUNS_MS_MAX: u64 = 36 * 60 * 60 * 1_000;
+/// Tasks of a queue that are remembered; older ones that have ended are forgotten.
+pub(super) const TASKS_SHOWN_MAX: usize = 10;
+/// Messages that a task moves in one turn.
+const MESSAGES_A_TURN: u32 = 16;
+/// Bytes of bodies that a task moves in one turn, but for the last message.
+const BYTES_A_TURN: u64 = 256 << 10;
+/// Tasks that go on in one turn; the others do in the next.
+const TASKS_A_TURN: usize = 16;
+/// A task that cannot go on now, for want of room or of an answer, looks again after this long.
+const LOOKS_AGAIN_AFTER_MS: u64 = 100;
+
+/// Why a task failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Failure {
+    None = 0,
+    NoDestination = 1,
+    NoSource = 2,
+    TooLong = 3,
+    Refused = 4,
+}
+
+impl Failure {
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::None, Self::NoDestination, Self::NoSource, Self::TooLong, Self::Refused]
+            .into_iter()
+            .find(|failure| *failure as u8 == number)
+    }
+
+    /// As SQS says it where it has a word for it.
+    pub fn text(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::NoDestination => Some("AWS.SimpleQueueService.NonExistentQueue"),
+            Self::NoSource => Some("CouldNotDetermineMessageSource"),
+            Self::TooLong => Some("The task ran for 36 hours."),
+            Self::Refused => Some("The destination did not take a message."),
+        }
+    }
+}
+
+/// What a shard has done of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    pub status: MoveTaskStatus,
+    pub failure: Failure,
+    pub moved: u64,
+    /// How many messages were visible when it started.
+    pub to_move: u64,
+}
+
+/// A task on this shard.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub definition: TaskDefinition,
+    pub share: Share,
+    pub record: (Position, u32),
+    /// Messages on their way to other shards.
+    under_way: u64,
+    /// When it goes on.
+    due_ms: u64,
+    /// Its pace begins at this time with this many moved: at its start, and anew at each of the broker.
+    pace_from: (u64, u64),
+}
+
+/// Tasks by the incarnation of their source and their id; when the active ones go on.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    pub table: BTreeMap<(u64, u64), Task>,
+    due: BTreeSet<(u64, (u64, u64))>,
+}
+
+/// What a task comes to with its next message.
+enum Step {
+    Moved,
+    /// Nothing was moved, and it goes on: what stood at the head is gone.
+    Passed,
+    /// Not before this time.
+    Later(u64),
+    Ended(MoveTaskStatus, Failure),
+}
+
+impl Tasks {
+    /// When the next task goes on.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.due.first().map(|&(due_ms, _)| due_ms)
+    }
+
+    /// The tasks of a queue, newest first.
+    pub fn of(&self, source: u64) -> impl Iterator<Item = &Task> {
+        self.table.range((source, 0)..=(source, u64::MAX)).rev().map(|(_, task)| task)
+    }
+
+    /// How many tasks of an account are active.
+    pub fn active_of(&self, account: &str) -> usize {
+        let is_of = |key| {
+            self.table.get(key).is_some_and(|task: &Task| task.definition.source.1.account() == account)
+        };
+        self.due.iter().filter(|(_, key)| is_of(key)).count()
+    }
+
+    fn schedule(&mut self, key: (u64, u64), due_ms: u64) {
+        if let Some(task) = self.table.get_mut(&key) {
+            self.due.remove(&(task.due_ms, key));
+            task.due_ms = due_ms;
+            self.due.insert((due_ms, key));
+        }
+    }
+}
+
+impl Task {
+    pub fn is_active(&self) -> bool {
+        matches!(self.share.status, MoveTaskStatus::Running | MoveTaskStatus::Cancelling)
+    }
+
+    /// When its pace allows the next message.
+    fn paced_ms(&self) -> u64 {
+        match u64::from(self.definition.messages_per_second_max) {
+            0 => 0,
+            rate => {
+                let (from_ms, from_moved) = self.pace_from;
+                let ahead = self.share.moved + self.under_way - from_moved + 1;
+                from_ms + (ahead * 1_000).div_ceil(rate)
+            }
+        }
+    }
+}
+
+impl<F: Flaws> Engine<F> {
+    /// Begins this shard's share of a task; one that is known changes nothing.
+    pub(super) fn start_share(&mut self, definition: &TaskDefinition, log: &mut Log<F>) {
+        let Some(source) = self.queues.find(definition.source.0) else { return };
+        let key = definition.key();
+        if self.tasks.table.contains_key(&key) {
+            return;
+        }
+        let share = Share {
+            status: MoveTaskStatus::Running,
+            failure: Failure::None,
+            moved: 0,
+            to_move: self.queues[source].visible,
+        };
+        let record = (Position::default(), 0);
+        self.insert_task(definition.clone(), share, record);
+        self.journal_task(key, log);
+        self.forget_old_tasks(key.0, log);
+    }
+
+    fn insert_task(&mut self, definition: TaskDefinition, share: Share, record: (Position, u32)) {
+        let key = definition.key();
+        let pace_from = (self.now_ms, share.moved);
+        let task = Task { definition, share, record, under_way: 0, due_ms: self.now_ms, pace_from };
+        if task.is_active() {
+            self.tasks.due.insert((task.due_ms, key));
+        }
+        self.tasks.table.insert(key, task);
+    }
+
+    /// Tells a task to stop. It has stopped when it would go on next.
+    pub(super) fn cancel_share(&mut self, key: (u64, u64), log: &mut Log<F>) {
+        let Some(task) = self.tasks.table.get_mut(&key) else { return };
+        if task.share.status == MoveTaskStatus::Running {
+            task.share.status = MoveTaskStatus::Cancelling;
+            self.tasks.schedule(key, self.now_ms);
+            self.journal_task(key, log);
+        }
+    }
+
+    /// Goes on with tasks that are due. Says whether more are.
+    pub(super) fn run_tasks(&mut self, log: &mut Log<F>) -> bool {
+        let now_ms = self.now_ms;
+        let is_due = |&&(due_ms, _): &&(u64, (u64, u64))| due_ms <= now_ms;
+        let keys: Vec<_> =
+            self.tasks.due.iter().take_while(is_due).take(TASKS_A_TURN).map(|&(_, key)| key).collect();
+        for key in keys {
+            self.run_task(key, log);
+        }
+        self.tasks.next_deadline_ms().is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    fn run_task(&mut self, key: (u64, u64), log: &mut Log<F>) {
+        let (mut count, mut bytes) = (0, 0);
+        // Those behind it in this turn come first in the next.
+        let mut due_ms = self.now_ms;
+        while count < MESSAGES_A_TURN && bytes < BYTES_A_TURN {
+            count += 1;
+            match self.step_task(key, &mut bytes, log) {
+                Step::Moved | Step::Passed => {}
+                Step::Later(at_ms) => {
+                    due_ms = at_ms;
+                    break;
+                }
+                Step::Ended(status, failure) => return self.end_task(key, status, failure, log),
+            }
+        }
+        if let Some(source) = self.tasks.table.get(&key).map(|task| task.definition.source.0)
+            && let Some(queue) = self.queues.find(source)
+        {
+            let incarnation = self.queues[queue].incarnation;
+            self.flush_expired(incarnation, log);
+        }
+        self.tasks.schedule(key, due_ms);
+    }
+
+    fn end_task(&mut self, key: (u64, u64), status: MoveTaskStatus, failure: Failure, log: &mut Log<F>) {
+        let Some(task) = self.tasks.table.get_mut(&key) else { return };
+        self.tasks.due.remove(&(task.due_ms, key));
+        task.share.status = status;
+        task.share.failure = failure;
+        self.journal_task(key, log);
+    }
+
+    fn step_task(&mut self, key: (u64, u64), bytes: &mut u64, log: &mut Log<F>) -> Step {
+        let Some(task) = self.tasks.table.get(&key) else {
+            return Step::Ended(MoveTaskStatus::Failed, Failure::NoSource);
+        };
+        let (moved, under_way) = (task.share.moved, task.under_way);
+        let later = Step::Later(self.now_ms + LOOKS_AGAIN_AFTER_MS);
+        if task.share.status == MoveTaskStatus::Cancelling {
+            return if under_way == 0 {
+                Step::Ended(MoveTaskStatus::Cancelled, Failure::None)
+            } else {
+                later
+            };
+        }
+        if self.now_ms >= task.definition.started_at_ms + RUNS_MS_MAX {
+            return Step::Ended(MoveTaskStatus::Failed, Failure::TooLong);
+        }
+        let Some(source) = self.queues.find(task.definition.source.0) else {
+            return Step::Ended(MoveTaskStatus::Failed, Failure::NoSource);
+        };
+        let first = if self.is_fifo(source) { self.first_ready(source) } else { self.first_visible(source) };
+        let head = first.filter(|_| moved + under_way < task.share.to_move);
+        let Some(index) = head else {
+            return if under_way == 0 {
+                Step::Ended(MoveTaskStatus::Completed, Failure::None)
+            } else {
+                later
+            };
+        };
+        let paced_ms = task.paced_ms();
+        if self.now_ms < paced_ms {
+            return Step::Later(paced_ms);
+        }
+        let (queue, slot) = (&self.queues[source], &self.slab[index]);
+        if self.is_expired(queue, slot) {
+            self.expire(index, log);
+            return Step::Passed;
+        }
+        if queue.attributes.is_fifo() && delayed_until_ms(queue, slot) > self.now_ms {
+            self.change_delayed(index, true);
+            return Step::Passed;
+        }
+        if log.room() != Room::All {
+            return later;
+        }
+        match self.destination_of(key, index) {
+            Ok(target) => self.redrive(key, source, index, target, bytes, log),
+            Err(failure) => Step::Ended(MoveTaskStatus::Failed, failure),
+        }
+    }
+
+    /// The queue that a task moves a message to.
+    fn destination_of(&self, key: (u64, u64), index: u32) -> Result<u32, Failure> {
+        let definition = &self.tasks.table[&key].definition;
+        if let Some((number, _)) = &definition.destination {
+            return self.queues.find(*number).ok_or(Failure::NoDestination);
+        }
+        let source = self.source_of(index, &self.slab[index]);
+        let name = self.origin_name(source).ok_or(Failure::NoSource)?;
+        self.queues.named(name).ok_or(Failure::NoDestination)
+    }
+
+    fn redrive(
+        &mut self,
+        key: (u64, u64),
+        source: u32,
+        index: u32,
+        target: u32,
+        bytes: &mut u64,
+        log: &mut Log<F>,
+    ) -> Step {
+        let definition = &self.queues[target];
+        let number = definition.number(target);
+        let to_shard =
+            if definition.attributes.is_fifo() { definition.owner_shard } else { self.options.shard };
+        let task_id = key.1;
+        if to_shard != self.options.shard {
+            if !self.begin_move_out(index, to_shard, number, task_id, log) {
+                return Step::Later(self.now_ms + LOOKS_AGAIN_AFTER_MS);
+            }
+            self.tasks.table.get_mut(&key).expect("its step runs").under_way += 1;
+            return Step::Moved;
+        }
+        let slot = &self.slab[index];
+        let (sequence, position, length) = (slot.sequence, Position(slot.position), slot.length);
+        *bytes += u64::from(content_bytes(slot));
+        let read = match log.cold_record(position, length) {
+            // The turn in which it has been read comes sooner.
+            ColdRecord::Reading => return Step::Later(self.now_ms + 1),
+            ColdRecord::Here(bytes) => read_message(bytes),
+            ColdRecord::Damaged => None,
+        };
+        let Some((id, body_bytes, content)) = read else {
+            self.set_aside(index, sequence, log);
+            return Step::Passed;
+        };
+        let name = self.queues[source].name.clone();
+        let moving = Moving {
+            number: sequence,
+            settled_below: 0,
+            task: task_id,
+            source: (key.0 << 32, name),
+            target: number,
+            id,
+            sent_at_ms: 0,
+            receive_count: 0,
+            first_received_at_ms: 0,
+            body_bytes,
+            content,
+        };
+        let from = MovedInFrom {
+            shard: self.options.shard,
+            slot: index,
+            number: sequence,
+            settled_below: 0,
+            task: task_id,
+        };
+        if self.store_moved(target, &moving, from, log).is_none() {
+            return Step::Later(self.now_ms + LOOKS_AGAIN_AFTER_MS);
+        }
+        self.discard(index, log);
+        self.tasks.table.get_mut(&key).expect("its step runs").share.moved += 1;
+        Step::Moved
+    }
+
+    /// A move of a task to another shard is over.
+    pub(super) fn task_moved(&mut self, id: u64, refused: bool, log: &mut Log<F>) {
+        let Some(key) = self.tasks.table.values().map(|task| task.definition.key()).find(|key| key.1 == id)
+        else {
+            return;
+        };
+        let Some(task) = self.tasks.table.get_mut(&key) else { return };
+        task.under_way = task.under_way.saturating_sub(1);
+        if !refused {
+            task.share.moved += 1;
+        } else if task.is_active() {
+            self.end_task(key, MoveTaskStatus::Failed, Failure::Refused, log);
+        }
+    }
+
+    pub(super) fn journal_task(&mut self, key: (u64, u64), log: &mut Log<F>) {
+        let Some(task) = self.tasks.table.get_mut(&key) else { return };
+        let record = TaskRecord { definition: task.definition.clone(), share: task.share };
+        let written = record.append(self.now_ms, log);
+        log.live(written.0, written.1);
+        let before = std::mem::replace(&mut task.record, written);
+        if before.1 > 0 {
+            log.release(before.0, before.1);
+        }
+    }
+
+    fn forget_old_tasks(&mut self, source: u64, log: &mut Log<F>) {
+        let old: Vec<_> =
+            self.tasks.of(source).skip(TASKS_SHOWN_MAX).map(|task| task.definition.key()).collect();
+        for key in old {
+            self.forget_task(key, log);
+        }
+    }
+
+    fn forget_task(&mut self, key: (u64, u64), log: &mut Log<F>) {
+        if let Some(task) = self.tasks.table.remove(&key) {
+            self.tasks.due.remove(&(task.due_ms, key));
+            log.release(task.record.0, task.record.1);
+        }
+    }
+
+    /// The queue is deleted, and its tasks with it.
+    pub(super) fn forget_tasks(&mut self, source: u64, log: &mut Log<F>) {
+        let keys: Vec<_> = self.tasks.of(source).map(|task| task.definition.key()).collect();
+        for key in keys {
+            self.forget_task(key, log);
+        }
+    }
+
+    /// Writes again what lies at these positions.
+    pub(super) fn carry_tasks(&mut self, old: &Range<Position>, log: &mut Log<F>) {
+        let is_old = |task: &&Task| old.contains(&task.record.0);
+        let keys: Vec<_> =
+            self.tasks.table.values().filter(is_old).map(|task| task.definition.key()).collect();
+        for key in keys {
+            self.journal_task(key, log);
+        }
+    }
+
+    /// Recovery has read all records: tasks of queues that are there go on.
+    pub(super) fn recover_tasks(
+        &mut self,
+        tasks: BTreeMap<(u64, u64), (TaskRecord, (Position, u32))>,
+        log: &mut Log<F>,
+    ) {
+        for (_, (TaskRecord { definition, share }, record)) in tasks {
+            if self.queues.find(definition.source.0).is_some() {
+                log.live(record.0, record.1);
+                self.insert_task(definition, share, record);
+            }
+        }
+        let under_way: Vec<u64> =
+            self.moves.outgoing.values().map(|outgoing| outgoing.record.task).filter(|&id| id != 0).collect();
+        for id in under_way {
+            if let Some(task) = self.tasks.table.values_mut().find(|task| task.definition.id == id) {
+                task.under_way += 1;
+            }
+        }
+    }
+}

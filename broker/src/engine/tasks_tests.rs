@@ -1,0 +1,213 @@
+//! Move tasks, one property at a time.
+
+use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries, ErrorCode, MoveTaskStatus};
+
+use super::letters_tests::{fail, world};
+use super::tests::{ALL, World};
+use super::*;
+use crate::flaws::Sound;
+
+fn start(world: &mut World<Sound>, source: u64, destination: Option<u64>, rate: u32) -> Vec<u8> {
+    let command = Command::StartMoveTask { source, destination, messages_per_second_max: rate };
+    match world.ask(command).body {
+        ReplyBody::MoveTaskStarted(task) => task.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn list(world: &mut World<Sound>, source: u64, count_max: u8) -> Vec<TaskOutput> {
+    match world.ask(Command::ListMoveTasks { source, count_max }).body {
+        ReplyBody::MoveTasks(tasks) => tasks.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusal(world: &mut World<Sound>, command: Command<'_>) -> (ErrorCode, String) {
+    match world.ask(command).body {
+        ReplyBody::Refused(refusal) => (refusal.code, refusal.text.into_owned()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A world with this many dead letters of `work`.
+fn dead(count: usize) -> (World<Sound>, u64, u64) {
+    let (mut world, work, letters) = world::<Sound>(1);
+    let bodies: Vec<String> = (0..count).map(|number| format!("{number:03}")).collect();
+    for bodies in bodies.chunks(10) {
+        world.send(work, &bodies.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    for _ in 0..count.div_ceil(10) {
+        world.receive(work, 10, 1);
+    }
+    world.advance(1_000, ALL);
+    fail(&mut world, work, 1);
+    assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (0, count as u64));
+    (world, work, letters)
+}
+
+#[test]
+fn what_a_task_moves_is_new_and_goes_back_to_where_it_came_from() {
+    let (mut world, work, letters) = dead(25);
+    world.advance(10_000, ALL);
+    let task = start(&mut world, letters, None, 0);
+    let shown = &list(&mut world, letters, 0)[0];
+    assert_eq!((shown.status, shown.to_move, &shown.task), (MoveTaskStatus::Running, 25, &task));
+    assert!(shown.source.ends_with(":letters") && shown.destination.is_empty());
+    world.drain();
+    let shown = &list(&mut world, letters, 0)[0];
+    assert_eq!((shown.status, shown.moved), (MoveTaskStatus::Completed, 25));
+    assert!(shown.task.is_empty(), "it does not run any more");
+    assert_eq!((world.counts(work), world.counts(letters)), ([25, 0, 0, 0], [0, 0, 0, 0]));
+    let got = world.receive(work, 10, 30);
+    assert_eq!(world.body(&got[0]), "000");
+    let now_ms = world.now_ms;
+    assert_eq!((got[0].receive_count, got[0].sent_at_ms, got[0].source), (1, now_ms, 0));
+    assert_eq!(got[0].first_received_at_ms, now_ms);
+}
+
+#[test]
+fn a_task_keeps_its_pace() {
+    let (mut world, work, letters) = dead(10);
+    start(&mut world, letters, Some(work), 2);
+    world.drain();
+    assert_eq!(world.counts(work)[0], 0);
+    for moved in 1..=10 {
+        assert!(world.engine.next_deadline_ms() >= Some(world.now_ms + 500));
+        world.advance(500, ALL);
+        world.drain();
+        assert_eq!(world.counts(work)[0], moved);
+    }
+    world.drain();
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Completed);
+    let tasks = list(&mut world, letters, 1);
+    assert!(tasks[0].destination.ends_with(":work"));
+}
+
+#[test]
+fn a_task_is_cancelled_once_and_only_while_it_runs() {
+    let (mut world, work, letters) = dead(10);
+    let task = start(&mut world, letters, None, 1);
+    world.advance(3_000, ALL);
+    let cancel = Command::CancelMoveTask { task: &task };
+    assert_eq!(world.ask(cancel).body, ReplyBody::MoveTaskCancelled { moved: 3 });
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Cancelling);
+    world.drain();
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Cancelled);
+    assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (3, 7));
+    assert_eq!(refusal(&mut world, cancel).0, ErrorCode::UnsupportedOperation);
+    let garbage = Command::CancelMoveTask { task: b"garbage" };
+    assert_eq!(refusal(&mut world, garbage).0, ErrorCode::InvalidParameterValue);
+    start(&mut world, letters, None, 0);
+    world.drain();
+    assert_eq!(world.counts(work)[0], 10);
+}
+
+#[test]
+fn what_cannot_be_started_is_refused_with_the_reason() {
+    let (mut world, work, letters) = dead(1);
+    let begin = |source, destination, rate| Command::StartMoveTask {
+        source,
+        destination,
+        messages_per_second_max: rate,
+    };
+    let text = refusal(&mut world, begin(work, None, 0)).1;
+    assert_eq!(text, "Source queue must be configured as a Dead Letter Queue.");
+    assert_eq!(refusal(&mut world, begin(letters, None, 501)).0, ErrorCode::InvalidParameterValue);
+    assert_eq!(refusal(&mut world, begin(letters, Some(letters), 0)).0, ErrorCode::InvalidParameterValue);
+    assert_eq!(refusal(&mut world, begin(letters, Some(1 << 40), 0)).0, ErrorCode::ResourceNotFound);
+    assert_eq!(refusal(&mut world, begin(1 << 40, None, 0)).0, ErrorCode::QueueDoesNotExist);
+    start(&mut world, letters, None, 1);
+    assert!(refusal(&mut world, begin(letters, None, 0)).1.starts_with("There is already a task running."));
+    let too_many = Command::ListMoveTasks { source: letters, count_max: 11 };
+    assert_eq!(refusal(&mut world, too_many).0, ErrorCode::InvalidParameterValue);
+}
+
+#[test]
+fn tasks_fail_with_a_reason() {
+    let (mut world, work, letters) = dead(2);
+    world.send(letters, &["sent here"]);
+    let other = world.create("other");
+    start(&mut world, letters, Some(other), 1);
+    world.ask(Command::DeleteQueue { queue: other });
+    world.advance(1_000, ALL);
+    let failed = list(&mut world, letters, 1).remove(0);
+    assert_eq!(failed.failure, Some("AWS.SimpleQueueService.NonExistentQueue"));
+    start(&mut world, letters, None, 0);
+    world.drain();
+    let failed = list(&mut world, letters, 1).remove(0);
+    assert_eq!((failed.status, failed.moved), (MoveTaskStatus::Failed, 2));
+    assert_eq!(failed.failure, Some("CouldNotDetermineMessageSource"));
+    assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (2, 1));
+    // A task that is slow runs for 36 hours at most.
+    start(&mut world, letters, Some(work), 1);
+    world.advance(36 * 3_600_000, 4);
+    world.drain();
+    let failed = list(&mut world, letters, 1).remove(0);
+    assert_eq!(failed.failure, Some("The task ran for 36 hours."));
+}
+
+#[test]
+fn the_newest_ten_are_remembered_and_go_with_their_queue() {
+    let (mut world, work, letters) = dead(1);
+    for number in 0..12 {
+        start(&mut world, letters, Some(work), number);
+        world.advance(2_000, ALL);
+        world.drain();
+    }
+    let rates: Vec<u32> =
+        list(&mut world, letters, 10).iter().map(|task| task.messages_per_second_max).collect();
+    assert_eq!(rates, [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]);
+    assert_eq!(list(&mut world, letters, 0).len(), 1);
+    world.ask(Command::DeleteQueue { queue: letters });
+    world.drain();
+    let (digest, live_bytes) = (world.engine.digest(), world.live_bytes());
+    world.recover();
+    assert_eq!((world.engine.digest(), world.live_bytes()), (digest, live_bytes));
+}
+
+#[test]
+fn a_task_goes_on_after_restarts_and_cleaning_and_loses_and_doubles_nothing() {
+    let (mut world, work, letters) = dead(40);
+    start(&mut world, letters, None, 4);
+    for _ in 0..12 {
+        world.advance(1_000, ALL);
+        world.drain();
+        let (digest, live_bytes) = (world.engine.digest(), world.live_bytes());
+        world.recover();
+        assert_eq!((world.engine.digest(), world.live_bytes()), (digest, live_bytes));
+        world.restart_recovered();
+        assert_eq!(world.counts(work)[0] + world.counts(letters)[0], 40);
+        assert_eq!(list(&mut world, letters, 1)[0].moved, world.counts(work)[0]);
+        world.clean(world.records.len() / 2);
+    }
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Completed);
+    assert_eq!(world.counts(work)[0], 40);
+}
+
+#[test]
+fn moved_messages_wake_who_waits_and_are_delayed_as_sent_ones_are() {
+    let (mut world, work, letters) = dead(2);
+    let receive = Command::Receive {
+        queue: work,
+        count_max: 10,
+        wait_ms: Some(20_000),
+        visibility_seconds: None,
+        reply_bytes_max: u32::MAX,
+        attempt_id: None,
+    };
+    assert!(world.apply(receive).is_empty());
+    world.apply(Command::StartMoveTask { source: letters, destination: None, messages_per_second_max: 0 });
+    let (_, replies) = world.advance(0, ALL);
+    assert!(matches!(&replies[..], [Reply { body: ReplyBody::Received(range), .. }] if range.len() == 2));
+    world.advance(30_000, ALL);
+    fail(&mut world, work, 1);
+    let delay = [Attribute::new(AttributeCode::DelaySeconds, AttributeValue::Number(5))];
+    world.ask(Command::SetAttributes { queue: work, attributes: Entries::of(&delay) });
+    assert_eq!(world.counts(letters)[0], 2);
+    start(&mut world, letters, None, 0);
+    world.drain();
+    assert_eq!(world.counts(work), [0, 0, 2, 0]);
+    world.advance(5_000, ALL);
+    world.drain();
+    assert_eq!(world.counts(work), [2, 0, 0, 0]);
+}
