@@ -43,6 +43,8 @@ pub trait Flaws: 'static {
     /// A copy of a dead letter does not say how often it was received before it came to its queue
     /// (breaks rule 11).
     const LOSE_RECEIVES_BEFORE_ARRIVAL_IN_CLEANING: bool = false;
+    /// Noisy groups of a standard queue go before quiet ones.
+    const SERVE_NOISY_GROUPS_FIRST: bool = false;
     /// A held delivery leaves although its visibility timeout has passed meanwhile (breaks rule 2).
     const SEND_STALE_DELIVERIES: bool = false;
     /// A start does not complete purges that a crash cut short (breaks rule 20).

@@ -45,7 +45,8 @@ impl<F: Flaws> Engine<F> {
         }
         let fresh = (queue.fresh_head != NONE).then(|| self.slab[queue.fresh_head].sent_at_ms());
         let returned = queue.returned.first_key_value().map(|((since_ms, _), _)| *since_ms);
-        let since_ms = fresh.into_iter().chain(returned).min();
+        let grouped = self.oldest_fair(queue).map(|((since_ms, _), _)| since_ms);
+        let since_ms = fresh.into_iter().chain(returned).chain(grouped).min();
         since_ms.map_or(0, |since_ms| self.now_ms.saturating_sub(since_ms))
     }
 

@@ -81,8 +81,9 @@ impl<F: Flaws> Engine<F> {
             return;
         }
         listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
-        let is_plain = slot.flags() & FLAG_ARRIVED == 0 && !self.is_fifo(queue);
+        let is_plain = slot.flags() & FLAG_ARRIVED == 0 && self.queues[queue].is_plain();
         if slot.state() != State::Hidden || slot.queue != queue || !is_plain {
+            self.processed(index);
             return self.discard(index, log);
         }
         gone.count += 1;

@@ -5,7 +5,7 @@ use tenpin_protocol::{ErrorCode, FIELD_HEADER_BYTES, SendEntry, content_tag};
 
 use super::command::Ticket;
 use super::deduplication::Entry;
-use super::keyed_hash::{Key, Room, TEXT_BYTES_MAX, key_of};
+use super::keyed_hash::{Key, Room, TEXT_BYTES_MAX, group_key, key_of};
 use super::outputs::{Accepted, Refusal, SendOutcome};
 use super::records::{CONTENT_GROUPED, CONTENT_KEYED, KEYED_BYTES, Kind, MessageHead, SENT_BYTES};
 use super::send::{check_entry, check_record};
@@ -45,7 +45,7 @@ impl<F: Flaws> Engine<F> {
             )
         })?;
         let incarnation = self.queues[queue_index].incarnation;
-        let group = key_of(&self.options.check_key, Room::Group, incarnation, group_id, "");
+        let group = group_key(&self.options.check_key, incarnation, group_id);
         let outcome = self.send_to_group(ticket, queue_index, fifo, entry, (group_id, group), log);
         match &outcome {
             Ok(_) => self.refused.accepted(ticket.connection, group),
@@ -65,7 +65,7 @@ impl<F: Flaws> Engine<F> {
         let incarnation = self.queues[queue_index].incarnation;
         for entry in entries {
             if let Ok(Some(group_id)) = check_group(&entry) {
-                let group = key_of(&self.options.check_key, Room::Group, incarnation, group_id, "");
+                let group = group_key(&self.options.check_key, incarnation, group_id);
                 self.refused.refused(ticket.connection, group);
             }
         }

@@ -28,7 +28,7 @@ impl Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Room {
-    /// A message group of a queue.
+    /// A message group.
     Group = 1,
     /// A deduplication id in a queue.
     Deduplication = 2,
@@ -36,10 +36,26 @@ pub(super) enum Room {
     GroupDeduplication = 3,
     /// An attempt id of a queue's receives.
     Attempt = 4,
+    /// A queue that groups are of.
+    Queue = 5,
 }
 
 /// Longest text of a key: what is longer was refused before.
 pub(super) const TEXT_BYTES_MAX: usize = 128;
+
+/// The key of a group in a queue. It is a hash of the id and one of the queue together, so that the key
+/// of the same group in another queue can be told without the id.
+pub(super) fn group_key(secret: &[u64; 2], incarnation: u64, id: &str) -> Key {
+    let Key(group) = key_of(secret, Room::Group, 0, id, "");
+    let Key(queue) = key_of(secret, Room::Queue, incarnation, "", "");
+    Key([group[0] ^ queue[0], group[1] ^ queue[1]])
+}
+
+/// The key that a group of one queue has in another.
+pub(super) fn group_key_elsewhere(secret: &[u64; 2], Key(group): Key, from: u64, to: u64) -> Key {
+    let [Key(from), Key(to)] = [from, to].map(|queue| key_of(secret, Room::Queue, queue, "", ""));
+    Key([group[0] ^ from[0] ^ to[0], group[1] ^ from[1] ^ to[1]])
+}
 
 /// The key of one or two texts in a room of a queue. The texts are of [`TEXT_BYTES_MAX`] bytes at
 /// most; the length of the first stands before it, so that what is hashed can be read in one way only.
@@ -137,6 +153,9 @@ mod tests {
         for (place, key) in keys.iter().enumerate() {
             assert!(keys[..place].iter().all(|other| other != key));
         }
+        let group = group_key(&SECRET, 1, "tenant");
+        assert_ne!(group, group_key(&SECRET, 2, "tenant"));
+        assert_eq!(group_key_elsewhere(&SECRET, group, 1, 2), group_key(&SECRET, 2, "tenant"));
         let longest = "x".repeat(TEXT_BYTES_MAX);
         assert_ne!(key_of(&SECRET, Room::Group, 1, &longest, &longest), keys[0]);
     }

@@ -12,7 +12,7 @@
 use super::message::content_bytes;
 use tenpin_protocol::{Fields, content_tag};
 
-use super::keyed_hash::{Key, Room, TEXT_BYTES_MAX, key_of};
+use super::keyed_hash::{Key, TEXT_BYTES_MAX, group_key, group_key_elsewhere};
 use super::move_records::{MOVED_BYTES, MOVED_MESSAGE_BYTES, Moved, MovedMessage};
 use super::outputs::{Outputs, Reply, ReplyBody};
 use super::rare::Rare;
@@ -101,9 +101,11 @@ impl<F: Flaws> Engine<F> {
     /// there. [`Engine::flush_moved`] must follow before anything else is journaled of it.
     pub(super) fn move_message(&mut self, index: u32, target_index: u32, group: Key, log: &mut Log<F>) {
         let is_fifo = self.is_fifo(target_index);
+        let is_member = self.slab[index].flags() & FLAG_MEMBER != 0;
+        let group = if is_member && !is_fifo { self.group_elsewhere(index, target_index) } else { group };
         self.uncount(index);
         self.slot_wheel.cancel(&mut self.slab, index);
-        if self.slab[index].flags() & FLAG_MEMBER != 0 {
+        if is_member {
             self.forget_group(index);
         }
         let sequence = self.identity.next_sequence();
@@ -141,12 +143,23 @@ impl<F: Flaws> Engine<F> {
             self.start_queue_timer(target_index);
         } else {
             target.visible += 1;
-            target.returned.insert((self.now_ms, sequence), index);
+            if is_member {
+                self.join_fair(index, group);
+            } else {
+                target.returned.insert((self.now_ms, sequence), index);
+            }
             self.start_timer(index);
         }
         if self.queues[target_index].waiting > 0 {
             self.mark_ready(target_index);
         }
+    }
+
+    /// The key that the group of a message has in another queue.
+    fn group_elsewhere(&self, index: u32, target_index: u32) -> Key {
+        let [from, to] = [self.slab[index].queue, target_index].map(|queue| self.queues[queue].incarnation);
+        let key = self.groups[self.members.get(index).group].key;
+        group_key_elsewhere(&self.options.check_key, key, from, to)
     }
 
     /// Moves the dead letter at the head of a group of a FIFO queue, here or to begin with where the target
@@ -173,7 +186,7 @@ impl<F: Flaws> Engine<F> {
             self.set_aside(index, sequence, log);
             return LetterStep::Moved;
         };
-        let key = key_of(&self.options.check_key, Room::Group, self.queues[target].incarnation, &group, "");
+        let key = group_key(&self.options.check_key, self.queues[target].incarnation, &group);
         self.move_message(index, target, key, log);
         LetterStep::Moved
     }

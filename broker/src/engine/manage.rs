@@ -203,6 +203,7 @@ impl<F: Flaws> Engine<F> {
         }
         self.refuse_waits(index, log.end(), ReplyBody::Refused(ErrorCode::QueueDoesNotExist.into()), out);
         self.queues.forget_name(index);
+        self.forget_fair(index);
         let map = self.queues[index].forget_messages();
         self.queues[index].deleted = true;
         self.discard_map(map);
@@ -252,6 +253,7 @@ impl<F: Flaws> Engine<F> {
         if queue.slots > 0 {
             self.sweep.request();
         }
+        self.forget_fair(index);
         self.discard_map(map);
     }
 }

@@ -122,6 +122,12 @@ impl<F: Flaws> Engine<F> {
         if queue.attributes.fifo.is_some() {
             return self.uncount_fifo(index);
         }
+        let is_member = slot.flags() & FLAG_MEMBER != 0;
+        if is_member {
+            self.leave_fair(index);
+        }
+        let slot = &self.slab[index];
+        let queue = &mut self.queues[slot.queue];
         match slot.state() {
             State::Hidden => {
                 queue.in_flight -= 1;
@@ -131,7 +137,9 @@ impl<F: Flaws> Engine<F> {
             }
             State::Fresh => {
                 queue.visible -= 1;
-                unlink_fresh(&mut self.slab, queue, index);
+                if !is_member {
+                    unlink_fresh(&mut self.slab, queue, index);
+                }
             }
             State::Returned => {
                 queue.visible -= 1;
@@ -152,13 +160,22 @@ impl<F: Flaws> Engine<F> {
         if queue.attributes.fifo.is_some() {
             return self.make_returned_fifo(index);
         }
+        let is_member = slot.flags() & FLAG_MEMBER != 0;
         match slot.state() {
-            State::Hidden => queue.in_flight -= 1,
+            State::Hidden => {
+                queue.in_flight -= 1;
+                self.processed(index);
+            }
             State::Delayed => queue.delayed -= 1,
             other => unreachable!("{other:?} messages do not become visible"),
         }
+        if is_member {
+            self.change_fair(index, State::Returned);
+        } else {
+            self.queues[queue_index].returned.insert(turn, index);
+        }
+        let queue = &mut self.queues[queue_index];
         queue.visible += 1;
-        queue.returned.insert(turn, index);
         let waits = queue.is_awaited();
         let expiry_ms = self.expiry_ms(&self.queues[queue_index], &self.slab[index]);
         let slot = &mut self.slab[index];

@@ -19,6 +19,9 @@ mod counts;
 mod deduplication;
 mod delete;
 mod digest;
+mod fair;
+#[cfg(test)]
+mod fair_tests;
 mod fifo;
 mod fifo_receive;
 mod fifo_records;
@@ -42,6 +45,7 @@ mod move_records;
 mod moves;
 #[cfg(test)]
 mod moves_tests;
+mod noise;
 mod origins;
 mod outputs;
 mod peek;
@@ -81,6 +85,7 @@ pub use command::{Command, RawName, Ticket};
 pub use counts::Counts;
 pub use handle::{HANDLE_BYTES, Handle, HandleKey, shard_of_handle};
 pub use moves::{MoveAnswer, Moving};
+pub use noise::{GroupShare, GroupShares, NOISY_IN_FLIGHT_MIN};
 pub use outputs::{
     Accepted, AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply,
     ReplyBody, SendOutcome, TaskOutput,
@@ -97,6 +102,7 @@ use letters::Unfinished;
 use manage::Tombstones;
 use move_records::MovedMessage;
 use moves::Moves;
+use noise::Share;
 use origins::Origins;
 use queue::{Queues, Turn};
 use rare::Rare;
@@ -143,6 +149,8 @@ pub struct EngineOptions {
     /// Messages of FIFO queues that the shard remembers for deduplication, each for five minutes; one
     /// more is refused with RequestThrottled (rule 33).
     pub deduplication_max: u64,
+    /// Messages in flight with which a group of a standard queue may count as noisy.
+    pub noisy_in_flight_min: u32,
 }
 
 impl EngineOptions {
@@ -158,6 +166,7 @@ impl EngineOptions {
             letters_a_receive: letters::LETTERS_A_RECEIVE,
             waits_max: 1 << 20,
             deduplication_max: 64 << 20,
+            noisy_in_flight_min: NOISY_IN_FLIGHT_MIN,
         }
     }
 }
@@ -170,6 +179,8 @@ pub struct Engine<F: Flaws> {
     slab: Slab,
     members: Side<Member>,
     groups: Groups,
+    /// Beside the groups of standard queues.
+    shares: Side<Share>,
     deduplication: Deduplication,
     attempts: Attempts,
     refused: Refused,
@@ -181,6 +192,7 @@ pub struct Engine<F: Flaws> {
     tombstones: Tombstones,
     /// Maps of purged queues, dropped in slices.
     discarded: Vec<BTreeMap<Turn, u32>>,
+    discarded_of_groups: Vec<BTreeMap<(u32, Turn), u32>>,
     /// Queues that have waits and got something that these could take.
     ready: Vec<u32>,
     /// Queues whose waits found the log without room for receives.
@@ -223,6 +235,7 @@ impl<F: Flaws> Engine<F> {
             slab: Slab::new(),
             members: Side::new(Member::NONE),
             groups: Groups::new(),
+            shares: Side::new(Share::NONE),
             deduplication: Deduplication::new(),
             attempts: Attempts::new(),
             refused: Refused::default(),
@@ -233,6 +246,7 @@ impl<F: Flaws> Engine<F> {
             sweep: Sweep::default(),
             tombstones: Tombstones::default(),
             discarded: Vec::new(),
+            discarded_of_groups: Vec::new(),
             ready: Vec::new(),
             blocked: Vec::new(),
             surplus: Vec::new(),

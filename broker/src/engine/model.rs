@@ -5,6 +5,7 @@
 //! must agree. Timers are drained before each comparison, since what is still in the wheel may come
 //! late (rule 10).
 
+mod fair;
 mod fifo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use tenpin_protocol::{
 use super::tests::{ALL, START_MS, World};
 use super::*;
 use crate::catalog::Attributes;
-use crate::flaws::Sound;
+use crate::flaws::{Flaws, Sound};
 use crate::shard::driver::ConnectionId;
 
 const IN_FLIGHT_MAX: usize = 7;
@@ -119,16 +120,15 @@ struct Message {
     bytes: usize,
     delay_seconds: Option<u32>,
     attribute: bool,
+    group: Option<u8>,
 }
 
 fn message() -> impl Strategy<Value = Message> {
     let bytes = prop_oneof![8 => 1..200_usize, 1 => Just(0_usize), 1 => 1_020..1_030_usize];
     let delay = prop_oneof![6 => Just(None), 1 => Just(Some(0)), 2 => (1..20_u32).prop_map(Some), 1 => Just(Some(901))];
-    (bytes, delay, prop::bool::weighted(0.2)).prop_map(|(bytes, delay_seconds, attribute)| Message {
-        bytes,
-        delay_seconds,
-        attribute,
-    })
+    (bytes, delay, prop::bool::weighted(0.2), fair::group()).prop_map(
+        |(bytes, delay_seconds, attribute, group)| Message { bytes, delay_seconds, attribute, group },
+    )
 }
 
 fn setting() -> impl Strategy<Value = (AttributeCode, u64)> {
@@ -217,6 +217,10 @@ struct Stored {
     receives_before: u32,
     /// The ARN of the queue that it came from, if it did not come from a sender.
     source: Option<String>,
+    /// On a standard queue: its group.
+    group: Option<u8>,
+    /// In flight, and nobody has noted yet how long.
+    processing: bool,
     /// What only a message of a FIFO queue has.
     fifo: Option<fifo::Place>,
 }
@@ -256,6 +260,7 @@ impl Stored {
         }
         self.delivered_at_ms = now_ms;
         self.available_at_ms = now_ms + visibility_ms;
+        self.processing = true;
         self.expected()
     }
 
@@ -294,6 +299,9 @@ struct Queue {
     redrive: Option<(usize, u32)>,
     allow: Allow,
     attempts: Vec<fifo::Attempt>,
+    measured: fair::Measured,
+    /// As of the test.
+    now_ms: u64,
 }
 
 impl Queue {
@@ -324,7 +332,7 @@ enum Taken {
     More,
 }
 
-impl Test {
+impl<F: Flaws> Test<F> {
     /// Where the dead letters of a queue go, and after how many receives.
     fn letters(&self, name: usize) -> Option<(usize, u32)> {
         let (target, count) = self.queues[&name].redrive?;
@@ -337,17 +345,15 @@ impl Test {
             return self.take_fifo(name, wait);
         }
         let now_ms = self.now_ms();
-        let queue = &self.queues[&name];
+        let queue = self.queue_now(name);
         let free = IN_FLIGHT_MAX.saturating_sub(queue.count(MessageState::InFlight, now_ms));
-        let mut ids: Vec<_> =
-            queue.messages.iter().filter(|message| message.state(now_ms) == MessageState::Visible).collect();
-        ids.sort_by_key(|message| (message.available_at_ms, message.order));
-        let ids: Vec<[u8; 16]> = ids.into_iter().map(|message| message.id).collect();
-        let (mut taken, mut bytes, mut moved) = (Vec::new(), 0, 0);
-        for id in ids {
-            if taken.len() == free.min(wait.count_max as usize) {
-                break;
-            }
+        if free > 0 && queue.count(MessageState::Visible, now_ms) > 0 {
+            queue.judge_lingering();
+        }
+        let (mut taken, mut bytes, mut moved) = (Vec::<Expected>::new(), 0, 0);
+        while taken.len() < free.min(wait.count_max as usize) {
+            let ids: Vec<[u8; 16]> = taken.iter().map(|message| message.id).collect();
+            let Some(id) = self.queues[&name].next(&ids) else { break };
             if let Some((target, count)) = self.letters(name)
                 && self.message(name, id).receives_here() >= count
             {
@@ -356,6 +362,7 @@ impl Test {
                 }
                 moved += 1;
                 self.move_letter(name, target, id);
+                self.queue_now(name);
                 continue;
             }
             let message = self.message(name, id);
@@ -366,6 +373,15 @@ impl Test {
             taken.push(message.hand_out(wait.visibility_ms, now_ms));
         }
         if taken.is_empty() { Taken::Nothing } else { Taken::Messages(taken) }
+    }
+
+    /// A queue with everything noted that was processed on it up to now.
+    fn queue_now(&mut self, name: usize) -> &mut Queue {
+        let now_ms = self.now_ms();
+        let queue = self.queues.get_mut(&name).expect("it is there");
+        queue.now_ms = now_ms;
+        queue.measure();
+        queue
     }
 
     fn message(&mut self, name: usize, id: [u8; 16]) -> &mut Stored {
@@ -449,8 +465,8 @@ impl Issued {
     }
 }
 
-struct Test {
-    world: World<Sound>,
+struct Test<F: Flaws = Sound> {
+    world: World<F>,
     queues: BTreeMap<usize, Queue>,
     deleted_at_ms: BTreeMap<usize, u64>,
     issued: Vec<Issued>,
@@ -470,11 +486,12 @@ struct Test {
     has_moved: bool,
 }
 
-impl Test {
+impl<F: Flaws> Test<F> {
     fn new(minute_rules: bool) -> Self {
         let options = EngineOptions {
             in_flight_max: IN_FLIGHT_MAX as u64,
             letters_a_receive: LETTERS_A_RECEIVE,
+            noisy_in_flight_min: fair::NOISY_IN_FLIGHT_MIN,
             minute_rules,
             deduplication_max: fifo::DEDUPLICATION_MAX,
             ..EngineOptions::new(0, [3, 4])
@@ -814,6 +831,7 @@ impl Test {
         self.compare(&replies, &BTreeMap::from([(self.correlation, answer)]), &BTreeMap::new());
         if let ReplyBody::QueueOpened { number, .. } = replies[0].body {
             let attributes = catalog_attributes(name, &given);
+            let now_ms = self.now_ms();
             let (numbers, queues) = (&mut self.numbers, &mut self.queues);
             let queue = queues.entry(name).or_insert_with(|| {
                 assert!(numbers.insert(number), "numbers are never used twice");
@@ -826,6 +844,8 @@ impl Test {
                     redrive: None,
                     allow: Allow::All,
                     attempts: Vec::new(),
+                    measured: fair::Measured::default(),
+                    now_ms,
                 }
             });
             assert_eq!(queue.number, number);
@@ -861,6 +881,7 @@ impl Test {
             }
             Some(queue) => {
                 queue.messages.clear();
+                queue.measured = fair::Measured::default();
                 queue.purged_at_ms = Some(now_ms);
                 let remembered = self.remembered.iter_mut();
                 remembered.filter(|one| one.queue == number).for_each(|one| one.is_void = true);
@@ -887,8 +908,10 @@ impl Test {
             .map(|(message, body)| {
                 let mut content = Vec::new();
                 let attributes = if message.attribute { &attributes[..] } else { &[] };
+                let group = message.group.map(fair::name_of);
                 let fields = tenpin_protocol::ContentFields {
                     attributes: Entries::of(attributes),
+                    group: group.as_deref(),
                     ..Default::default()
                 };
                 write_content(&mut content, body, &fields);
@@ -921,6 +944,7 @@ impl Test {
         let outcomes = self.world.out.sent[range.start as usize..range.end as usize].to_vec();
         assert_eq!(outcomes.len(), messages.len());
         assert!(own[0].depends_on <= self.world.log.end());
+        queue.now_ms = now_ms;
         for (place, (message, outcome)) in messages.iter().zip(outcomes).enumerate() {
             let attribute_bytes = if message.attribute { 6 + 6 + 3 } else { 0 };
             let error = match message {
@@ -955,6 +979,8 @@ impl Test {
                 damaged: false,
                 receives_before: 0,
                 source: None,
+                group: message.group,
+                processing: false,
                 fifo: None,
             });
         }
@@ -1033,7 +1059,9 @@ impl Test {
                             Some(ErrorCode::InvalidParameterValue)
                         }
                         Some(issued) if issued.queue == number => {
+                            queue.note_deleted(issued);
                             queue.messages.retain(|message| !issued.is_of(message));
+                            queue.measure();
                             None
                         }
                         _ => Some(ErrorCode::ReceiptHandleIsInvalid),
@@ -1117,6 +1145,7 @@ impl Test {
                     && !message.damaged
                 {
                     message.receive_count -= 1;
+                    message.processing = false;
                     message.available_at_ms = message.available_at_ms.min(now_ms);
                     if message.fifo.is_some() && message.receive_count == 0 {
                         message.available_at_ms = message.sent_at_ms;
@@ -1145,7 +1174,9 @@ impl Test {
         let mut visible: Vec<_> =
             queue.messages.iter().filter(|message| message.state(now_ms) == MessageState::Visible).collect();
         let is_fifo = queue.attributes.is_fifo();
-        visible.sort_by_key(|message| (if is_fifo { 0 } else { message.available_at_ms }, message.order));
+        visible.sort_by_key(|message| {
+            (message.group.is_some(), if is_fifo { 0 } else { message.available_at_ms }, message.order)
+        });
         let visible: Vec<_> = visible.into_iter().map(|message| message.id).collect();
         let mut others: Vec<_> = queue
             .messages
@@ -1242,6 +1273,8 @@ impl Test {
             queue.waits.clear();
             // Deliveries of before are taken back by nobody any more: nothing need remember this.
             queue.messages.iter_mut().for_each(|message| message.changed = false);
+            // Processing times are not in the records.
+            queue.measured = fair::Measured::default();
         }
         self.refused.clear();
     }
@@ -1249,6 +1282,10 @@ impl Test {
     fn check(&mut self) {
         self.check_remembered();
         let now_ms = self.now_ms();
+        for queue in self.queues.values_mut() {
+            queue.now_ms = now_ms;
+            queue.measure();
+        }
         for queue in self.queues.values() {
             let count = |state| queue.count(state, now_ms) as u64;
             let expected = [
@@ -1302,6 +1339,39 @@ fn catalog_attributes(name: usize, given: &[Attribute<'_>]) -> Attributes {
     change.create(&name.expect("a good name")).expect("a good queue's").0
 }
 
+super::tests::flaw!(ServesNoisyFirst, SERVE_NOISY_GROUPS_FIRST);
+
+fn run_history<F: Flaws>(minute_rules: bool, actions: &[Action]) {
+    let mut test = Test::<F>::new(minute_rules);
+    test.create(0, None);
+    test.create(FIFO_FROM, None);
+    for action in actions {
+        test.run(action);
+    }
+    test.restart();
+    test.check();
+    assert!(test.now_ms() >= START_MS);
+}
+
+/// Histories in which a planted bug must be found.
+const BUDGET: usize = 64;
+
+#[test]
+fn histories_find_noisy_groups_that_go_first() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let found = (0..BUDGET).any(|_| {
+        let history = prop::collection::vec(action(), 1..150).new_tree(&mut runner).expect("a history");
+        let actions = proptest::strategy::ValueTree::current(&history);
+        let is_found = std::panic::catch_unwind(|| run_history::<ServesNoisyFirst>(false, &actions)).is_err();
+        if is_found {
+            // It is this bug that it has found.
+            run_history::<Sound>(false, &actions);
+        }
+        is_found
+    });
+    assert!(found);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
@@ -1310,14 +1380,6 @@ proptest! {
         minute_rules: bool,
         actions in prop::collection::vec(action(), 1..150),
     ) {
-        let mut test = Test::new(minute_rules);
-        test.create(0, None);
-        test.create(FIFO_FROM, None);
-        for action in &actions {
-            test.run(action);
-        }
-        test.restart();
-        test.check();
-        assert!(test.now_ms() >= START_MS);
+        run_history::<Sound>(minute_rules, &actions);
     }
 }

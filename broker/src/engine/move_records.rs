@@ -38,7 +38,7 @@ pub(super) struct MovedMessage {
     pub receive_count: u32,
     pub before: u64,
     pub sequence: u64,
-    /// Its group in the target; zeros on standard queues.
+    /// Its group in the target; zeros where it has none.
     pub group: Key,
 }
 

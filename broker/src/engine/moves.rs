@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::keyed_hash::{Key, Room as KeyRoom, key_of};
+use super::keyed_hash::{Key, group_key};
 use super::letters::group_of;
 use super::message::content_bytes;
 use super::move_records::{
@@ -24,7 +24,7 @@ use super::move_records::{
 use super::outputs::Outputs;
 use super::rare::{Rare, RareBlock};
 use super::records::{CONTENT_GROUPED, CONTENT_RARE, CopiedState, Kind, MessageHead, StoredMessage};
-use super::slot::{FLAG_ARRIVED, FLAG_COPIED, FLAG_MOVED_IN, FLAG_MOVING, State, TIME_MS_MAX};
+use super::slot::{FLAG_ARRIVED, FLAG_COPIED, FLAG_MEMBER, FLAG_MOVED_IN, FLAG_MOVING, State, TIME_MS_MAX};
 use super::{Engine, append, end_of};
 use crate::catalog::QueueName;
 use crate::flaws::Flaws;
@@ -126,9 +126,14 @@ impl<F: Flaws> Engine<F> {
     fn lock(&mut self, index: u32) {
         let queue_index = self.slab[index].queue;
         if !self.is_fifo(queue_index) {
-            self.uncount(index);
             self.slot_wheel.cancel(&mut self.slab, index);
-            self.slab[index].set_state(State::Hidden);
+            if self.slab[index].flags() & FLAG_MEMBER == 0 {
+                self.uncount(index);
+                self.slab[index].set_state(State::Hidden);
+            } else {
+                self.queues[queue_index].visible -= 1;
+                self.change_fair(index, State::Hidden);
+            }
             self.queues[queue_index].in_flight += 1;
             return;
         }
@@ -273,16 +278,15 @@ impl<F: Flaws> Engine<F> {
         self.reserve_sequences(log);
         let is_letter = moving.task == 0;
         let incarnation = self.queues[target_index].incarnation;
-        let group = if self.is_fifo(target_index) {
-            let group = group_of(&moving.content, moving.body_bytes as usize)?;
-            Some(key_of(&self.options.check_key, KeyRoom::Group, incarnation, group, ""))
-        } else {
-            None
-        };
+        let is_fifo = self.is_fifo(target_index);
+        let group = group_of(&moving.content, moving.body_bytes as usize);
+        if is_fifo && group.is_none() {
+            return None;
+        }
+        let group = group.map(|id| group_key(&self.options.check_key, incarnation, id));
         let index = self.slab.take()?;
         let sequence = self.identity.next_sequence();
         let target = &self.queues[target_index];
-        let is_fifo = group.is_some();
         // A FIFO queue's retention begins with the move.
         let sent_at_ms = if is_letter && !is_fifo { moving.sent_at_ms } else { self.now_ms };
         let delay_ms = if is_letter { 0 } else { target.attributes.delay_ms() };
@@ -291,7 +295,7 @@ impl<F: Flaws> Engine<F> {
         let head = MessageHead {
             slot: index,
             content_flags: if is_letter { CONTENT_RARE } else { 0 }
-                | if is_fifo { CONTENT_GROUPED } else { 0 },
+                | if group.is_some() { CONTENT_GROUPED } else { 0 },
             sequence,
             incarnation,
             sent_at_ms,
@@ -353,7 +357,9 @@ impl<F: Flaws> Engine<F> {
         let queue = &mut self.queues[queue_index];
         queue.slots += 1;
         queue.stored_bytes += content;
-        if let Some(group) = group {
+        if let Some(group) = group
+            && queue.attributes.is_fifo()
+        {
             let place = self.groups.find_or_make(group);
             let slot = &mut self.slab[index];
             slot.set_state(State::Returned);
@@ -367,9 +373,17 @@ impl<F: Flaws> Engine<F> {
             queue.delayed += 1;
             self.slab[index].set_state(State::Delayed);
             self.start_timer(index);
+            if let Some(group) = group {
+                self.join_fair(index, group);
+            }
         } else {
             // As one that was hidden until now.
             queue.in_flight += 1;
+            let slot = &mut self.slab[index];
+            slot.list_previous = slot.after_sent(self.now_ms);
+            if let Some(group) = group {
+                self.join_fair(index, group);
+            }
             self.make_returned(index);
         }
     }
@@ -404,6 +418,10 @@ impl<F: Flaws> Engine<F> {
         }
         slot.set_flags(slot.flags() & !FLAG_MOVING);
         slot.available_at_ms = self.now_ms;
+        if !self.queues[slot.queue].attributes.is_fifo() {
+            // Nobody has processed it.
+            slot.list_previous = slot.after_sent(self.now_ms);
+        }
         if !self.queues[slot.queue].is_gone(sequence) {
             self.make_returned(index);
         }

@@ -1,14 +1,17 @@
 //! Looking at messages without taking them.
 //!
-//! Visible messages are shown in the order in which they would be received. The others are in no
+//! Visible messages are shown in the order in which they would be received, but that on a standard
+//! queue those of groups, noisy or not, come behind those without. The others are in no
 //! list, so that they are looked for in the slots, a bounded number of them a call; a page may
 //! therefore be empty and still say where to go on.
+
+use std::collections::BTreeMap;
 
 use tenpin_protocol::{ErrorCode, MessageState};
 
 use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal, ReplyBody};
-use super::queue::Turn;
+use super::queue::{Queue, Turn};
 use super::slot::{NONE, Slot, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, out_of_range};
 use crate::flaws::Flaws;
@@ -32,6 +35,8 @@ enum Cursor {
     /// Visible messages behind this turn; the slot, where the last one shown stood in the list. On a
     /// FIFO queue the turn is two sequences: of the slot, and of the last one shown.
     Visible(Turn, u32),
+    /// The same of a standard queue's messages of groups, which come behind those without.
+    Grouped(Turn, u32),
     /// Other messages, from this slot on.
     Others(u32),
 }
@@ -43,6 +48,7 @@ impl Cursor {
         let (phase, turn, slot) = match self {
             Self::Visible(turn, slot) => (0, turn, slot),
             Self::Others(slot) => (1, (0, 0), slot),
+            Self::Grouped(turn, slot) => (2, turn, slot),
         };
         let mut bytes = vec![phase];
         bytes.extend_from_slice(&turn.0.to_le_bytes());
@@ -59,6 +65,7 @@ impl Cursor {
         match phase {
             0 => Some(Self::Visible((u64::from_le_bytes(*time), u64::from_le_bytes(*sequence)), slot)),
             1 => Some(Self::Others(slot)),
+            2 => Some(Self::Grouped((u64::from_le_bytes(*time), u64::from_le_bytes(*sequence)), slot)),
             _ => None,
         }
     }
@@ -145,6 +152,10 @@ impl<F: Flaws> Engine<F> {
             }
             Cursor::Visible(turn, slot) => self
                 .peek_visible(queue, turn, slot, &mut page)
+                .or_else(|| self.peek_grouped(queue, (0, 0), NONE, &mut page))
+                .or_else(|| self.peek_others(queue, 0, &mut page)),
+            Cursor::Grouped(turn, slot) => self
+                .peek_grouped(queue, turn, slot, &mut page)
                 .or_else(|| self.peek_others(queue, 0, &mut page)),
             Cursor::Others(slot) => self.peek_others(queue, slot, &mut page),
         };
@@ -179,19 +190,39 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
-    /// Shows visible messages behind a turn. Gives back where to go on, if the page is full.
+    /// Shows visible messages without groups behind a turn. Gives back where to go on, if the page is full.
     fn peek_visible(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
+        let queue = &self.queues[queue_index];
+        let next = self.peek_turns(queue, (queue.fresh_head, &queue.returned), after, hint, page);
+        next.map(|(turn, slot)| Cursor::Visible(turn, slot))
+    }
+
+    /// The same of visible messages of groups.
+    fn peek_grouped(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
+        let queue = &self.queues[queue_index];
+        let fair = queue.fair.as_deref()?;
+        let next = self.peek_turns(queue, (fair.fresh_head, &fair.returned), after, hint, page);
+        next.map(|(turn, slot)| Cursor::Grouped(turn, slot))
+    }
+
+    fn peek_turns(
+        &self,
+        queue: &Queue,
+        (head, returned): (u32, &BTreeMap<Turn, u32>),
+        after: Turn,
+        hint: u32,
+        page: &mut Page<'_>,
+    ) -> Option<(Turn, u32)> {
         if page.wanted.is_some_and(|wanted| wanted != MessageState::Visible) {
             return None;
         }
-        let queue = &self.queues[queue_index];
         let mut fresh = match self.slab.get(hint) {
             // The last one shown may still stand where it stood.
             Some(slot) if slot.sequence == after.1 && slot.state() == State::Fresh => slot.list_next,
-            _ => queue.fresh_head,
+            _ => head,
         };
-        let mut returned = queue.returned.range((after.0, after.1.saturating_add(1))..).peekable();
-        let mut last = Cursor::Visible(after, hint);
+        let mut returned = returned.range((after.0, after.1.saturating_add(1))..).peekable();
+        let mut last = (after, hint);
         for _ in 0..PASSED_MAX {
             let fresh_turn =
                 (fresh != NONE).then(|| (self.slab[fresh].sent_at_ms(), self.slab[fresh].sequence));
@@ -207,7 +238,7 @@ impl<F: Flaws> Engine<F> {
             if is_shown && !page.show(index, slot, MessageState::Visible, past) {
                 return Some(last);
             }
-            last = Cursor::Visible(turn.max(after), index);
+            last = (turn.max(after), index);
             if slot.state() == State::Fresh {
                 fresh = slot.list_next;
             } else {

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::fair::Fair;
 use super::queue_state::{Definition, QueueState};
 use super::slot::NONE;
 use super::wheel::{Links, TimerLinks};
@@ -52,6 +53,8 @@ pub(super) struct Queue {
     pub fresh_head: u32,
     pub fresh_tail: u32,
     pub returned: BTreeMap<Turn, u32>,
+    /// On a standard queue that holds messages of groups.
+    pub fair: Option<Box<Fair>>,
     /// On a FIFO queue: groups whose first message may be given out, by that message's turn.
     pub ready_groups: BTreeMap<Turn, u32>,
     /// On a FIFO queue: the first message of the list that is delayed, with all behind it that were
@@ -99,6 +102,7 @@ impl Queue {
             fresh_head: NONE,
             fresh_tail: NONE,
             returned: BTreeMap::new(),
+            fair: None,
             ready_groups: BTreeMap::new(),
             delay_cursor: NONE,
             visible: 0,
@@ -160,6 +164,12 @@ impl Queue {
             return 0;
         }
         sent_at_ms + self.retention_ms + retention_lag_ms
+    }
+
+    /// Whether it has no groups, now or ever.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.attributes.fifo.is_none() && self.fair.is_none()
     }
 
     /// Whether a message of it with this sequence was purged, or the queue deleted.

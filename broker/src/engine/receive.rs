@@ -7,7 +7,7 @@ use super::letters::Unfinished;
 use super::message::{shown_bytes, unlink_fresh};
 use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
 use super::records::{Kind, Listed};
-use super::slot::{NONE, State};
+use super::slot::{FLAG_MEMBER, NONE, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, out_of_range};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position, Room};
@@ -246,10 +246,13 @@ impl<F: Flaws> Engine<F> {
         out: &mut Outputs,
     ) -> (Position, bool) {
         let mut letters = self.letters_of(queue_index);
+        if self.queues[queue_index].fair.is_some() {
+            self.judge_lingering(queue_index);
+        }
         let deadline_ms = self.now_ms + receive.visibility_ms;
         let (mut depends_on, mut count, mut bytes) = (Position::default(), 0, 0_u64);
         while count < count_max {
-            let Some(index) = self.first_visible(queue_index) else { break };
+            let Some(index) = self.next_visible(queue_index) else { break };
             let queue = &mut self.queues[queue_index];
             let slot = &mut self.slab[index];
             let expiry_ms = queue.expiry_ms(slot.sent_at_ms(), slot.sequence, self.retention_lag_ms);
@@ -278,7 +281,9 @@ impl<F: Flaws> Engine<F> {
             }
             queue.visible -= 1;
             queue.in_flight += 1;
-            if slot.state() == State::Fresh {
+            if slot.flags() & FLAG_MEMBER != 0 {
+                self.take_of_fair(queue_index, index);
+            } else if slot.state() == State::Fresh {
                 unlink_fresh(&mut self.slab, queue, index);
             } else {
                 queue.returned.pop_first();
@@ -315,7 +320,17 @@ impl<F: Flaws> Engine<F> {
         (depends_on, false)
     }
 
-    /// The visible message that is next: by the time it became visible, then by sequence (rule 18).
+    /// The visible message that is next.
+    #[inline]
+    fn next_visible(&mut self, queue_index: u32) -> Option<u32> {
+        if self.queues[queue_index].fair.is_some() {
+            return self.next_fair(queue_index);
+        }
+        self.first_visible(queue_index)
+    }
+
+    /// The visible message without a group that is next: by the time it became visible, then by sequence
+    /// (rule 18).
     #[inline]
     pub(super) fn first_visible(&self, queue_index: u32) -> Option<u32> {
         let queue = &self.queues[queue_index];

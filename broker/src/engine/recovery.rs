@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::Engine;
 use super::deduplication::{Entry, RecoveredEntries};
 use super::fifo_records::{Attempted, read_entries};
-use super::keyed_hash::{Key, Room, key_of};
+use super::keyed_hash::{Key, group_key};
 use super::letters::group_of;
 use super::manage::{MINUTE_MS, Tombstone};
 use super::message::{content_bytes, link_fresh};
@@ -247,7 +247,7 @@ impl<F: Flaws> Engine<F> {
             if flags & FLAG_MEMBER != 0 {
                 let group = group_of(stored.content, stored.body_bytes as usize)
                     .ok_or(Damage::new("a message of a group does not name it"))?;
-                let key = key_of(&self.options.check_key, Room::Group, head.incarnation, group, "");
+                let key = group_key(&self.options.check_key, head.incarnation, group);
                 self.replay_group(head.slot, key);
             }
         }
@@ -311,6 +311,8 @@ impl<F: Flaws> Engine<F> {
         if moved.is_fifo {
             slot.set_sent(moved.time_ms, State::Replayed, flags);
             slot.first_received_after_ms = 0;
+        }
+        if flags & FLAG_MEMBER != 0 {
             self.replay_group(index, group);
         }
         *self.rares.entry(index) =
@@ -390,6 +392,8 @@ impl<F: Flaws> Engine<F> {
             let queue = self.slab[slot].queue;
             if self.is_fifo(queue) {
                 self.recover_fifo_link(slot);
+            } else if self.slab[slot].flags() & FLAG_MEMBER != 0 {
+                self.recover_fair(slot);
             } else {
                 link_fresh(&mut self.slab, &mut self.queues[queue], slot);
             }
@@ -476,20 +480,26 @@ impl<F: Flaws> Engine<F> {
             self.recover_fifo_slot(index);
             return Ok(());
         }
+        let is_member = slot.flags() & FLAG_MEMBER != 0;
         if slot.state() == State::Damaged {
+            slot.set_flags(slot.flags() & !FLAG_MEMBER);
             queue.damaged += 1;
-        } else if slot.flags() & FLAG_MOVING != 0 {
+            self.start_timer(index);
+            return Ok(());
+        }
+        if slot.flags() & FLAG_MOVING != 0 {
             slot.set_state(State::Hidden);
             queue.in_flight += 1;
+            if is_member {
+                self.recover_fair(index);
+            }
             return Ok(());
-        } else if slot.available_at_ms > now_ms {
+        }
+        if slot.available_at_ms > now_ms {
             let was_received = slot.receive_count > 0;
             slot.set_state(if was_received { State::Hidden } else { State::Delayed });
             if was_received {
                 queue.in_flight += 1;
-                if F::DROP_TIMERS_AFTER_RESTART {
-                    return Ok(());
-                }
             } else {
                 queue.delayed += 1;
             }
@@ -502,9 +512,17 @@ impl<F: Flaws> Engine<F> {
                 return Ok(());
             }
             slot.set_state(State::Returned);
-            queue.returned.insert((slot.available_at_ms, slot.sequence), index);
+            if !is_member {
+                queue.returned.insert((slot.available_at_ms, slot.sequence), index);
+            }
         }
-        self.start_timer(index);
+        let is_hidden = slot.state() == State::Hidden;
+        if is_member {
+            self.recover_fair(index);
+        }
+        if !(is_hidden && F::DROP_TIMERS_AFTER_RESTART) {
+            self.start_timer(index);
+        }
         Ok(())
     }
 }

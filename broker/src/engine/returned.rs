@@ -4,7 +4,7 @@
 use super::Engine;
 use super::outputs::DeliveredMessage;
 use super::records::{Kind, Listed};
-use super::slot::{FLAG_CHANGED, State};
+use super::slot::{FLAG_CHANGED, FLAG_MEMBER, State};
 use crate::flaws::Flaws;
 use crate::journal::Log;
 
@@ -51,6 +51,8 @@ impl<F: Flaws> Engine<F> {
         if slot.state() == State::Hidden {
             // What was due before is visible since then.
             slot.available_at_ms = slot.available_at_ms.min(now_ms);
+            // Nobody has begun to process it.
+            slot.list_previous = slot.after_sent(now_ms);
             self.slot_wheel.cancel(&mut self.slab, index);
             self.make_returned(index);
         }
@@ -79,6 +81,9 @@ impl<F: Flaws> Engine<F> {
             self.forget_group(index);
         } else {
             self.uncount(index);
+            if self.slab[index].flags() & FLAG_MEMBER != 0 {
+                self.forget_group(index);
+            }
         }
         self.slot_wheel.cancel(&mut self.slab, index);
         let slot = &mut self.slab[index];

@@ -4,9 +4,10 @@ use tenpin_protocol::{ErrorCode, SendEntries, SendEntry};
 
 use super::attributes::check_attributes;
 use super::fifo_send::{check_group, not_for_queue_type};
+use super::keyed_hash::{Key, group_key};
 use super::message::link_fresh;
 use super::outputs::{Accepted, Outputs, Refusal, ReplyBody, SendOutcome};
-use super::records::{COPIED_OVERHEAD_BYTES_MAX, Kind, MessageHead, SENT_BYTES};
+use super::records::{CONTENT_GROUPED, COPIED_OVERHEAD_BYTES_MAX, Kind, MessageHead, SENT_BYTES};
 use super::slot::State;
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
 use crate::flaws::Flaws;
@@ -114,7 +115,7 @@ impl<F: Flaws> Engine<F> {
         if body.is_empty() || body.len() > bytes_max {
             return self.send_entry(terms, &SendEntry::new(body), batch, log);
         }
-        self.store(terms, body, body.len(), terms.delay_ms, batch, log)
+        self.store(terms, (body, None), body.len(), terms.delay_ms, batch, log)
     }
 
     /// Stores a message with all that an entry can say.
@@ -127,19 +128,18 @@ impl<F: Flaws> Engine<F> {
         log: &mut Log<F>,
     ) -> SendOutcome {
         check_entry(entry, terms.message_bytes_max)?;
-        if entry.content.len() > entry.body.len() {
-            check_standard(entry)?;
-        }
+        let group = if entry.content.len() > entry.body.len() { check_standard(entry)? } else { None };
+        let group = group.map(|id| group_key(&self.options.check_key, terms.incarnation, id));
         check_record(entry.content.len(), log)?;
         let delay_ms = entry.delay_seconds.map_or(terms.delay_ms, |seconds| u64::from(seconds) * 1_000);
-        self.store(terms, entry.content, entry.body.len(), delay_ms, batch, log)
+        self.store(terms, (entry.content, group), entry.body.len(), delay_ms, batch, log)
     }
 
     #[inline(always)]
     fn store(
         &mut self,
         terms: &Terms,
-        content: &[u8],
+        (content, group): (&[u8], Option<Key>),
         body_bytes: usize,
         delay_ms: u64,
         batch: &mut Stored,
@@ -150,7 +150,7 @@ impl<F: Flaws> Engine<F> {
         let sequence = self.identity.next_sequence();
         let head = MessageHead {
             slot,
-            content_flags: 0,
+            content_flags: if group.is_some() { CONTENT_GROUPED } else { 0 },
             sequence,
             incarnation,
             sent_at_ms: self.now_ms,
@@ -175,11 +175,16 @@ impl<F: Flaws> Engine<F> {
         stored.receive_count = 0;
         if delay_ms == 0 {
             stored.set_sent(self.now_ms, State::Fresh, 0);
-            link_fresh(&mut self.slab, &mut self.queues[queue_index], slot);
+            if group.is_none() {
+                link_fresh(&mut self.slab, &mut self.queues[queue_index], slot);
+            }
         } else {
             stored.set_sent(self.now_ms, State::Delayed, 0);
             batch.delayed += 1;
             self.start_timer(slot);
+        }
+        if let Some(group) = group {
+            self.join_fair(slot, group);
         }
         Ok(Accepted { id: head.id, sequence_number: 0 })
     }
@@ -241,13 +246,13 @@ pub(super) fn check_record<F: Flaws>(content_bytes: usize, log: &Log<F>) -> Resu
     ))
 }
 
-/// Checks the fields that mean something else, or nothing, on a FIFO queue.
-#[cold]
-fn check_standard(entry: &SendEntry<'_>) -> Result<(), Refusal> {
-    check_group(entry)?;
+/// Checks the fields that mean something else, or nothing, on a FIFO queue. Says the group, if any.
+#[inline(never)]
+fn check_standard<'e>(entry: &SendEntry<'e>) -> Result<Option<&'e str>, Refusal> {
+    let group = check_group(entry)?;
     match entry.deduplication_id() {
         Some(id) => Err(not_for_queue_type("MessageDeduplicationId", id)),
-        None => Ok(()),
+        None => Ok(group),
     }
 }
 

@@ -53,7 +53,7 @@ impl<F: Flaws> Engine<F> {
         if self.queues[index].visible == 0 {
             return None;
         }
-        let first = self.first_visible(index)?;
+        let first = self.oldest_visible(index)?;
         let slot = &self.slab[first];
         Some(slot.available_at_ms.max(slot.sent_at_ms()))
     }

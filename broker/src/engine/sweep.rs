@@ -95,17 +95,27 @@ impl<F: Flaws> Engine<F> {
 
     /// Drops entries of such maps. Says how many of the steps are left.
     pub(super) fn drop_maps(&mut self, mut steps: u32) -> u32 {
-        while steps > 0
-            && let Some(map) = self.discarded.last_mut()
-        {
-            steps -= 1;
-            for _ in 0..ENTRIES_A_STEP {
-                map.pop_first();
-            }
-            if map.is_empty() {
-                self.discarded.pop();
-            }
-        }
-        steps
+        steps = drop_entries(&mut self.discarded, steps);
+        drop_entries(&mut self.discarded_of_groups, steps)
     }
+
+    /// Whether there are such maps.
+    pub(super) fn has_discarded(&self) -> bool {
+        !self.discarded.is_empty() || !self.discarded_of_groups.is_empty()
+    }
+}
+
+fn drop_entries<K: Ord>(maps: &mut Vec<BTreeMap<K, u32>>, mut steps: u32) -> u32 {
+    while steps > 0
+        && let Some(map) = maps.last_mut()
+    {
+        steps -= 1;
+        for _ in 0..ENTRIES_A_STEP {
+            map.pop_first();
+        }
+        if map.is_empty() {
+            maps.pop();
+        }
+    }
+    steps
 }

@@ -257,7 +257,7 @@ impl<F: Flaws> Engine<F> {
         let Some(source) = self.queues.find(task.definition.source.0) else {
             return Step::Ended(MoveTaskStatus::Failed, Failure::NoSource);
         };
-        let first = if self.is_fifo(source) { self.first_ready(source) } else { self.first_visible(source) };
+        let first = if self.is_fifo(source) { self.first_ready(source) } else { self.oldest_visible(source) };
         let head = first.filter(|_| moved + under_way < task.share.to_move);
         let Some(index) = head else {
             return if under_way == 0 {

@@ -18,7 +18,7 @@ impl<F: Flaws> Engine<F> {
         self.unblock(log);
         self.continue_receives(log, out);
         let mut steps = steps.max(SWEEP_PART);
-        let sweeps = !self.sweep.is_idle() || !self.discarded.is_empty();
+        let sweeps = !self.sweep.is_idle() || self.has_discarded();
         let reserved = if sweeps { steps / SWEEP_PART } else { 0 };
         steps -= reserved;
         steps = self.end_waits(steps, out);
@@ -37,7 +37,7 @@ impl<F: Flaws> Engine<F> {
 
     /// The next time at which [`Engine::advance`] has something to do, unless commands bring more.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        if !self.sweep.is_idle() || !self.discarded.is_empty() || self.has_letters_to_move() {
+        if !self.sweep.is_idle() || self.has_discarded() || self.has_letters_to_move() {
             return Some(self.now_ms);
         }
         let name = self.tombstones.order.front().map(|&(free_at_ms, _)| free_at_ms);
@@ -110,9 +110,12 @@ impl<F: Flaws> Engine<F> {
                 }
                 Step::Moved(index) => self.start_queue_timer(index),
                 Step::Due(index) => {
-                    while steps > 0 && self.fresh_expiry_ms(index).is_some_and(|at_ms| at_ms <= self.now_ms) {
+                    while steps > 0
+                        && let Some((expiry_ms, slot)) = self.first_to_expire(index)
+                        && expiry_ms <= self.now_ms
+                    {
                         steps -= 1;
-                        self.expire(self.queues[index].fresh_head, log);
+                        self.expire(slot, log);
                     }
                     self.flush_expired_of(index, log);
                     if self.is_fifo(index) {
@@ -132,7 +135,7 @@ impl<F: Flaws> Engine<F> {
         if Wheel::is_started(&self.queues, index) {
             return;
         }
-        if let Some(expiry_ms) = self.fresh_expiry_ms(index) {
+        if let Some((expiry_ms, _)) = self.first_to_expire(index) {
             let queue = &self.queues[index];
             let is_fifo = queue.attributes.fifo.is_some();
             let delay_ms = if is_fifo { self.delay_cursor_due_ms(queue) } else { None };
@@ -147,9 +150,14 @@ impl<F: Flaws> Engine<F> {
         self.start_queue_timer(index);
     }
 
-    fn fresh_expiry_ms(&self, index: u32) -> Option<u64> {
+    /// Of the messages of a queue without timers of their own, the one that expires next, and when.
+    #[inline]
+    fn first_to_expire(&self, index: u32) -> Option<(u64, u32)> {
         let queue = &self.queues[index];
-        (queue.fresh_head != NONE).then(|| self.expiry_ms(queue, &self.slab[queue.fresh_head]))
+        let plain = (queue.fresh_head != NONE).then_some(queue.fresh_head);
+        let grouped = if queue.fair.is_some() { self.first_fair_fresh(index) } else { None };
+        let heads = plain.into_iter().chain(grouped);
+        heads.map(|head| (self.expiry_ms(queue, &self.slab[head]), head)).min()
     }
 
     fn flush_expired_of(&mut self, index: u32, log: &mut Log<F>) {

@@ -173,7 +173,7 @@ impl Queue {
     }
 }
 
-impl Test {
+impl<F: Flaws> Test<F> {
     /// Hands out messages of the groups that have waited longest; dead letters at their heads are moved.
     pub(super) fn take_fifo(&mut self, name: usize, wait: &Wait) -> Taken {
         let now_ms = self.now_ms();
@@ -380,6 +380,8 @@ impl Test {
             damaged: false,
             receives_before: 0,
             source: None,
+            group: None,
+            processing: false,
             fifo: Some(fifo),
         });
     }
