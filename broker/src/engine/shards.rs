@@ -4,9 +4,10 @@
 use super::change::Change;
 use super::queue_state::Definition;
 use super::slot::NONE;
-use super::{Engine, EngineOptions, Ticket};
+use super::{Engine, EngineOptions, Outputs, Ticket};
 use crate::exchange::leases;
 use crate::flaws::Flaws;
+use crate::journal::Log;
 
 /// A receive that waits, as another shard is to serve it.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,23 @@ pub enum Home {
 }
 
 impl<F: Flaws> Engine<F> {
+    /// Engine time as of the last command.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Does what shard 0 has done. Its engine time may be ahead of this shard's, which follows: no record
+    /// is of a time that is still to come.
+    pub fn follow(&mut self, now_ms: u64, change: &Change, log: &mut Log<F>, out: &mut Outputs) {
+        let changed_at_ms = match change {
+            Change::Define(definition) => definition.modified_at_ms,
+            Change::Delete { time_ms, .. } | Change::Purge { time_ms, .. } => *time_ms,
+            Change::StartTask(definition) => definition.started_at_ms,
+            Change::CancelTask { .. } => now_ms,
+        };
+        self.apply_change(now_ms.max(changed_at_ms), change, log, out);
+    }
+
     /// Where requests for the queue with this number are served.
     pub fn home(&self, queue: u64) -> Home {
         match self.queues.find(queue).map(|index| &self.queues[index]) {
@@ -97,7 +115,8 @@ impl<F: Flaws> Engine<F> {
     /// Another shard had nothing for this receive: it waits on, if it still does.
     pub fn wait_on(&mut self, ticket: Ticket) {
         if let Some(wait) = self.waits.find(ticket) {
-            self.waits.not_asked(wait);
+            let queue = self.waits.not_asked(wait);
+            self.mark_ready(queue);
         }
     }
 

@@ -203,21 +203,30 @@ impl Waits {
     /// The first wait of a queue's list that no other shard is asked for; one is from now on. There are
     /// at most as many before it as there are shards.
     pub fn ask_next(&mut self, first: u32) -> Option<(Ticket, Receive)> {
-        let mut index = first;
-        while index != NONE {
-            let wait = &mut self.table[index];
-            if !wait.asked {
-                wait.asked = true;
-                return Some((wait.ticket, wait.receive));
-            }
-            index = wait.next;
+        let index = self.first_unasked(first);
+        if index == NONE {
+            return None;
         }
-        None
+        let wait = &mut self.table[index];
+        wait.asked = true;
+        Some((wait.ticket, wait.receive))
     }
 
-    /// No other shard is asked for it any more.
-    pub fn not_asked(&mut self, index: u32) {
+    /// The first wait of a queue's list that is not asked for elsewhere. One that is waits for that answer:
+    /// served here as well, it would have to give that back.
+    #[inline]
+    fn first_unasked(&self, first: u32) -> u32 {
+        let mut index = first;
+        while index != NONE && self.table[index].asked {
+            index = self.table[index].next;
+        }
+        index
+    }
+
+    /// No other shard is asked for it any more. Gives its queue.
+    pub fn not_asked(&mut self, index: u32) -> u32 {
         self.table[index].asked = false;
+        self.table[index].queue
     }
 
     /// Takes one out that is served.
@@ -263,7 +272,7 @@ impl<F: Flaws> Engine<F> {
 
     fn serve_waits(&mut self, index: u32, log: &mut Log<F>, out: &mut Outputs) {
         loop {
-            let first = self.queues[index].first_wait;
+            let first = self.waits.first_unasked(self.queues[index].first_wait);
             if first == NONE {
                 return;
             }

@@ -98,7 +98,7 @@ impl<F: Flaws> Core<F> {
     fn follow(&mut self) {
         while self.exchange.followed.first().is_some_and(|change| self.engine.can_apply(change)) {
             let Some((number, change)) = self.exchange.followed.take_first() else { return };
-            self.engine.apply_change(self.clock.now_ms(), &change, &mut self.log, &mut self.outputs);
+            self.engine.follow(self.clock.now_ms(), &change, &mut self.log, &mut self.outputs);
             self.write_replies();
             if number != NO_STEP {
                 self.exchange.followed.applied(number, self.log.end());

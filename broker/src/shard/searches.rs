@@ -260,6 +260,7 @@ impl<F: Flaws> Core<F> {
     pub(super) fn hint_came_true(&mut self, from: u16, ticket: Ticket, queue: u64, reply: Reply) {
         if reply.deliveries.is_empty() {
             self.engine.wait_on(ticket);
+            self.engine_has_more = true;
         } else if self.engine.end_wait_elsewhere(ticket) {
             if let Some(connection) = self.connections.get_mut(ticket.connection) {
                 connection.long_polls -= 1;

@@ -130,6 +130,8 @@ pub struct Checker {
     wall_starts_ms: u64,
     rot: bool,
     may_have_lost: bool,
+    /// When the broker crashed, and whether that may have taken what was acknowledged.
+    crashes: Vec<(u64, bool)>,
     /// How many replies, deliveries and so on there were: a run that did nothing proves nothing.
     pub delivered: u64,
 }
@@ -149,6 +151,7 @@ impl Checker {
             wall_starts_ms,
             rot: false,
             may_have_lost: false,
+            crashes: Vec::new(),
             delivered: 0,
         }
     }
@@ -190,7 +193,8 @@ impl Checker {
 
     /// The broker crashed. What it acknowledged since `lost_since_ns` may be gone (with `async`
     /// durability and a power cut only).
-    pub fn crashed(&mut self, _now_ns: u64, lost_since_ns: Option<u64>) {
+    pub fn crashed(&mut self, now_ns: u64, lost_since_ns: Option<u64>) {
+        self.crashes.push((now_ns, lost_since_ns.is_some()));
         self.may_have_lost |= lost_since_ns.is_some();
         let lost_since_ns = lost_since_ns.unwrap_or(u64::MAX);
         for message in self.messages.values_mut() {

@@ -102,6 +102,8 @@ pub struct Message {
     pub send_has_ended: bool,
     /// Whether a client has got it before.
     pub was_delivered: bool,
+    /// When the last receive that gave it was handed to the shard; 0: none has.
+    pub received_ns: u64,
     /// Whether it was stored.
     pub existence: Existence,
     /// Whether it was deleted.
@@ -126,6 +128,7 @@ impl Message {
             sequence: None,
             send_has_ended: false,
             was_delivered: false,
+            received_ns: 0,
             existence: Existence::Maybe { from_ns: now_ns },
             removal: Removal::No,
             deletes_under_way: 0,

@@ -275,19 +275,48 @@ fn set_theme(
             faults.power_cut_ns = if random.chance(1, 2) { 0 } else { 5 * SECOND };
         }
         // Messages lie on one shard and consumers wait on another, and nothing else goes wrong.
-        5..=7 => {
+        6..=8 => {
             *shards = random.between(2, 5) as u16;
             *faults = Faults::default();
             broker.in_flight_max = 120_000;
             broker.log_bytes_max = None;
             clients.delay_seconds_max = 0;
-            clients.wait_ms_max = 20_000;
             clients.clients = clients.clients.max(4);
             clients.queues = clients.queues.min(2);
             clients.think_ns = clients.think_ns.clamp(5 * MS, 100 * MS);
             clients.operations.send = clients.operations.send.min(20);
+            clients.operations.receive = *random.pick(&[0, 5, 40]);
             clients.operations.long_poll = *random.pick(&[0, 20, 60]);
-            clients.operations.receive = random.between(5, 40) as u32;
+            clients.wait_ms_max = *random.pick(&[1_000, 5_000]);
+            if random.chance(1, 3) {
+                // Little happens, so that a shard that sleeps is not woken by something else.
+                clients.think_ns = random.between(200 * MS, SECOND);
+                clients.requests = clients.requests.min(300);
+                clients.clients = 3;
+            }
+        }
+        // Processes end while purges are on their way from shard to shard.
+        9 if has_files => {
+            *shards = random.between(2, 5) as u16;
+            *faults = Faults {
+                kill_ns: random.between(200 * MS, SECOND),
+                slow_operations: 3,
+                slow_ns_max: 200 * MS,
+                ..Faults::default()
+            };
+            broker.minute_rules = false;
+            broker.log_bytes_max = None;
+            clients.queues = clients.queues.min(2);
+            clients.clients = clients.clients.max(3);
+            clients.requests = clients.requests.max(400);
+            clients.think_ns = clients.think_ns.clamp(5 * MS, 50 * MS);
+            clients.delay_seconds_max = 0;
+            clients.body_bytes_max = 64;
+            clients.retention_seconds_max = 345_600;
+            clients.operations.delete = 1;
+            clients.operations.delete_queue = 0;
+            clients.operations.purge = 8;
+            clients.operations.send = 60;
         }
         _ => {}
     }

@@ -114,7 +114,7 @@ impl Life {
     fn begin<F: Flaws>(shard: &SimulatedShard<F>) -> Self {
         let end = shard.log().end();
         Self {
-            states: BTreeMap::from([(end, (shard.now_ms(), shard.engine().digest()))]),
+            states: BTreeMap::from([(end, (shard.engine().now_ms(), shard.engine().digest()))]),
             promise: Promise { written: end, written_before: end, ..Promise::default() },
         }
     }
@@ -132,7 +132,7 @@ impl Life {
         promise.write = write;
         promise.written_before = promise.written;
         promise.written = log.end();
-        self.states.insert(log.end(), (shard.now_ms(), shard.engine().digest()));
+        self.states.insert(log.end(), (shard.engine().now_ms(), shard.engine().digest()));
     }
 }
 

@@ -356,7 +356,7 @@ impl World {
     /// A shard has looked at everything there was: something may come before it rests.
     pub fn turn_ends(&mut self) {
         if self.plan.shards > 1 {
-            let busy_ns = self.random.between(100, 5_000);
+            let busy_ns = self.random.skewed(100, 200_000);
             self.run_until(self.now_ns + busy_ns, false);
         }
     }

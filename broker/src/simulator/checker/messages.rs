@@ -104,6 +104,8 @@ impl Checker {
         self.check_time(id, received, window);
         self.check_order(id, received, window);
         self.check_holds(id, received, window);
+        let message = self.messages.get_mut(&id).expect("it was just found");
+        message.received_ns = message.received_ns.max(window.from_ns);
         self.delivered += 1;
         Some(id)
     }

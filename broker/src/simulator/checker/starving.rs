@@ -24,8 +24,8 @@ const INTEREST_NS: u64 = 900 * MS;
 pub(super) struct Receives {
     /// Receives that waited and found nothing: since when, and until when.
     empty: Vec<(u64, u64)>,
-    /// First deliveries: the shard that the receive came to, when, when it left, and when the message was
-    /// sent at the earliest.
+    /// Replies with first deliveries: the shard that the receive came to, when, when the reply left, and when
+    /// the oldest of these messages was sent at the earliest.
     first: Vec<(u16, u64, u64, u64)>,
 }
 
@@ -69,6 +69,19 @@ impl Bounds {
 impl Receives {
     pub(super) fn crashed(&mut self) {
         *self = Self::default();
+    }
+
+    /// A message was delivered. Of those in one reply the first to be sent counts: a receive takes what is
+    /// on the shard that it comes to, once it is there.
+    fn delivered(&mut self, shard: u16, from_ns: u64, window: Window) {
+        match self.first.last_mut() {
+            Some((at, came_ns, left_ns, sent_ns))
+                if (*at, *came_ns, *left_ns) == (shard, window.from_ns, window.to_ns) =>
+            {
+                *sent_ns = from_ns.min(*sent_ns);
+            }
+            _ => self.first.push((shard, window.from_ns, window.to_ns, from_ns)),
+        }
     }
 
     /// A receive that found nothing while the message was there.
@@ -124,7 +137,7 @@ impl Checker {
         let bounds = self.bounds;
         let Some(queue) = self.queues.get_mut(&queue) else { return };
         let is_judged = bounds.is_judged && queue.abandoned_receives == 0 && from_ns > queue.receive_lost_ns;
-        queue.receives.first.push((shard, window.from_ns, window.to_ns, from_ns));
+        queue.receives.delivered(shard, from_ns, window);
         if !is_judged {
             return;
         }

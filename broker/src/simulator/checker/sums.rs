@@ -45,6 +45,9 @@ impl Checker {
         if set_aside > 0 && !self.rot {
             self.violation(format!("{set_aside} messages are set aside as damaged, though nothing was"));
         }
+        if let Some(found) = self.half_purge(now_ns) {
+            self.violation(found);
+        }
         let missing: Vec<u64> = self
             .messages
             .iter()
@@ -60,5 +63,43 @@ impl Checker {
                 self.messages[&first]
             ));
         }
+    }
+
+    /// A purge that nobody was told of because a crash came: after the start it has taken all messages that
+    /// were there before it was asked for, or none.
+    fn half_purge(&self, now_ns: u64) -> Option<String> {
+        if self.rot || !self.wall_jumps.is_empty() {
+            return None;
+        }
+        for (number, queue) in self.queues.iter().filter(|(_, queue)| !queue.may_be_gone()) {
+            for (place, purge) in queue.purges.iter().enumerate().filter(|(_, purge)| purge.to_ns.is_none()) {
+                let crash = self.crashes.iter().find(|(at_ns, _)| *at_ns >= purge.from_ns);
+                let Some(&(crashed_ns, false)) = crash else { continue };
+                let stood = |message: &&Message| {
+                    message.queue == *number
+                        && matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns < purge.from_ns)
+                };
+                let is_of_another = |message: &Message| {
+                    queue.purges.iter().enumerate().any(|(other, sweep)| {
+                        other != place && sweep.to_ns.is_none_or(|to_ns| to_ns >= message.sent_from_ns())
+                    })
+                };
+                let stayed =
+                    self.messages.values().filter(stood).find(|message| message.received_ns > crashed_ns);
+                let went = self.messages.values().filter(stood).find(|message| {
+                    message.received_ns < crashed_ns
+                        && message.removal == Removal::No
+                        && message.deletes_under_way == 0
+                        && !is_of_another(message)
+                        && self.elapsed_ns_max(message.sent_from_ns(), now_ns)
+                            < queue.retention_seconds.0 * SECOND
+                });
+                if let (Some(stayed), Some(went)) = (stayed, went) {
+                    let at_ns = purge.from_ns;
+                    return Some(format!("a purge asked for at {at_ns} took {went:?} and left {stayed:?}"));
+                }
+            }
+        }
+        None
     }
 }
