@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{ExitReason, Failure};
+use crate::folder::SHARDS_MAX;
 use crate::journal::LOG_SEGMENTS_MIN;
 
 /// When a request is acknowledged.
@@ -48,11 +49,16 @@ pub struct Config {
     pub handshake_timeout_ms: u64,
     /// How long a connection may be silent.
     pub keep_alive_timeout_ms: u64,
+    /// How many shards a new folder gets; none: as many as there are cores. Another number than an
+    /// existing folder's is refused.
+    pub shards: Option<u16>,
+    /// Whether each shard's thread stays on a core of its own, where there are enough.
+    pub pin_threads: bool,
     /// Size of the log's segments in a folder that is new.
     pub segment_bytes: u32,
-    /// How much of the log stays in memory; with `durability = "memory"`, how large it may be.
+    /// How much of all shards' logs stays in memory; with `durability = "memory"`, how large they may be.
     pub hot_bytes_max: u64,
-    /// How large the log may become on disk; the disk is the bound where this is not set.
+    /// How large all shards' logs may become on disk; the disk is the bound where this is not set.
     pub log_bytes_max: Option<u64>,
     /// How many times its live bytes the log may grow to before it is cleaned.
     pub log_growth_factor: u32,
@@ -69,6 +75,8 @@ impl Default for Config {
             durability: DurabilitySetting::Fsync,
             handshake_timeout_ms: 10_000,
             keep_alive_timeout_ms: 120_000,
+            shards: None,
+            pin_threads: true,
             segment_bytes: 64 << 20,
             hot_bytes_max: 512 << 20,
             log_bytes_max: None,
@@ -94,6 +102,10 @@ pub struct Changes {
     pub handshake_timeout_ms: Option<u64>,
     /// See [`Config::keep_alive_timeout_ms`].
     pub keep_alive_timeout_ms: Option<u64>,
+    /// See [`Config::shards`].
+    pub shards: Option<u16>,
+    /// See [`Config::pin_threads`].
+    pub pin_threads: Option<bool>,
     /// See [`Config::segment_bytes`].
     pub segment_bytes: Option<u32>,
     /// See [`Config::hot_bytes_max`].
@@ -168,8 +180,10 @@ impl Layers {
 fn read_environment(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Changes, Vec<String>), Failure> {
-    let known = toml::Table::try_from(Config { log_bytes_max: Some(0), ..Config::default() }.as_changes())
-        .expect("settings are numbers, texts and switches");
+    let known = toml::Table::try_from(
+        Config { log_bytes_max: Some(0), shards: Some(0), ..Config::default() }.as_changes(),
+    )
+    .expect("settings are numbers, texts and switches");
     let mut table = toml::Table::new();
     let mut unknown = Vec::new();
     for (name, text) in variables {
@@ -214,6 +228,8 @@ impl Config {
             durability: Some(self.durability),
             handshake_timeout_ms: Some(self.handshake_timeout_ms),
             keep_alive_timeout_ms: Some(self.keep_alive_timeout_ms),
+            shards: self.shards,
+            pin_threads: Some(self.pin_threads),
             segment_bytes: Some(self.segment_bytes),
             hot_bytes_max: Some(self.hot_bytes_max),
             log_bytes_max: self.log_bytes_max,
@@ -234,6 +250,8 @@ impl Config {
         set(&mut self.durability, changes.durability);
         set(&mut self.handshake_timeout_ms, changes.handshake_timeout_ms);
         set(&mut self.keep_alive_timeout_ms, changes.keep_alive_timeout_ms);
+        self.shards = changes.shards.or(self.shards);
+        set(&mut self.pin_threads, changes.pin_threads);
         set(&mut self.segment_bytes, changes.segment_bytes);
         set(&mut self.hot_bytes_max, changes.hot_bytes_max);
         set(&mut self.log_growth_factor, changes.log_growth_factor);
@@ -256,6 +274,8 @@ impl Config {
                 "log_bytes_max is {bytes}: it must hold at least {LOG_SEGMENTS_MIN} segments of \
                      {segment_bytes} bytes, or there is no room to clean a full log"
             )
+        } else if let Some(shards) = self.shards.filter(|shards| !(1..=SHARDS_MAX).contains(shards)) {
+            format!("shards is {shards}: it must be from 1 to {SHARDS_MAX}")
         } else if self.log_growth_factor < 2 {
             "log_growth_factor must be at least 2".to_owned()
         } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {

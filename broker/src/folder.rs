@@ -19,6 +19,9 @@ pub const FORMAT_VERSION: u32 = 1;
 
 const IDENTITY_FILE: &str = "folder.toml";
 
+/// Most shards of a folder: each two of them have rings of their own.
+pub const SHARDS_MAX: u16 = 128;
+
 /// What a folder is, as kept in `folder.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,10 +42,10 @@ pub struct Identity {
 
 impl Identity {
     /// A new folder's identity.
-    pub fn random(segment_bytes: u32) -> Result<Self, Failure> {
+    pub fn random(segment_bytes: u32, shards: u16) -> Result<Self, Failure> {
         Ok(Self {
             format_version: FORMAT_VERSION,
-            shards: 1,
+            shards,
             segment_bytes,
             nonce: random_bytes()?,
             check_key: random_bytes()?,
@@ -69,18 +72,20 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder at `path`, or makes one there with segments of `segment_bytes`.
-    pub fn open(path: &Path, segment_bytes: u32) -> Result<Self, Failure> {
+    /// Opens the folder at `path`, or makes one there with segments of `segment_bytes` and so many shards.
+    pub fn open(path: &Path, segment_bytes: u32, shards: u16) -> Result<Self, Failure> {
         fs::create_dir_all(path).map_err(|error| unusable(path, "cannot be made", &error))?;
         let lock = take_lock(path)?;
         let identity = match read_identity(path)? {
             Some(identity) => identity,
-            None => make_identity(path, segment_bytes)?,
+            None => make_identity(path, segment_bytes, shards)?,
         };
         check_identity(path, &identity)?;
         let folder = Self { path: path.to_owned(), identity, _lock: lock };
-        let shard = folder.shard_path(0);
-        fs::create_dir_all(&shard).map_err(|error| unusable(&shard, "cannot be made", &error))?;
+        for shard in 0..folder.identity.shards {
+            let shard = folder.shard_path(shard);
+            fs::create_dir_all(&shard).map_err(|error| unusable(&shard, "cannot be made", &error))?;
+        }
         sync_folder(path).map_err(|error| unusable(path, "cannot be synced", &error))?;
         Ok(folder)
     }
@@ -91,7 +96,21 @@ impl Folder {
             let text = format!("{} is not a Tenpin data folder: it has no {IDENTITY_FILE}", path.display());
             return Err(Failure::new(ExitReason::FolderUnusable, text));
         }
-        Self::open(path, 0)
+        Self::open(path, 0, 0)
+    }
+
+    /// Whether it has the number of shards that was asked for (rule 19).
+    pub fn check_shards(&self, wanted: u16) -> Result<(), Failure> {
+        let shards = self.identity.shards;
+        if shards == wanted {
+            return Ok(());
+        }
+        let path = self.path.display();
+        let text = format!(
+            "{path} has {shards} shards, not {wanted}: leave --shards out, or stop the broker and run \
+             tenpin journal reshard --data-dir {path} --shards {wanted}"
+        );
+        Err(Failure::new(ExitReason::Configuration, text))
     }
 
     /// Where it lies.
@@ -153,7 +172,7 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
     })
 }
 
-fn make_identity(path: &Path, segment_bytes: u32) -> Result<Identity, Failure> {
+fn make_identity(path: &Path, segment_bytes: u32, shards: u16) -> Result<Identity, Failure> {
     if path.join("shard-0").exists() {
         let text = format!(
             "{} has logs but no {IDENTITY_FILE}; without it they cannot be read: restore it from a backup",
@@ -161,7 +180,7 @@ fn make_identity(path: &Path, segment_bytes: u32) -> Result<Identity, Failure> {
         );
         return Err(Failure::new(ExitReason::FolderUnusable, text));
     }
-    let identity = Identity::random(segment_bytes)?;
+    let identity = Identity::random(segment_bytes, shards)?;
     let text = format!(
         "# Made by Tenpin with this folder. Never change or lose it: the logs cannot be read without it,\n\
          # and check_key is a secret.\n{}",
@@ -175,8 +194,8 @@ fn make_identity(path: &Path, segment_bytes: u32) -> Result<Identity, Failure> {
 fn check_identity(path: &Path, identity: &Identity) -> Result<(), Failure> {
     let problem = if identity.format_version != FORMAT_VERSION {
         format!("has format version {}, this broker reads {FORMAT_VERSION}", identity.format_version)
-    } else if identity.shards != 1 {
-        format!("has {} shards, this version serves 1", identity.shards)
+    } else if !(1..=SHARDS_MAX).contains(&identity.shards) {
+        format!("has {} shards, this version serves 1 to {SHARDS_MAX}", identity.shards)
     } else if !identity.segment_bytes.is_power_of_two() {
         format!("names a segment size of {} bytes, which is no power of two", identity.segment_bytes)
     } else {
@@ -237,34 +256,34 @@ mod tests {
     #[test]
     fn a_folder_keeps_its_identity_and_admits_one_broker() {
         let place = tempfile::tempdir().expect("a temporary folder");
-        let first = Folder::open(place.path(), 1 << 20).expect("a new folder");
+        let first = Folder::open(place.path(), 1 << 20, 2).expect("a new folder");
         let identity = first.identity().clone();
-        let refused = Folder::open(place.path(), 1 << 20).expect_err("it is locked");
+        let refused = Folder::open(place.path(), 1 << 20, 2).expect_err("it is locked");
         assert_eq!(refused.reason, ExitReason::FolderLocked);
         assert!(refused.text.contains(&std::process::id().to_string()), "{}", refused.text);
         drop(first);
-        let again = Folder::open(place.path(), 1 << 21).expect("it is free again");
+        let again = Folder::open(place.path(), 1 << 21, 3).expect("it is free again");
         assert_eq!(*again.identity(), identity, "an existing folder keeps its settings");
     }
 
     #[test]
     fn logs_without_their_identity_are_refused_not_replaced() {
         let place = tempfile::tempdir().expect("a temporary folder");
-        drop(Folder::open(place.path(), 1 << 20).expect("a new folder"));
+        drop(Folder::open(place.path(), 1 << 20, 2).expect("a new folder"));
         fs::remove_file(place.path().join(IDENTITY_FILE)).expect("it was there");
-        let refused = Folder::open(place.path(), 1 << 20).expect_err("the logs are there still");
+        let refused = Folder::open(place.path(), 1 << 20, 2).expect_err("the logs are there still");
         assert_eq!(refused.reason, ExitReason::FolderUnusable);
     }
 
     #[test]
     fn another_format_is_refused() {
         let place = tempfile::tempdir().expect("a temporary folder");
-        drop(Folder::open(place.path(), 1 << 20).expect("a new folder"));
+        drop(Folder::open(place.path(), 1 << 20, 2).expect("a new folder"));
         let file = place.path().join(IDENTITY_FILE);
         let text =
             fs::read_to_string(&file).expect("readable").replace("format_version = 1", "format_version = 2");
         fs::write(&file, text).expect("writable");
-        let refused = Folder::open(place.path(), 1 << 20).expect_err("version 2 is not ours");
+        let refused = Folder::open(place.path(), 1 << 20, 2).expect_err("version 2 is not ours");
         assert!(refused.text.contains("format version 2"), "{}", refused.text);
     }
 }

@@ -69,6 +69,9 @@ struct ServeFlags {
     /// When a request is acknowledged [default: fsync].
     #[arg(long, value_enum)]
     durability: Option<DurabilitySetting>,
+    /// Number of shards; a new folder's is the number of cores, an existing folder's stays what it is.
+    #[arg(long, value_name = "NUMBER")]
+    shards: Option<u16>,
     /// A configuration file (TOML); variables (TENPIN_DATA_DIR …) win over it, and flags over those.
     #[arg(long, value_name = "FILE", env = "TENPIN_CONFIG")]
     config: Option<PathBuf>,
@@ -123,6 +126,7 @@ impl ServeFlags {
             listen: self.listen,
             io: self.io,
             durability: self.durability,
+            shards: self.shards,
             ..Changes::default()
         };
         Layers::read(self.config.as_deref(), std::env::vars_os().filter_map(config::text_of), changes)

@@ -50,7 +50,7 @@ struct Opened {
 impl Opened {
     fn open(data_dir: &Path) -> Result<Self, Failure> {
         let folder = Folder::open_existing(data_dir)?;
-        let options = server::log_options(&Config::default(), folder.identity());
+        let options = server::log_options(&Config::default(), folder.identity(), 0);
         Ok(Self { folder, options })
     }
 

@@ -31,6 +31,7 @@ mod requests;
 mod routes;
 mod searches;
 pub(crate) mod segment_files;
+mod sharing;
 mod table;
 mod upkeep;
 pub mod uring;
@@ -122,12 +123,17 @@ impl<D: Driver, M: Mesh, F: Flaws> Shard<D, M, F> {
     /// Runs turns until the shard is asked to stop. `say` is told what operators have to know.
     pub fn run(&mut self, mut say: impl FnMut(&str)) -> Result<(), ShardError> {
         while self.turn()? == Turn::Running {
-            if std::mem::take(&mut self.core.found_damage) {
-                say("records in the oldest segment of the log cannot be read any more; \
-                     their messages are set aside and counted as damaged");
-            }
+            self.news().into_iter().for_each(&mut say);
         }
         Ok(())
+    }
+
+    /// What operators have to know and were not told yet.
+    pub fn news(&mut self) -> Option<&'static str> {
+        std::mem::take(&mut self.core.found_damage).then_some(
+            "records in the oldest segment of the log cannot be read any more; \
+             their messages are set aside and counted as damaged",
+        )
     }
 
     /// Says how long the shard may wait for something to happen, and that it is to be woken meanwhile;

@@ -1,0 +1,220 @@
+//! The threads of the shards: each opens its shards, makes their drivers, waits for the others, and
+//! runs them until they have stopped or one has failed.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+use std::{io, ptr, thread};
+
+use super::cores::{ThreadPlan, pin_to};
+use super::opening::open_shard;
+use crate::config::Config;
+use crate::exchange::mesh::Incoming;
+use crate::exit::{ExitReason, Failure};
+use crate::flaws::Sound;
+use crate::folder::Identity;
+use crate::mesh::{Peer, ShardMesh};
+use crate::shard::driver::SharesThread;
+use crate::shard::epoll::EpollDriver;
+use crate::shard::uring::UringDriver;
+use crate::shard::waker::Waker;
+use crate::shard::{Shard, ShardError, ShardOptions, Turn};
+
+/// The drivers that a broker can run on.
+pub(super) trait RealDriver: SharesThread<Socket = TcpStream> + Sized {
+    fn make(listener: Option<TcpListener>, folder: Option<PathBuf>, waker: Waker) -> io::Result<Self>;
+}
+
+impl RealDriver for EpollDriver {
+    fn make(listener: Option<TcpListener>, folder: Option<PathBuf>, waker: Waker) -> io::Result<Self> {
+        Self::with_waker(listener, folder, waker)
+    }
+}
+
+impl RealDriver for UringDriver {
+    fn make(listener: Option<TcpListener>, folder: Option<PathBuf>, waker: Waker) -> io::Result<Self> {
+        Self::with_waker(listener, folder, waker)
+    }
+}
+
+/// What all threads are told.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) config: Config,
+    pub(super) identity: Identity,
+    /// Turns true when the broker is to stop.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// What a shard is made of.
+pub(super) struct ShardSetup {
+    pub(super) number: u16,
+    /// Where its log is; `None` in memory.
+    pub(super) folder: Option<PathBuf>,
+    /// The first shard accepts for all.
+    pub(super) listener: Option<TcpListener>,
+    pub(super) waker: Waker,
+    pub(super) peer: Peer<Incoming<TcpStream>>,
+}
+
+/// What threads tell the one that started them.
+pub(super) enum Report {
+    /// Its shards are recovered; it waits to be told to go on. With what it could not do.
+    Ready(Option<String>),
+    /// It is over.
+    Ended(Result<(), Failure>),
+}
+
+/// Tells the starter that a thread is over, even where a bug ends it.
+struct LastWords {
+    reports: Sender<Report>,
+    result: Option<Result<(), Failure>>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or_else(|| {
+            Err(Failure::new(ExitReason::Unexpected, "the thread of a shard has ended by a bug of its own"))
+        });
+        // Nobody listens any more when another thread has failed before.
+        let _ = self.reports.send(Report::Ended(result));
+    }
+}
+
+/// Starts a thread for some shards. It serves only once `go` says so.
+pub(super) fn start<D: RealDriver>(
+    plan: &ThreadPlan,
+    setups: Vec<ShardSetup>,
+    common: Common,
+    reports: Sender<Report>,
+    go: Receiver<()>,
+) -> io::Result<()> {
+    let name = match &plan.shards[..] {
+        [shard] => format!("tenpin-shard-{shard}"),
+        shards => format!("tenpin-shards-{}", shards.first().copied().unwrap_or_default()),
+    };
+    let core = plan.core;
+    thread::Builder::new().name(name).spawn(move || {
+        let mut last_words = LastWords { reports: reports.clone(), result: None };
+        last_words.result = Some(recover_and_run::<D>(setups, core, &common, &reports, &go));
+    })?;
+    Ok(())
+}
+
+fn recover_and_run<D: RealDriver>(
+    setups: Vec<ShardSetup>,
+    core: Option<usize>,
+    common: &Common,
+    reports: &Sender<Report>,
+    go: &Receiver<()>,
+) -> Result<(), Failure> {
+    let mut shards = Vec::with_capacity(setups.len());
+    for setup in setups {
+        shards.push(make_shard::<D>(setup, common)?);
+    }
+    // After the drivers: their helper threads are to run wherever there is room.
+    let pinned = core.map(pin_to).transpose();
+    let complaint = pinned.err().map(|error| format!("a shard could not be pinned to its core: {error}"));
+    // Whoever does not listen, and does not say go, has ended.
+    if reports.send(Report::Ready(complaint)).is_err() || go.recv().is_err() {
+        return Ok(());
+    }
+    let result = match &mut shards[..] {
+        [shard] => shard.run(say),
+        shards => run_by_turns(shards),
+    };
+    result.map_err(|error| {
+        let reason = match &error {
+            ShardError::Journal(_) => ExitReason::JournalFailed,
+            ShardError::Driver(_) => ExitReason::Unexpected,
+        };
+        Failure::new(reason, error.to_string())
+    })
+}
+
+type RealShard<D> = Shard<D, ShardMesh<TcpStream>, Sound>;
+
+fn make_shard<D: RealDriver>(setup: ShardSetup, common: &Common) -> Result<RealShard<D>, Failure> {
+    let Common { config, identity, stop } = common;
+    let opened = open_shard(config, identity, setup.folder.as_deref(), setup.number)?;
+    let driver = D::make(setup.listener, setup.folder, setup.waker)
+        .map_err(|error| Failure::new(ExitReason::Unexpected, format!("the driver cannot start: {error}")))?;
+    let options = ShardOptions {
+        handshake_timeout_ms: config.handshake_timeout_ms,
+        keep_alive_timeout_ms: config.keep_alive_timeout_ms,
+        ..ShardOptions::default()
+    };
+    let mesh = ShardMesh::new(setup.peer, identity.shards);
+    Ok(Shard::new(driver, mesh, opened, options, Arc::clone(stop)))
+}
+
+fn say(text: &str) {
+    eprintln!("tenpin: {text}");
+}
+
+/// Runs several shards on one thread: each in turn, without waiting, until none has anything to do;
+/// then it waits for all of them at once.
+fn run_by_turns<D: RealDriver>(shards: &mut [RealShard<D>]) -> Result<(), ShardError> {
+    let mut has_stopped = vec![false; shards.len()];
+    let mut entries = Vec::with_capacity(shards.len());
+    while has_stopped.contains(&false) {
+        for (shard, has_stopped) in shards.iter_mut().zip(&mut has_stopped) {
+            if !*has_stopped {
+                *has_stopped = shard.turn_within(Some(Duration::ZERO))? == Turn::Stopped;
+                shard.news().into_iter().for_each(say);
+            }
+        }
+        wait_for_any(shards, &has_stopped, &mut entries)?;
+    }
+    Ok(())
+}
+
+/// Waits until one of the shards has something to do.
+fn wait_for_any<D: RealDriver>(
+    shards: &mut [RealShard<D>],
+    has_stopped: &[bool],
+    entries: &mut Vec<libc::pollfd>,
+) -> Result<(), ShardError> {
+    let mut timeout: Option<Duration> = None;
+    entries.clear();
+    for (shard, _) in shards.iter_mut().zip(has_stopped).filter(|(_, has_stopped)| !**has_stopped) {
+        let wait = shard.rest_elsewhere()?;
+        if wait == Some(Duration::ZERO) {
+            // Those that have said that they rest are woken for nothing at worst.
+            return Ok(());
+        }
+        timeout = wait.map(|wait| timeout.map_or(wait, |timeout| timeout.min(wait))).or(timeout);
+        entries.push(entry(shard.wait_handle()));
+    }
+    if entries.is_empty() {
+        return Ok(());
+    }
+    poll(entries, timeout).map_err(ShardError::Driver)
+}
+
+fn entry(handle: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd { fd: handle.as_raw_fd(), events: libc::POLLIN, revents: 0 }
+}
+
+/// Waits until one of the descriptors can be read, or the time is up. A signal ends the wait early.
+fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
+    let timespec = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    });
+    let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: entries and time live through the call, and no signal mask is given.
+    let result =
+        unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timespec, ptr::null()) };
+    match result {
+        0.. => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
+    }
+}
