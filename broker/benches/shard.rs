@@ -105,7 +105,7 @@ fn responses(mut bytes: &[u8], mut each: impl FnMut(&Response<'_>)) {
 }
 
 struct Bench {
-    shard: Shard<Clients, Alone<()>, Sound>,
+    shard: Shard<Clients, Alone<std::convert::Infallible>, Sound>,
     queue: u64,
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Exchange {
     pub(crate) said_drained: bool,
     /// The sibling that the last receive asked first.
     pub(crate) next_sibling: u16,
+    /// The shard that the next connection goes to which wishes for none.
+    pub(crate) next_home: u16,
 }
 
 /// How far the start is.
@@ -99,6 +101,7 @@ impl Exchange {
             drained: (0..each).map(|shard| shard == usize::from(me)).collect(),
             said_drained: false,
             next_sibling: me,
+            next_home: me,
         }
     }
 
@@ -132,6 +135,13 @@ impl Exchange {
         }
         let next = (shard + 1) % self.shards;
         if next == self.me { (next + 1) % self.shards } else { next }
+    }
+
+    /// The shard for a connection that wishes for none: one after the other, this one included.
+    pub(crate) fn next_home(&mut self) -> u16 {
+        let home = self.next_home;
+        self.next_home = (home + 1) % self.shards;
+        home
     }
 
     /// The sibling to ask first: each time another.

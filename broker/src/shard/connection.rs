@@ -18,6 +18,11 @@ pub(super) enum Stage {
     Greeting,
     /// Its requests are served.
     Serving,
+    /// It goes to another shard, which serves what has come of it.
+    Leaving {
+        /// That shard.
+        home: u16,
+    },
     /// Nothing more is taken from it; it closes once what it is owed is sent.
     Closing,
 }
@@ -35,6 +40,8 @@ pub(super) struct Connection {
     pub(super) stalled: bool,
     /// When bytes last came, in engine time.
     pub(super) heard_ms: u64,
+    /// Another shard accepted it, and has given it to this one for good.
+    pub(super) was_handed_over: bool,
     /// Long polls that wait.
     pub(super) long_polls: u32,
     /// Whom it stands for on another shard; `None`: it is a connection of this one.
@@ -77,6 +84,7 @@ impl Connection {
             input: Vec::new(),
             stalled: false,
             heard_ms: now_ms,
+            was_handed_over: false,
             long_polls: 0,
             origin: None,
             known_by: Vec::new(),

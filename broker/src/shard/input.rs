@@ -17,6 +17,11 @@ impl<F: Flaws> Core<F> {
     pub(super) fn accepted(&mut self, id: ConnectionId) {
         let connection = Connection::new(id, self.now_ms(), FRAME_BYTES_MAX_BEFORE_HELLO);
         self.connections.insert(connection);
+        self.refuse_if_too_much(id);
+    }
+
+    /// Refuses a new connection that cannot be served.
+    pub(super) fn refuse_if_too_much(&mut self, id: ConnectionId) {
         if self.drain.is_some() {
             self.refuse_connection(
                 id,
@@ -79,7 +84,7 @@ impl<F: Flaws> Core<F> {
             let Some(id) = self.stalled.pop_front() else { return };
             let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
             let Some(connection) = self.connections.get_mut(id) else { continue };
-            if connection.stage == Stage::Closing {
+            if matches!(connection.stage, Stage::Closing | Stage::Leaving { .. }) {
                 continue;
             }
             let lacks_credit =

@@ -19,6 +19,7 @@ mod drain;
 pub mod driver;
 pub mod epoll;
 mod gathers;
+mod hand_over;
 mod input;
 mod limits;
 mod linger;
@@ -46,7 +47,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::engine::{Engine, Outputs};
 use crate::exchange::Exchange;
-use crate::exchange::mesh::{Incoming, Mesh};
+use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
 use crate::exchange::parcel::Reply;
 use crate::flaws::Flaws;
 use crate::journal::Log;
@@ -113,7 +114,7 @@ pub struct Shard<D: Driver, M: Mesh, F: Flaws> {
     core: Core<F>,
 }
 
-impl<D: Driver, M: Mesh, F: Flaws> Shard<D, M, F> {
+impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
     /// A shard that serves from its next turn on. `stop` is looked at whenever the driver is woken.
     pub fn new(driver: D, mesh: M, opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
         let exchange = Exchange::new(mesh.me(), mesh.shards());
@@ -170,16 +171,22 @@ impl<D: Driver, M: Mesh, F: Flaws> Shard<D, M, F> {
         if !self.core.exchange.is_alone() {
             self.core.take_loopback();
             self.core.exchange.outbox.post(&mut self.mesh);
+            self.core.hand_over_detached(&mut self.driver, &mut self.mesh);
         }
         self.core.flush(&mut self.driver);
         Ok(if self.core.has_stopped() { Turn::Stopped } else { Turn::Running })
     }
 
     fn take_from_mesh(&mut self) {
-        let core = &mut self.core;
-        core.mesh_has_more = self.mesh.receive(&mut |from, incoming| match incoming {
+        let Self { core, driver, mesh } = self;
+        core.mesh_has_more = mesh.receive(&mut |from, incoming| match incoming {
             Incoming::Parcel(parcel) => core.take_parcel(from, parcel),
-            Incoming::HandedOver(_) => {}
+            Incoming::HandedOver(HandedOver { socket, unread }) => {
+                // Where the driver has no room for it, it is closed.
+                if let Some(connection) = driver.attach(socket) {
+                    core.arrived(connection, &unread);
+                }
+            }
         });
     }
 
@@ -217,6 +224,9 @@ struct Core<F: Flaws> {
     closing: Vec<(ConnectionId, bool)>,
     /// Connections whose reading is to be stopped or resumed.
     reading: Vec<(ConnectionId, bool)>,
+    /// Connections to be detached, and what the driver has detached.
+    leaving: Vec<ConnectionId>,
+    detached: Vec<hand_over::Detached>,
     /// Connections whose input waits.
     stalled: VecDeque<ConnectionId>,
     /// Replies in connections' held queues, in the order in which they may leave.
@@ -258,6 +268,8 @@ impl<F: Flaws> Core<F> {
             dirty: Vec::new(),
             closing: Vec::new(),
             reading: Vec::new(),
+            leaving: Vec::new(),
+            detached: Vec::new(),
             stalled: VecDeque::new(),
             held: VecDeque::new(),
             parked: Vec::new(),
@@ -346,6 +358,7 @@ impl<F: Flaws> Core<F> {
         for (id, reading) in self.reading.drain(..) {
             driver.set_reading(id, reading);
         }
+        self.leaving.drain(..).for_each(|id| driver.detach(id));
         if self.drain.as_mut().is_some_and(drain::Drain::begins) {
             driver.stop_accepting();
         }
@@ -379,8 +392,7 @@ impl<F: Flaws> EventSink for Core<F> {
             Event::Sent { connection, buffer, written } => self.sent(connection, buffer, written),
             Event::Accepted { connection } => self.accepted(connection),
             Event::Closed { connection, .. } => self.closed(connection),
-            // A lone shard has nobody to hand a connection to, and detaches none.
-            Event::Detached { .. } => {}
+            Event::Detached { connection, unread } => self.detached(connection, unread),
             Event::JournalWritten(Ok(())) => self.log.written(),
             Event::JournalSynced(Ok(())) => self.log.synced(),
             Event::JournalWritten(Err(error)) | Event::JournalSynced(Err(error)) => {

@@ -40,7 +40,7 @@ impl<F: Flaws> Core<F> {
         };
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return true };
         match (connection.stage, &request) {
-            (Stage::Greeting, Request::Hello(hello)) => self.take_hello(ticket, hello),
+            (Stage::Greeting, Request::Hello(hello)) => return self.take_hello(ticket, hello),
             (Stage::Greeting, _) | (Stage::Serving, Request::Hello(_)) => {
                 let code = ErrorCode::HelloRequired;
                 self.refuse_request(ticket, code, code.text());
@@ -52,7 +52,7 @@ impl<F: Flaws> Core<F> {
             }
             (Stage::Serving, _) if self.exchange.is_alone() => self.serve(ticket, &request),
             (Stage::Serving, _) => return self.serve_or_pass_on(ticket, &request, frame),
-            (Stage::Closing, _) => {}
+            (Stage::Closing | Stage::Leaving { .. }, _) => {}
         }
         true
     }
@@ -88,19 +88,28 @@ impl<F: Flaws> Core<F> {
         self.write_replies();
     }
 
-    fn take_hello(&mut self, ticket: Ticket, hello: &Hello<'_>) {
+    /// Answers a hello. `false`: another shard will.
+    fn take_hello(&mut self, ticket: Ticket, hello: &Hello<'_>) -> bool {
         if !(hello.version_minimum..=hello.version_maximum).contains(&VERSION) {
             let text = format!(
                 "the broker speaks version {VERSION}, the client {} to {}",
                 hello.version_minimum, hello.version_maximum
             );
             self.refuse_request(ticket, ErrorCode::UnsupportedVersion, &text);
-            return self.close_when_flushed(ticket.connection);
+            self.close_when_flushed(ticket.connection);
+            return true;
         }
-        if hello.shard != ANY_SHARD && hello.shard != 0 {
-            let text = format!("there is no shard {}: this broker has one, number 0", hello.shard);
+        let shards = self.exchange.shards;
+        if hello.shard != ANY_SHARD && hello.shard >= shards {
+            let (shard, last) = (hello.shard, shards - 1);
+            let text = format!("there is no shard {shard}: this broker has {shards}, numbered 0 to {last}");
             self.refuse_request(ticket, ErrorCode::InvalidParameterValue, &text);
-            return self.close_when_flushed(ticket.connection);
+            self.close_when_flushed(ticket.connection);
+            return true;
+        }
+        if let Some(home) = self.home_elsewhere(ticket.connection, hello) {
+            self.begin_leaving(ticket.connection, home);
+            return false;
         }
         let most = self.options.frame_bytes_max;
         let wanted = if hello.frame_bytes_max == 0 { most } else { hello.frame_bytes_max };
@@ -114,7 +123,8 @@ impl<F: Flaws> Core<F> {
             batch_bytes_max: BATCH_BYTES_MAX as u32,
             long_polls_max: limits::LONG_POLLS_PER_CONNECTION_MAX,
             keep_alive_ms,
-            shard_count: 1,
+            shard_count: shards,
+            shard: self.exchange.me,
             broker: concat!("tenpin ", env!("CARGO_PKG_VERSION")),
             ..HelloReply::default()
         };
@@ -125,6 +135,7 @@ impl<F: Flaws> Core<F> {
             connection.frame_bytes_max = frame_bytes_max as usize;
         }
         self.answer(ticket, &Response::Hello(reply));
+        true
     }
 
     /// Serves a request on this shard.

@@ -33,20 +33,20 @@ impl SimulatedDriver {
     }
 }
 
-/// A world of one shard has nobody to hand connections to.
 impl Driver for SimulatedDriver {
-    type Socket = std::convert::Infallible;
+    /// The link, which keeps its name.
+    type Socket = ConnectionId;
 
-    fn detach(&mut self, _connection: ConnectionId) {
-        unreachable!("a lone shard hands no connection over");
+    fn detach(&mut self, connection: ConnectionId) {
+        self.world.borrow_mut().detach(connection);
     }
 
-    fn take_detached(&mut self, _connection: ConnectionId) -> Option<Self::Socket> {
-        None
+    fn take_detached(&mut self, connection: ConnectionId) -> Option<ConnectionId> {
+        Some(connection)
     }
 
-    fn attach(&mut self, socket: Self::Socket) -> Option<ConnectionId> {
-        match socket {}
+    fn attach(&mut self, socket: ConnectionId) -> Option<ConnectionId> {
+        self.world.borrow_mut().attach(self.shard, socket)
     }
 
     const READ_AHEAD_BYTES_MAX: usize = network::READ_AHEAD_BYTES_MAX;
@@ -117,6 +117,7 @@ fn hand_over<S: EventSink>(event: ShardEvent, sink: &mut S) {
         ShardEvent::Closed(connection, error) => {
             sink.event(Event::Closed { connection, error: error.map(io::Error::from) });
         }
+        ShardEvent::Detached(connection, unread) => sink.event(Event::Detached { connection, unread }),
         ShardEvent::Written(result) => sink.event(Event::JournalWritten(result)),
         ShardEvent::Synced(result) => sink.event(Event::JournalSynced(result)),
         ShardEvent::Read(read, result) => sink.event(Event::JournalReadDone { read, result }),

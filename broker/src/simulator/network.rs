@@ -45,6 +45,8 @@ pub struct Link {
     pub read_ahead_bytes: usize,
     /// Whether the shard reads.
     pub reading: bool,
+    /// It is on its way from one shard to another: neither reads it.
+    pub is_handed_over: bool,
     /// How much the shard was handed, and when each piece of it.
     arrived: u64,
     arrivals: Vec<(u64, u64)>,
@@ -84,6 +86,7 @@ impl Link {
             upstream: VecDeque::new(),
             read_ahead_bytes: 0,
             reading: true,
+            is_handed_over: false,
             arrived: 0,
             arrivals: Vec::new(),
             sending: None,

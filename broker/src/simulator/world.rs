@@ -120,6 +120,8 @@ pub enum ShardEvent {
     Sent(ConnectionId, Vec<u8>, usize),
     /// A connection is gone.
     Closed(ConnectionId, Option<io::ErrorKind>),
+    /// A connection is let go, with what was not read of it.
+    Detached(ConnectionId, Vec<u8>),
     /// A write ended.
     Written(io::Result<()>),
     /// A sync ended.
@@ -578,6 +580,13 @@ impl World {
                     && let Some(client) = self.clients[link.client].as_mut()
                 {
                     client.link_gone(&mut link, &mut self.checker, self.now_ns);
+                }
+            }
+            ShardEvent::Detached(id, unread) => {
+                self.note("detached", &[u64::from(id.generation), unread.len() as u64]);
+                let now_ns = self.now_ns;
+                if let Some(link) = self.network.link(*id) {
+                    link.arrived(unread.len(), now_ns);
                 }
             }
             ShardEvent::Written(result) | ShardEvent::Synced(result) => {

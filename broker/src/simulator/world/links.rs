@@ -57,6 +57,48 @@ impl World {
         }
     }
 
+    /// The shard lets go of a link: what its driver has read and not handed over goes along.
+    pub fn detach(&mut self, id: ConnectionId) {
+        if !self.step() {
+            return;
+        }
+        self.note("detach", &[u64::from(id.generation)]);
+        let Some(link) = self.network.link(id) else { return };
+        if link.is_gone {
+            return;
+        }
+        link.is_handed_over = true;
+        let inbox = &mut self.places[usize::from(link.shard)].inbox;
+        let mut unread = Vec::new();
+        inbox.retain(|event| match event {
+            ShardEvent::Data(from, bytes) if *from == id => {
+                unread.extend_from_slice(bytes);
+                false
+            }
+            _ => true,
+        });
+        inbox.push_back(ShardEvent::Detached(id, unread));
+    }
+
+    /// Another shard goes on with a link. One that broke on the way has ended there.
+    pub fn attach(&mut self, shard: u16, id: ConnectionId) -> Option<ConnectionId> {
+        if !self.step() {
+            return None;
+        }
+        self.note("attach", &[u64::from(shard), u64::from(id.generation)]);
+        let link = self.network.link(id)?;
+        link.shard = shard;
+        link.reading = true;
+        link.is_handed_over = false;
+        if link.is_gone {
+            let error = Some(io::ErrorKind::ConnectionReset);
+            self.places[usize::from(shard)].inbox.push_back(ShardEvent::Closed(id, error));
+        } else {
+            self.move_bytes(id);
+        }
+        Some(id)
+    }
+
     /// The shard listens no more.
     pub fn stop_accepting(&mut self) {
         if self.step() {
@@ -127,7 +169,7 @@ impl World {
         let piece = self.piece();
         let Some(link) = self.network.link(id) else { return };
         link.up_due = false;
-        if link.is_gone {
+        if link.is_gone || link.is_handed_over {
             return;
         }
         if link.has_upstream() {
