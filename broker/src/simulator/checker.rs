@@ -20,7 +20,7 @@ use super::message::Message;
 use super::plan::{MS, Plan};
 use starving::Bounds;
 
-pub use fifo::{group_of, is_fifo};
+pub use fifo::group_of;
 
 /// Engine time goes in whole milliseconds, at either end of an interval, and may run one ahead.
 const CLOCK_STEP_NS: u64 = 2 * MS;
@@ -118,6 +118,8 @@ pub struct Received<'a> {
 pub struct Checker {
     violation: Option<String>,
     bounds: Bounds,
+    /// Whether every other queue is a FIFO queue.
+    has_fifo: bool,
     /// All lives of queues by their numbers.
     pub queues: BTreeMap<u64, Queue>,
     /// The newest life of each name that is known.
@@ -142,6 +144,7 @@ impl Checker {
         Self {
             violation: None,
             bounds: Bounds::of(plan),
+            has_fifo: plan.clients.fifo,
             queues: BTreeMap::new(),
             messages: BTreeMap::new(),
             by_broker_id: BTreeMap::new(),

@@ -7,7 +7,7 @@ use tenpin_protocol::{
     SendRequest, SetAttributesRequest, Tag, write_content,
 };
 
-use super::checker::{Settings, group_of, is_fifo};
+use super::checker::{Settings, group_of};
 use super::clients::{Asked, Client, Held};
 use super::message::{BODY_BYTES_MIN, write_body};
 use super::world::{Phase, World};
@@ -49,7 +49,7 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
         Some(5) => change_visibility(client, world),
         Some(6) => peek(client, world, queue),
         // A purge would make a FIFO queue forget what a client may send again.
-        Some(7) if is_fifo(name) => send(client, world, queue),
+        Some(7) if world.checker.is_fifo(name) => send(client, world, queue),
         Some(7) => {
             world.checker.purge_began(queue);
             client.ask(world, PurgeRequest { queue }.into(), Asked::Purge { queue });
@@ -69,8 +69,8 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
 }
 
 /// The name of a queue on the wire.
-pub(super) fn queue_name(name: usize) -> String {
-    if is_fifo(name) { format!("queue-{name}.fifo") } else { format!("queue-{name}") }
+pub(super) fn queue_name(world: &World, name: usize) -> String {
+    if world.checker.is_fifo(name) { format!("queue-{name}.fifo") } else { format!("queue-{name}") }
 }
 
 /// Opens or creates a queue.
@@ -78,10 +78,10 @@ fn open(client: &mut Client, world: &mut World, name: usize) {
     if client.random.chance(1, 3) {
         return open_only(client, world, name);
     }
-    let text = queue_name(name);
+    let text = queue_name(world, name);
     let settings = first_settings(client, name);
     let mut attributes = attributes(settings);
-    if is_fifo(name) {
+    if world.checker.is_fifo(name) {
         attributes.push(Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1)));
     }
     // Nothing asks for it: it is part of the state that a restart must give back.
@@ -97,7 +97,7 @@ fn open(client: &mut Client, world: &mut World, name: usize) {
 
 /// Opens a queue that may be there.
 pub(super) fn open_only(client: &mut Client, world: &mut World, name: usize) {
-    let text = queue_name(name);
+    let text = queue_name(world, name);
     let request = OpenRequest { name: &text, ..Default::default() };
     let is_last_word = is_last_word(world);
     client.ask(world, request.into(), Asked::Open { name, is_last_word });

@@ -87,6 +87,8 @@ pub struct ClientPlan {
     pub clients: usize,
     /// How many queues they share.
     pub queues: usize,
+    /// Whether every other queue is a FIFO queue.
+    pub fifo: bool,
     /// How many requests they make in all before the world calms down.
     pub requests: u64,
     /// Mean time between two requests of a client.
@@ -181,6 +183,8 @@ impl Plan {
         };
         let mut broker = draw_broker(random, durability);
         let mut clients = draw_clients(random);
+        // In the others a seed decides what it always has.
+        clients.fifo = clients.think_ns.is_multiple_of(3);
         let mut faults = draw_faults(random, durability);
         let mut shards = if random.chance(1, 2) { 1 } else { random.between(2, 5) as u16 };
         set_theme(random, &mut shards, &mut broker, &mut clients, &mut faults);
@@ -369,6 +373,7 @@ fn draw_clients(random: &mut Random) -> ClientPlan {
         clients: random.between(1, 6) as usize,
         queues: random.between(1, 4) as usize,
         requests: random.skewed(50, 1_200),
+        fifo: false,
         think_ns: random.skewed(50_000, 500 * MS),
         pipeline: random.skewed(1, 24) as usize,
         operations,

@@ -13,20 +13,20 @@ const AGAIN_NS: u64 = 100 * SECOND;
 /// For how long the broker remembers it.
 const WINDOW_NS: u64 = 300 * SECOND;
 
-/// Whether the queue of a name is a FIFO queue.
-pub fn is_fifo(name: usize) -> bool {
-    name % 2 == 1
-}
-
 /// The group that a message is sent to.
 pub fn group_of(id: u64) -> u64 {
     id % GROUPS
 }
 
 impl Checker {
+    /// Whether the queue of a name is a FIFO queue.
+    pub fn is_fifo(&self, name: usize) -> bool {
+        self.has_fifo && name % 2 == 1
+    }
+
     /// Whether this is the number of a FIFO queue.
     pub fn is_fifo_number(&self, number: u64) -> bool {
-        self.queues.get(&number).is_some_and(|queue| is_fifo(queue.name))
+        self.queues.get(&number).is_some_and(|queue| self.is_fifo(queue.name))
     }
 
     /// A message of a FIFO queue has this sequence number, as the broker says.

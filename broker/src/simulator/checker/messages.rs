@@ -1,6 +1,6 @@
 //! What is told of messages, from their sends to their deletes.
 
-use super::{Checker, Ending, Received, Sweep, Window, is_fifo};
+use super::{Checker, Ending, Received, Sweep, Window};
 use crate::simulator::message::{Existence, Hold, HoldKind, Message, Removal, read_body};
 use crate::simulator::plan::SECOND;
 
@@ -203,11 +203,12 @@ impl Checker {
     /// Whether a message that was never delivered was passed over: those stand in the order of their
     /// sends.
     fn check_order(&mut self, id: u64, received: &Received<'_>, window: Window) {
+        let is_fifo = self.is_fifo_number(received.queue);
         let message = self.messages.get_mut(&id).expect("the caller found it");
         let is_first = !std::mem::replace(&mut message.was_delivered, true) && received.receive_count == 1;
         let Existence::Yes { from_ns, to_ns } = message.existence else { return };
         let Some(queue) = self.queues.get_mut(&received.queue) else { return };
-        if is_fifo(queue.name) {
+        if is_fifo {
             // Those stand in the order of their groups.
             return;
         }
