@@ -81,18 +81,31 @@ fn a_long_poll_is_woken_by_a_send(broker: &mut TestBroker) {
     let (mut sender, queue) = broker.client_and_queue();
     let mut first = broker.client();
     let mut second = broker.client();
-    let first_asked = first.submit_receive(queue, WAITING).unwrap();
+    let one_each = Receive { messages_max: 1, ..WAITING };
+    let first_asked = first.submit_receive(queue, one_each).unwrap();
     first.flush().unwrap();
     wait_until("the first receive waits", || sender.counts(queue).unwrap().waiting == 1);
-    let second_asked = second.submit_receive(queue, WAITING).unwrap();
+    let second_asked = second.submit_receive(queue, one_each).unwrap();
     second.flush().unwrap();
     wait_until("both receives wait", || sender.counts(queue).unwrap().waiting == 2);
-    for (client, asked, body) in [(&mut first, first_asked, b"one"), (&mut second, second_asked, b"two")] {
-        send(&mut sender, queue, body);
+    let mut received = Vec::new();
+    send(&mut sender, queue, b"one");
+    if broker.shards() > 1 {
+        // Who waits on the sender's shard is first there, however long others wait elsewhere.
+        send(&mut sender, queue, b"two");
+    }
+    for (client, asked) in [(&mut first, first_asked), (&mut second, second_asked)] {
         let (correlation, answer) = client.next_answer().unwrap();
         let Answer::Received(messages) = answer else { panic!("{answer:?}") };
-        assert_eq!((correlation, one(messages).body.as_slice()), (asked, body.as_slice()));
+        assert_eq!(correlation, asked);
+        received.push(one(messages).body);
+        if received.len() == 1 && broker.shards() == 1 {
+            assert_eq!(received, [b"one"], "who waits first is served first");
+            send(&mut sender, queue, b"two");
+        }
     }
+    received.sort();
+    assert_eq!(received, [b"one", b"two"]);
 }
 
 /// A long poll holds up nothing behind it on its connection.
@@ -233,9 +246,9 @@ fn a_connection_that_goes_away_frees_its_waits(broker: &mut TestBroker) {
 }
 
 macro_rules! over {
-    ($($module:ident: $io:literal, $durability:literal;)*) => { $(
+    ($($module:ident: $io:literal, $durability:literal, $shards:literal;)*) => { $(
         mod $module {
-            over!(@tests $io, $durability:
+            over!(@tests $io, $durability, $shards:
                 a_message_lives_and_is_deleted, a_batch_keeps_its_order, a_mebibyte_fits,
                 a_long_poll_is_woken_by_a_send, a_long_poll_blocks_nothing, what_is_not_deleted_comes_back,
                 visibility_can_be_changed, a_delayed_message_waits, attributes_hold, errors_say_what_is_wrong,
@@ -244,10 +257,11 @@ macro_rules! over {
             );
         }
     )* };
-    (@tests $io:literal, $durability:literal: $($test:ident,)*) => { $(
+    (@tests $io:literal, $durability:literal, $shards:literal: $($test:ident,)*) => { $(
         #[test]
         fn $test() {
-            if let Some(mut broker) = super::TestBroker::try_start($io, $durability, "minute_rules = false\n") {
+            let config = format!("minute_rules = false\nshards = {}\n", $shards);
+            if let Some(mut broker) = super::TestBroker::try_start($io, $durability, &config) {
                 super::$test(&mut broker);
                 broker.stop();
             }
@@ -256,10 +270,14 @@ macro_rules! over {
 }
 
 over! {
-    epoll_memory: "epoll", "memory";
-    epoll_fsync: "epoll", "fsync";
-    uring_memory: "uring", "memory";
-    uring_fsync: "uring", "fsync";
+    epoll_memory: "epoll", "memory", 1;
+    epoll_fsync: "epoll", "fsync", 1;
+    uring_memory: "uring", "memory", 1;
+    uring_fsync: "uring", "fsync", 1;
+    two_shards_epoll: "epoll", "fsync", 2;
+    two_shards_uring: "uring", "memory", 2;
+    five_shards_epoll: "epoll", "memory", 5;
+    five_shards_uring: "uring", "fsync", 5;
 }
 
 /// What was acknowledged is there after a stop and after a kill: queues, messages, deletes, handles,
@@ -285,10 +303,11 @@ fn acknowledged_things_outlive_the_process(broker: &mut TestBroker, restart: fn(
 }
 
 macro_rules! restarts {
-    ($($test:ident: $io:literal, $durability:literal, $restart:expr;)*) => { $(
+    ($($test:ident: $io:literal, $durability:literal, $shards:literal, $restart:expr;)*) => { $(
         #[test]
         fn $test() {
-            if let Some(mut broker) = TestBroker::try_start($io, $durability, "") {
+            let config = format!("shards = {}\n", $shards);
+            if let Some(mut broker) = TestBroker::try_start($io, $durability, &config) {
                 acknowledged_things_outlive_the_process(&mut broker, $restart);
             }
         }
@@ -296,11 +315,14 @@ macro_rules! restarts {
 }
 
 restarts! {
-    outlives_a_stop_epoll_fsync: "epoll", "fsync", TestBroker::stop_and_restart;
-    outlives_a_stop_uring_async: "uring", "async", TestBroker::stop_and_restart;
-    outlives_a_kill_epoll_fsync: "epoll", "fsync", TestBroker::kill_and_restart;
-    outlives_a_kill_epoll_async: "epoll", "async", TestBroker::kill_and_restart;
-    outlives_a_kill_uring_fsync: "uring", "fsync", TestBroker::kill_and_restart;
+    outlives_a_stop_five_shards: "uring", "fsync", 5, TestBroker::stop_and_restart;
+    outlives_a_kill_two_shards: "uring", "fsync", 2, TestBroker::kill_and_restart;
+    outlives_a_kill_five_shards: "epoll", "fsync", 5, TestBroker::kill_and_restart;
+    outlives_a_stop_epoll_fsync: "epoll", "fsync", 1, TestBroker::stop_and_restart;
+    outlives_a_stop_uring_async: "uring", "async", 1, TestBroker::stop_and_restart;
+    outlives_a_kill_epoll_fsync: "epoll", "fsync", 1, TestBroker::kill_and_restart;
+    outlives_a_kill_epoll_async: "epoll", "async", 1, TestBroker::kill_and_restart;
+    outlives_a_kill_uring_fsync: "uring", "fsync", 1, TestBroker::kill_and_restart;
 }
 
 /// A log that is full refuses sends by name, while what is stored is still received and deleted; then

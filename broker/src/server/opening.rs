@@ -27,9 +27,11 @@ pub fn log_options(config: &Config, identity: &Identity, shard: u16) -> LogOptio
     let defaults = LogOptions::new(durability, identity.nonce, shard);
     let segment_bytes = if defaults.has_files() { identity.segment_bytes } else { defaults.segment_bytes };
     let shards = u64::from(identity.shards.max(1));
+    // Without files, what is kept in memory is all there is of the log.
+    let hot_segments_min = if defaults.has_files() { HOT_SEGMENTS_MIN } else { LOG_SEGMENTS_MIN };
     LogOptions {
         segment_bytes,
-        hot_bytes_max: (config.hot_bytes_max / shards).max(HOT_SEGMENTS_MIN * u64::from(segment_bytes)),
+        hot_bytes_max: (config.hot_bytes_max / shards).max(hot_segments_min * u64::from(segment_bytes)),
         log_bytes_max: config.log_bytes_max.map(|bytes| bytes / shards),
         growth_factor: config.log_growth_factor,
         ..defaults

@@ -26,18 +26,37 @@ use crate::shard::{Shard, ShardError, ShardOptions, Turn};
 
 /// The drivers that a broker can run on.
 pub(super) trait RealDriver: SharesThread<Socket = TcpStream> + Sized {
-    fn make(listener: Option<TcpListener>, folder: Option<PathBuf>, waker: Waker) -> io::Result<Self>;
+    /// Makes one on the thread that runs it, alone or with others.
+    fn make(
+        listener: Option<TcpListener>,
+        folder: Option<PathBuf>,
+        waker: Waker,
+        shares_its_thread: bool,
+    ) -> io::Result<Self>;
 }
 
 impl RealDriver for EpollDriver {
-    fn make(listener: Option<TcpListener>, folder: Option<PathBuf>, waker: Waker) -> io::Result<Self> {
+    fn make(
+        listener: Option<TcpListener>,
+        folder: Option<PathBuf>,
+        waker: Waker,
+        _shares_its_thread: bool,
+    ) -> io::Result<Self> {
         Self::with_waker(listener, folder, waker)
     }
 }
 
 impl RealDriver for UringDriver {
-    fn make(listener: Option<TcpListener>, folder: Option<PathBuf>, waker: Waker) -> io::Result<Self> {
-        Self::with_waker(listener, folder, waker)
+    fn make(
+        listener: Option<TcpListener>,
+        folder: Option<PathBuf>,
+        waker: Waker,
+        shares_its_thread: bool,
+    ) -> io::Result<Self> {
+        match shares_its_thread {
+            true => Self::sharing_a_thread(listener, folder, waker),
+            false => Self::with_waker(listener, folder, waker),
+        }
     }
 }
 
@@ -113,8 +132,9 @@ fn recover_and_run<D: RealDriver>(
     go: &Receiver<()>,
 ) -> Result<(), Failure> {
     let mut shards = Vec::with_capacity(setups.len());
+    let shares_its_thread = setups.len() > 1;
     for setup in setups {
-        shards.push(make_shard::<D>(setup, common)?);
+        shards.push(make_shard::<D>(setup, common, shares_its_thread)?);
     }
     // After the drivers: their helper threads are to run wherever there is room.
     let pinned = core.map(pin_to).transpose();
@@ -138,10 +158,14 @@ fn recover_and_run<D: RealDriver>(
 
 type RealShard<D> = Shard<D, ShardMesh<TcpStream>, Sound>;
 
-fn make_shard<D: RealDriver>(setup: ShardSetup, common: &Common) -> Result<RealShard<D>, Failure> {
+fn make_shard<D: RealDriver>(
+    setup: ShardSetup,
+    common: &Common,
+    shares_its_thread: bool,
+) -> Result<RealShard<D>, Failure> {
     let Common { config, identity, stop } = common;
     let opened = open_shard(config, identity, setup.folder.as_deref(), setup.number)?;
-    let driver = D::make(setup.listener, setup.folder, setup.waker)
+    let driver = D::make(setup.listener, setup.folder, setup.waker, shares_its_thread)
         .map_err(|error| Failure::new(ExitReason::Unexpected, format!("the driver cannot start: {error}")))?;
     let options = ShardOptions {
         handshake_timeout_ms: config.handshake_timeout_ms,

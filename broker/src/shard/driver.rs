@@ -225,7 +225,7 @@ pub trait Driver {
     const READ_AHEAD_BYTES_MAX: usize;
 }
 
-/// A driver that shares its thread with others, which waits for all of them at once.
+/// A driver that can be made to share its thread with others, which waits for all of them at once.
 pub trait SharesThread: Driver {
     /// Submits what was asked and says how long the thread may wait before the next
     /// [`Driver::poll`], where the shard itself would wait for `timeout`: zero if something has

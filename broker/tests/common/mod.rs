@@ -27,6 +27,7 @@ pub struct TestBroker {
     pub command: BrokerCommand,
     process: Option<BrokerProcess>,
     folder: tempfile::TempDir,
+    shards: usize,
 }
 
 /// The binary under test.
@@ -35,19 +36,19 @@ pub fn program() -> &'static Path {
 }
 
 impl TestBroker {
-    /// Starts one, with `config` added to the test's configuration. `None` where io_uring is asked
-    /// for and this machine refuses it.
+    /// Starts one, with `config` added to the test's configuration, which has one shard where that does
+    /// not say otherwise. `None` where io_uring is asked for and this machine refuses it.
     pub fn try_start(io: &str, durability: &str, config: &str) -> Option<TestBroker> {
         let folder = tempfile::tempdir().unwrap();
         let config_file = folder.path().join("tenpin.toml");
-        std::fs::write(&config_file, format!("{CONFIG}{config}")).unwrap();
+        std::fs::write(&config_file, with_defaults(config)).unwrap();
         let mut command = BrokerCommand::new(program(), &folder.path().join("data"));
         command.io = io.into();
         command.durability = durability.into();
         command.arguments = vec!["--config".into(), config_file.to_str().unwrap().into()];
         let process = command.spawn().unwrap();
         match process.wait_until_listening(PATIENCE) {
-            Ok(_) => Some(TestBroker { command, process: Some(process), folder }),
+            Ok(_) => Some(TestBroker { command, process: Some(process), folder, shards: shards_in(config) }),
             Err(error) => {
                 let (status, printed) = process.wait(PATIENCE).unwrap();
                 assert!(io == "uring" && status.code() == Some(RING_REFUSED), "{error}");
@@ -81,6 +82,11 @@ impl TestBroker {
         (client, queue)
     }
 
+    /// How many shards it was started with.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
@@ -104,10 +110,34 @@ impl TestBroker {
         printed
     }
 
+    /// Starts it again after it was stopped, with another configuration.
+    pub fn start_again(&mut self, config: &str) {
+        std::fs::write(self.folder.path().join("tenpin.toml"), format!("{CONFIG}{config}")).unwrap();
+        self.process = Some(self.command.start().unwrap());
+    }
+
+    /// Has it refuse to start with another configuration, and gives what it says.
+    pub fn fails_to_start(&mut self, config: &str) -> String {
+        std::fs::write(self.folder.path().join("tenpin.toml"), format!("{CONFIG}{config}")).unwrap();
+        let (status, printed) = self.command.spawn().unwrap().wait(PATIENCE).unwrap();
+        assert!(!status.success(), "{printed}");
+        printed
+    }
+
     /// Takes the process, to wait for its end.
     pub fn take_process(&mut self) -> BrokerProcess {
         self.process.take().expect("it runs")
     }
+}
+
+fn shards_in(config: &str) -> usize {
+    let line = config.lines().find_map(|line| line.strip_prefix("shards = "));
+    line.map_or(1, |number| number.parse().unwrap())
+}
+
+fn with_defaults(config: &str) -> String {
+    let shards = if config.contains("shards =") { "" } else { "shards = 1\n" };
+    format!("{CONFIG}{shards}{config}")
 }
 
 /// A frame as it came.

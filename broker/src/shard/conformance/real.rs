@@ -145,16 +145,46 @@ fn a_thread_can_wait_for_several_drivers<S: Setup>() {
     assert_eq!(timeout, Some(Duration::from_secs(7)));
 }
 
+/// A client that asks again only when it was answered finds the driver's thread asleep.
+fn a_thread_that_sleeps_is_woken_by_its_drivers<S: Setup>() {
+    const ROUNDS: usize = 300;
+    let mut run = Run::<RealWorld<S>>::new();
+    let mut stream = TcpStream::connect(run.world.address).unwrap();
+    let client = std::thread::spawn(move || {
+        for round in 0..ROUNDS {
+            stream.write_all(&[round as u8]).unwrap();
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [round as u8]);
+        }
+    });
+    let mut echoed = 0;
+    while echoed < ROUNDS {
+        assert!(wait_for(run.world.driver()), "the client waits for its answer");
+        run.poll(Some(Duration::ZERO));
+        let Some(&connection) = run.seen.accepted.first() else { continue };
+        let bytes = run.seen.data(connection)[echoed..].to_vec();
+        if !bytes.is_empty() && !run.seen.sending.contains(&connection) {
+            echoed += bytes.len();
+            run.send(connection, bytes);
+        }
+    }
+    // The last answer is submitted with the next turn.
+    run.poll(Some(Duration::ZERO));
+    client.join().unwrap();
+}
+
 #[test]
 fn a_thread_can_wait_for_several_epoll_drivers() {
     a_thread_can_wait_for_several_drivers::<Epoll>();
+    a_thread_that_sleeps_is_woken_by_its_drivers::<Epoll>();
 }
 
 #[test]
 fn a_thread_can_wait_for_several_rings() {
     if Uring::is_offered() {
-        a_thread_can_wait_for_several_drivers::<Uring>();
         a_thread_can_wait_for_several_drivers::<ModestUring>();
+        a_thread_that_sleeps_is_woken_by_its_drivers::<ModestUring>();
     }
 }
 

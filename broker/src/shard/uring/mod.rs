@@ -23,9 +23,7 @@ use std::time::Duration;
 
 use self::buffers::{BUFFER_BYTES, BUFFER_COUNT, Buffers};
 use self::files::Files;
-#[cfg(test)]
-use self::ring::Flavour;
-use self::ring::{Completion, Ring, Token};
+use self::ring::{Completion, Flavour, Ring, Token};
 use self::sockets::Sockets;
 use super::disk_worker::DiskWorker;
 use super::driver::{
@@ -76,6 +74,17 @@ impl UringDriver {
     ) -> io::Result<Self> {
         let folder = folder.map(|path| SegmentFolder::open(&path)).transpose()?;
         Self::with_ring(Ring::new()?, listener, folder, waker)
+    }
+
+    /// As [`UringDriver::with_waker`], for a thread that runs several: where a ring's work is deferred until
+    /// its thread enters it, nobody is woken who polls its descriptor, so this one's is not.
+    pub fn sharing_a_thread(
+        listener: Option<TcpListener>,
+        folder: Option<PathBuf>,
+        waker: Waker,
+    ) -> io::Result<Self> {
+        let folder = folder.map(|path| SegmentFolder::open(&path)).transpose()?;
+        Self::with_ring(Ring::with_flavour(Flavour::Cooperative)?, listener, folder, waker)
     }
 
     /// A driver whose ring does with less of the kernel and which writes through the page cache.
@@ -279,11 +288,16 @@ impl Driver for UringDriver {
 
 impl SharesThread for UringDriver {
     fn prepare_to_wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
-        if self.own_timeout(timeout) != Some(Duration::ZERO) {
+        assert!(self.kernel.ring.flavour() == Flavour::Cooperative, "it was made to share its thread");
+        let timeout = self.own_timeout(timeout);
+        if timeout != Some(Duration::ZERO) {
             // Submits what was asked; what is over at once lies in `completions` for the next poll.
             self.kernel.ring.turn(Some(Duration::ZERO), &mut self.completions)?;
+            if !self.completions.is_empty() {
+                return Ok(Some(Duration::ZERO));
+            }
         }
-        Ok(self.own_timeout(timeout))
+        Ok(timeout)
     }
 
     fn wait_handle(&self) -> BorrowedFd<'_> {

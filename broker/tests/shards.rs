@@ -1,0 +1,139 @@
+//! Several shards as clients see them: which shard serves a connection, whatever arrives with its hello.
+
+mod common;
+
+use tenpin_protocol::{
+    ANY_SHARD, ErrorCode, FRAME_BYTES_MAX_LEAST, Frame, Hello, Request, Response, VERSION,
+};
+
+use crate::common::{RawConnection, TestBroker, ping_frame};
+
+fn hello(shard: u16) -> Vec<u8> {
+    let hello = Hello {
+        version_minimum: VERSION,
+        version_maximum: VERSION,
+        frame_bytes_max: FRAME_BYTES_MAX_LEAST as u32,
+        shard,
+        client: "shards",
+        ..Hello::default()
+    };
+    let mut bytes = Vec::new();
+    Request::Hello(hello).encode(1, &mut bytes);
+    bytes
+}
+
+/// How many shards the broker says it has, and which one has the connection.
+fn read_home(connection: &mut RawConnection) -> (u16, u16) {
+    let raw = connection.read_frame().expect("the hello is answered");
+    let frame = Frame {
+        version: VERSION,
+        operation: raw.operation,
+        flags: raw.flags,
+        correlation: raw.correlation,
+        payload: &raw.payload,
+    };
+    match Response::decode(&frame).unwrap() {
+        Response::Hello(reply) => (reply.shard_count, reply.shard),
+        other => panic!("{other:?} answers no hello"),
+    }
+}
+
+fn over_each_driver(shards: u16, test: impl Fn(&TestBroker)) {
+    for io in ["epoll", "uring"] {
+        if let Some(mut broker) = TestBroker::try_start(io, "memory", &format!("shards = {shards}\n")) {
+            test(&broker);
+            broker.stop();
+        }
+    }
+}
+
+#[test]
+fn a_hello_gets_the_shard_that_it_names() {
+    over_each_driver(3, |broker| {
+        for shard in [2, 0, 1, 1] {
+            let mut connection = RawConnection::connect(broker.address());
+            connection.write(&hello(shard));
+            assert_eq!(read_home(&mut connection), (3, shard));
+            connection.ping();
+        }
+    });
+}
+
+#[test]
+fn who_names_none_is_given_one_after_the_other() {
+    over_each_driver(3, |broker| {
+        let mut counts = [0; 3];
+        let mut kept = Vec::new();
+        for _ in 0..30 {
+            let mut connection = RawConnection::connect(broker.address());
+            connection.write(&hello(ANY_SHARD));
+            counts[usize::from(read_home(&mut connection).1)] += 1;
+            kept.push(connection);
+        }
+        assert_eq!(counts, [10; 3]);
+        kept.iter_mut().for_each(RawConnection::ping);
+    });
+}
+
+#[test]
+fn a_shard_that_is_not_there_is_refused() {
+    over_each_driver(3, |broker| {
+        let mut connection = RawConnection::connect(broker.address());
+        connection.write(&hello(3));
+        let frame = connection.read_frame().expect("an answer");
+        assert_eq!(frame.error_number(), ErrorCode::InvalidParameterValue as u16);
+        assert_eq!(connection.read_frame(), None);
+    });
+}
+
+/// Whatever comes with the hello, in one piece or many, is answered once and in order behind it.
+#[test]
+fn requests_that_come_with_the_hello_go_along() {
+    over_each_driver(2, |broker| {
+        for piece in [1, 7, 30, 100, 5_000] {
+            for shard in [0, 1] {
+                let mut bytes = hello(shard);
+                (10..60).for_each(|correlation| bytes.extend(ping_frame(correlation)));
+                let mut connection = RawConnection::connect(broker.address());
+                bytes.chunks(piece).for_each(|piece| connection.write(piece));
+                assert_eq!(read_home(&mut connection), (2, shard));
+                for correlation in 10..60 {
+                    let frame = connection.read_frame().expect("each ping is answered");
+                    assert_eq!(frame.correlation, correlation, "pieces of {piece} to shard {shard}");
+                }
+            }
+        }
+    });
+}
+
+/// A queue is one queue, whichever shards its users are on.
+#[test]
+fn what_is_sent_on_one_shard_is_received_on_another() {
+    over_each_driver(5, |broker| {
+        let mut clients: Vec<_> = (0..7).map(|_| broker.client()).collect();
+        let queue = clients[0].create("shared", &[]).unwrap();
+        for client in &mut clients {
+            for _ in 0..20 {
+                let outcome = client.send(
+                    queue,
+                    &[tenpin_benches::client::Outgoing { body: b"a message", delay_seconds: None }],
+                );
+                assert!(outcome.unwrap().remove(0).is_ok());
+            }
+        }
+        let now =
+            tenpin_benches::client::Receive { messages_max: 10, wait_ms: 10_000, visibility_seconds: None };
+        let mut ids = std::collections::BTreeSet::new();
+        let taker = &mut clients[3];
+        while ids.len() < 140 {
+            let messages = taker.receive(queue, now).unwrap();
+            assert!(!messages.is_empty(), "{} of 140 came", ids.len());
+            let handles: Vec<_> = messages.iter().map(|message| message.handle.clone()).collect();
+            assert!(taker.delete(queue, &handles).unwrap().iter().all(Result::is_ok));
+            for message in messages {
+                assert!(ids.insert(message.id), "each once");
+            }
+        }
+        assert_eq!(clients[6].counts(queue).unwrap().all(), 0);
+    });
+}
