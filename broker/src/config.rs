@@ -49,7 +49,7 @@ pub struct Config {
     pub handshake_timeout_ms: u64,
     /// How long a connection may be silent.
     pub keep_alive_timeout_ms: u64,
-    /// How many shards a new folder gets; none: as many as there are cores. Another number than an
+    /// How many shards a new folder gets; none: one. Another number than an
     /// existing folder's is refused.
     pub shards: Option<u16>,
     /// Whether each shard's thread stays on a core of its own, where there are enough.

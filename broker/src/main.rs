@@ -69,7 +69,7 @@ struct ServeFlags {
     /// When a request is acknowledged [default: fsync].
     #[arg(long, value_enum)]
     durability: Option<DurabilitySetting>,
-    /// Number of shards; a new folder's is the number of cores, an existing folder's stays what it is.
+    /// Number of shards of a new folder, 1 if not given; an existing folder's stays what it is.
     #[arg(long, value_name = "NUMBER")]
     shards: Option<u16>,
     /// A configuration file (TOML); variables (TENPIN_DATA_DIR …) win over it, and flags over those.

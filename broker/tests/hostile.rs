@@ -201,8 +201,8 @@ fn what_has_no_meaning_is_refused_by_name() {
 #[test]
 fn operations_not_served_yet_say_so() {
     over_each_driver("", |broker| {
-        let (_client, queue) = broker.client_and_queue();
-        let request = Request::ListMoveTasks(tenpin_protocol::ListMoveTasksRequest { source: queue, max: 1 });
+        let request =
+            Request::Authenticate(tenpin_protocol::Authenticate { method: "password", credentials: b"" });
         let mut connection = RawConnection::after_hello(broker.address());
         connection.write(&encoded(&request, 6));
         let reply = connection.read_frame().unwrap();

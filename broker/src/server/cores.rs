@@ -34,11 +34,6 @@ impl Cores {
         let usable = if allowed.is_empty() { usable } else { usable.min(allowed.len()) };
         Self { allowed, usable }
     }
-
-    /// As many shards as a new folder gets when nobody says how many.
-    pub(super) fn shards(&self) -> u16 {
-        u16::try_from(self.usable).unwrap_or(u16::MAX)
-    }
 }
 
 impl Plan {
@@ -150,7 +145,7 @@ mod tests {
     #[test]
     fn this_process_may_run_somewhere() {
         let cores = Cores::of_this_process();
-        assert!(cores.shards() >= 1);
+        assert!(cores.usable >= 1);
         let place = *cores.allowed.first().expect("this test runs on a core");
         std::thread::spawn(move || pin_to(place)).join().expect("no panic").expect("it is allowed");
     }

@@ -22,7 +22,7 @@ use signal_hook::iterator::{Handle, Signals};
 use crate::config::{Config, DurabilitySetting, IoSetting};
 use crate::exchange::mesh::Incoming;
 use crate::exit::{ExitReason, Failure};
-use crate::folder::{Folder, Identity, SHARDS_MAX};
+use crate::folder::{Folder, Identity};
 use crate::mesh::{Peer, RING_CAPACITY, Wake, mesh};
 use crate::shard::epoll::EpollDriver;
 use crate::shard::uring::{self, UringDriver};
@@ -33,10 +33,13 @@ use threads::{Common, RealDriver, Report, ShardSetup};
 
 pub use opening::log_options;
 
+/// Shards of a new folder where nothing is said.
+const SHARDS_DEFAULT: u16 = 1;
+
 /// Runs a broker until it is told to stop, or cannot go on.
 pub fn serve(config: &Config) -> Result<(), Failure> {
     let cores = Cores::of_this_process();
-    let shards = config.shards.unwrap_or_else(|| cores.shards().min(SHARDS_MAX));
+    let shards = config.shards.unwrap_or(SHARDS_DEFAULT);
     let folder = match config.durability {
         DurabilitySetting::Memory => None,
         _ => Some(Folder::open(&config.data_dir, config.segment_bytes, shards)?),
