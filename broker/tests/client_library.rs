@@ -254,3 +254,65 @@ fn nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load() {
         });
     }
 }
+
+#[test]
+fn a_fifo_queue_keeps_each_groups_order_through_producer_and_consumer() {
+    const GROUPS: usize = 7;
+    const STEPS: usize = 60;
+    let broker = TestBroker::start("memory", "");
+    run(async {
+        let client = client_of(&broker).await;
+        let queue = client.create_queue("steps.fifo").await.unwrap();
+        assert!(queue.is_fifo());
+        let producer = queue.producer().start();
+        for step in 0..STEPS {
+            for group in 0..GROUPS {
+                let message = NewMessage::new(step.to_string()).group(format!("group {group}"));
+                drop(producer.enqueue(message).await.unwrap());
+            }
+        }
+        producer.close().await.unwrap();
+        let (done, stop) = tokio::sync::oneshot::channel::<()>();
+        let progress = Arc::new(Mutex::new((std::collections::HashMap::new(), Some(done))));
+        let handler = move |message: tenpin_client::Message| {
+            let progress = Arc::clone(&progress);
+            async move {
+                let (next, done) = &mut *progress.lock().unwrap();
+                let step: usize = message.text().unwrap().parse().unwrap();
+                let expected = next.entry(message.group().unwrap().to_owned()).or_insert(0);
+                assert!(message.sequence_number().is_some());
+                assert_eq!(step, *expected, "nothing overtakes, nothing comes twice");
+                // One in ten is given back once, and so is what stands behind it.
+                if step % 10 == 3 && message.receive_count() == 1 {
+                    return Outcome::Retry(Duration::ZERO);
+                }
+                *expected += 1;
+                if next.len() == GROUPS && next.values().all(|&next| next == STEPS) {
+                    done.take();
+                }
+                Outcome::Delete
+            }
+        };
+        queue.consumer().concurrency(4).run_until(stop, handler).await.unwrap();
+        let stats = queue.stats().await.unwrap();
+        assert_eq!((stats.visible(), stats.in_flight()), (0, 0));
+    });
+}
+
+#[test]
+fn bodies_are_deduplication_ids_where_the_queue_says_so() {
+    let broker = TestBroker::start("memory", "");
+    run(async {
+        let client = client_of(&broker).await;
+        let by_content = QueueAttributes::new().content_based_deduplication(true);
+        for (name, attributes, stored) in
+            [("by-content.fifo", by_content, 1), ("by-id.fifo", QueueAttributes::new(), 2)]
+        {
+            let queue = client.create_queue_with(name, &attributes).await.unwrap();
+            for _ in 0..2 {
+                queue.send(NewMessage::new("the same").group("one")).await.unwrap();
+            }
+            assert_eq!(queue.stats().await.unwrap().visible(), stored, "{name}");
+        }
+    });
+}

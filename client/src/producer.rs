@@ -313,6 +313,16 @@ impl Task {
 }
 
 async fn send(queue: Queue, mut items: Vec<Item>) -> Returned {
+    if queue.is_fifo() {
+        // Whatever happens to the batch: these are the same messages when they are sent again.
+        match queue.is_content_based().await {
+            Ok(true) => {}
+            Ok(false) => {
+                items.iter_mut().for_each(|item| item.message.ensure_deduplication_id(crate::queue::fresh_id))
+            }
+            Err(error) => return Returned { items, outcome: Err(error) },
+        }
+    }
     let messages: Vec<_> = items.iter_mut().map(|item| std::mem::take(&mut item.message)).collect();
     let outcome = queue.send_batch(&messages).await;
     for (item, message) in items.iter_mut().zip(messages) {
@@ -338,12 +348,10 @@ impl Waiting {
         }
     }
 
-    fn push(&mut self, mut item: Item) {
+    fn push(&mut self, item: Item) {
         match self {
             Self::Plain(items) => items.push_back(item),
             Self::Groups(groups) => {
-                // Whatever happens to the batch it is in: it is the same message when it is sent again.
-                item.message.ensure_deduplication_id(crate::queue::fresh_id);
                 groups.push(item);
             }
         }

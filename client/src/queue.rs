@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tenpin_protocol::{
-    ALL_ATTRIBUTES, ANY_SHARD, AddPermissionRequest, AttributeName, BATCH_ENTRIES_MAX, ChangeVisibilityEntry,
-    ChangeVisibilityRequest, DeleteQueueRequest, DeleteRequest, Entries, ErrorCode, GetAttributesRequest,
-    ListDeadLetterSourcesRequest, ListTagsRequest, Operation, Outcome, OwnedFrame, PurgeRequest,
-    QUEUE_DEFAULT, QueueOpened, QueuesReply, ReceiveRequest, RemovePermissionRequest, Request, Response,
-    SendEntry, SendRequest, SetAttributesRequest, Tag, TagQueueRequest, Text, UntagQueueRequest,
+    ALL_ATTRIBUTES, ANY_SHARD, AddPermissionRequest, AttributeCode, AttributeName, BATCH_ENTRIES_MAX,
+    ChangeVisibilityEntry, ChangeVisibilityRequest, DeleteQueueRequest, DeleteRequest, Entries, ErrorCode,
+    GetAttributesRequest, ListDeadLetterSourcesRequest, ListTagsRequest, Operation, Outcome, OwnedFrame,
+    PurgeRequest, QUEUE_DEFAULT, QueueOpened, QueuesReply, ReceiveRequest, RemovePermissionRequest, Request,
+    Response, SendEntry, SendRequest, SetAttributesRequest, Tag, TagQueueRequest, Text, UntagQueueRequest,
 };
 
 use crate::attributes::QueueAttributes;
@@ -24,6 +24,9 @@ use crate::stream::MessageStream;
 
 /// Entries in a batch at most.
 const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
+
+/// For how long what a queue said of itself is believed.
+const ATTRIBUTE_FRESH: Duration = Duration::from_secs(60);
 
 /// A queue's name, with account and region where they are not the client's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,7 +102,7 @@ impl QueuePage {
 /// What a receive asks for.
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// let asked = tenpin_client::Receive::up_to(10).wait(Duration::from_secs(20));
 /// ```
 #[derive(Debug, Clone)]
@@ -156,11 +159,20 @@ struct Inner {
     client: Client,
     name: QueueName,
     opened: RwLock<QueueOpened>,
+    /// Whether a FIFO queue takes bodies for deduplication ids, and when it said so.
+    content_based: RwLock<Option<(Instant, bool)>>,
 }
 
 impl Queue {
     pub(crate) fn new(client: Client, name: QueueName, opened: QueueOpened) -> Self {
-        Self { inner: Arc::new(Inner { client, name, opened: RwLock::new(opened) }) }
+        Self {
+            inner: Arc::new(Inner {
+                client,
+                name,
+                opened: RwLock::new(opened),
+                content_based: RwLock::default(),
+            }),
+        }
     }
 
     /// Its name, as it was opened.
@@ -208,7 +220,8 @@ impl Queue {
     pub async fn send_batch(&self, messages: &[NewMessage]) -> Result<Vec<Result<Sent>>> {
         check_batch(messages.len())?;
         let with_ids;
-        let messages = if self.is_fifo() && !messages.iter().all(NewMessage::has_deduplication_id) {
+        let lacks_ids = self.is_fifo() && !messages.iter().all(NewMessage::has_deduplication_id);
+        let messages = if lacks_ids && !self.is_content_based().await? {
             with_ids = self.give_deduplication_ids(messages);
             &with_ids
         } else {
@@ -234,6 +247,26 @@ impl Queue {
             }
         });
         Ok(results.collect())
+    }
+
+    /// Whether the queue takes bodies for deduplication ids; asked anew after [`ATTRIBUTE_FRESH`].
+    pub(crate) async fn is_content_based(&self) -> Result<bool> {
+        let known = *self.inner.content_based.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, known)) = known.filter(|(since, _)| since.elapsed() < ATTRIBUTE_FRESH) {
+            return Ok(known);
+        }
+        let names = [AttributeName { number: AttributeCode::ContentBasedDeduplication.number() }];
+        let names = Entries::from(&names[..]);
+        let frame =
+            self.call_any(|queue| Request::GetAttributes(GetAttributesRequest { queue, names })).await?;
+        let Response::GetAttributes(reply) = response(&frame)? else {
+            return Err(unexpected(Operation::GetAttributes));
+        };
+        let attributes = QueueAttributes::from_wire(&reply);
+        let is_on = attributes.get_number(AttributeCode::ContentBasedDeduplication) == Some(1);
+        *self.inner.content_based.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some((Instant::now(), is_on));
+        Ok(is_on)
     }
 
     /// A send that is made again must be known as such: on FIFO queues that takes an id (rule 34).

@@ -11,7 +11,8 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use tenpin_client::{Client, NewMessage};
 use tenpin_protocol::{
-    ErrorCode, FrameCodec, HelloReply, QueueOpened, Request, Response, SendReplyWriter, SendRequest, VERSION,
+    AttributesReply, ErrorCode, FrameCodec, HelloReply, QueueOpened, Request, Response, SendReplyWriter,
+    SendRequest, VERSION,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -101,6 +102,9 @@ async fn serve_one(mut stream: TcpStream, stored: Arc<Mutex<Stored>>) {
                 Request::CreateQueue(_) => {
                     let opened = QueueOpened { queue: 7, incarnation: 1, shard: 0, fifo: 1 };
                     Response::CreateQueue(opened).encode(correlation, &mut out);
+                }
+                Request::GetAttributes(_) => {
+                    Response::GetAttributes(AttributesReply::default()).encode(correlation, &mut out);
                 }
                 Request::Send(request) => {
                     let broken = stored.broken;
