@@ -21,6 +21,15 @@ async fn client_of(broker: &TestBroker) -> Client {
     Client::builder(broker.address().to_string()).request_timeout(PATIENCE).connect().await.unwrap()
 }
 
+/// A free port outside the range from which the kernel gives out ports, so that a broker finds it free
+/// again when it comes back.
+fn port_that_nobody_is_given() -> u16 {
+    let start = 20_000 + (std::process::id() % 5_000) as u16;
+    (start..30_000)
+        .find(|&port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+        .expect("one of thousands of ports is free")
+}
+
 /// Receives until nothing more comes, and deletes it.
 async fn drain(queue: &Queue) -> Vec<String> {
     let mut bodies = Vec::new();
@@ -216,8 +225,10 @@ fn a_handler_that_takes_long_keeps_its_message() {
 #[test]
 fn nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load() {
     for io in ["epoll", "uring"] {
-        let Some(mut broker) = TestBroker::try_start(io, "fsync", "") else { continue };
-        broker.command.listen = broker.address().to_string();
+        let port = port_that_nobody_is_given();
+        let Some(mut broker) = TestBroker::try_start_at(&format!("127.0.0.1:{port}"), io, "fsync", "") else {
+            continue;
+        };
         let address = broker.address().to_string();
         let sender = std::thread::spawn(move || {
             run(async {
@@ -265,13 +276,16 @@ fn a_fifo_queue_keeps_each_groups_order_through_producer_and_consumer() {
         let queue = client.create_queue("steps.fifo").await.unwrap();
         assert!(queue.is_fifo());
         let producer = queue.producer().start();
+        let mut sending = Vec::new();
         for step in 0..STEPS {
             for group in 0..GROUPS {
-                let message = NewMessage::new(step.to_string()).group(format!("group {group}"));
-                drop(producer.enqueue(message).await.unwrap());
+                let message = NewMessage::new(step.to_string()).group(format!("group-{group}"));
+                sending.push(producer.enqueue(message).await.unwrap());
             }
         }
-        producer.close().await.unwrap();
+        for send in sending {
+            send.await.unwrap();
+        }
         let (done, stop) = tokio::sync::oneshot::channel::<()>();
         let progress = Arc::new(Mutex::new((std::collections::HashMap::new(), Some(done))));
         let handler = move |message: tenpin_client::Message| {

@@ -15,16 +15,19 @@ async fn main() -> Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7010".into());
     let queue = Client::connect(address).await?.create_queue("steps.fifo").await?;
     let producer = queue.producer().start();
+    let mut sending = Vec::new();
     for step in 0..STEPS {
         for customer in 0..CUSTOMERS {
             let message = NewMessage::new(step.to_string())
-                .group(format!("customer {customer}"))
+                .group(format!("customer-{customer}"))
                 // Sent twice within five minutes, it is stored once.
                 .deduplication_id(format!("{customer}-{step}-{}", std::process::id()));
-            drop(producer.enqueue(message).await?);
+            sending.push(producer.enqueue(message).await?);
         }
     }
-    producer.close().await?;
+    for send in sending {
+        send.await?;
+    }
 
     let (done, stop) = tokio::sync::oneshot::channel::<()>();
     let progress = Arc::new(Mutex::new((HashMap::<String, u32>::new(), Some(done))));

@@ -355,8 +355,13 @@ impl Shift {
             if outcome == Outcome::Delete {
                 behind.into_iter().rev().for_each(|held| state.waiting.push_front(held));
             } else {
-                freed += behind.len();
+                // All of the group that is held here stands behind the message that comes back.
                 let_go = behind;
+                for held in std::mem::take(&mut state.waiting) {
+                    let is_behind = group_of(held.message()) == group;
+                    (if is_behind { &mut let_go } else { &mut state.waiting }).push_back(held);
+                }
+                freed += let_go.len();
             }
         }
         state.room += freed;

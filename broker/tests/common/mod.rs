@@ -39,11 +39,17 @@ impl TestBroker {
     /// Starts one, with `config` added to the test's configuration, which has one shard where that does
     /// not say otherwise. `None` where io_uring is asked for and this machine refuses it.
     pub fn try_start(io: &str, durability: &str, config: &str) -> Option<TestBroker> {
+        Self::try_start_at("127.0.0.1:0", io, durability, config)
+    }
+
+    /// The same at a port of the caller's choice.
+    pub fn try_start_at(listen: &str, io: &str, durability: &str, config: &str) -> Option<TestBroker> {
         let folder = tempfile::tempdir().unwrap();
         let config_file = folder.path().join("tenpin.toml");
         std::fs::write(&config_file, with_defaults(config)).unwrap();
         let mut command = BrokerCommand::new(program(), &folder.path().join("data"));
         command.io = io.into();
+        command.listen = listen.into();
         command.durability = durability.into();
         command.arguments = vec!["--config".into(), config_file.to_str().unwrap().into()];
         let process = command.spawn().unwrap();
