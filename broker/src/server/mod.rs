@@ -9,12 +9,13 @@ mod cores;
 mod opening;
 mod threads;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -32,6 +33,9 @@ use cores::{Cores, Plan};
 use threads::{Common, RealDriver, Report, ShardSetup};
 
 pub use opening::log_options;
+
+/// For how long a port that is in use is tried again.
+const PORT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Shards of a new folder where nothing is said.
 const SHARDS_DEFAULT: u16 = 1;
@@ -52,7 +56,7 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
         None => Identity::random(config.segment_bytes, shards)?,
     };
     opening::check(config, &identity)?;
-    let listener = TcpListener::bind(config.listen).map_err(|error| {
+    let listener = listen(config.listen).map_err(|error| {
         let text = format!("cannot listen on {}: {error}; choose another --listen", config.listen);
         Failure::new(ExitReason::Listen, text)
     })?;
@@ -69,6 +73,19 @@ pub fn serve(config: &Config) -> Result<(), Failure> {
         run::<UringDriver>(&plan, setups, common, announce)
     } else {
         run::<EpollDriver>(&plan, setups, common, announce)
+    }
+}
+
+/// A broker that was just killed may have the port for a moment still: the kernel ends its ring behind it.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < PORT_WAIT_MAX => {
+                std::thread::sleep(PORT_WAIT_MAX / 40);
+            }
+            result => return result,
+        }
     }
 }
 
