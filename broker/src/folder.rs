@@ -1,9 +1,9 @@
 //! The data folder: who it is, and that one broker has it at a time.
 //!
-//! `folder.toml` is written once, when the folder is made, and never changed: format version, number
-//! of shards (rule 19), segment size, the nonce that goes into every checksum (rule 14) and the key
-//! of receipt handles (rule 5). `lock` is locked while a broker runs. Each shard's segments lie in
-//! `shard-N/`.
+//! `folder.toml` is written when the folder is made: format version, number of shards (rule 19),
+//! segment size, the nonce that goes into every checksum (rule 14) and the key of receipt handles
+//! (rule 5). It is changed by nothing but a new distribution over shards, which replaces it whole.
+//! `lock` is locked while a broker runs. Each shard's segments lie in `shard-N/`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -18,6 +18,8 @@ use crate::exit::{ExitReason, Failure};
 pub const FORMAT_VERSION: u32 = 1;
 
 const IDENTITY_FILE: &str = "folder.toml";
+const SHARD_PREFIX: &str = "shard-";
+const DISTRIBUTION_PREFIX: &str = "distribution-";
 
 /// Most shards of a folder: each two of them have rings of their own.
 pub const SHARDS_MAX: u16 = 128;
@@ -30,6 +32,10 @@ pub struct Identity {
     pub format_version: u32,
     /// How many shards its logs are split into.
     pub shards: u16,
+    /// How often the messages were spread over another number of shards: names the folder that the
+    /// shards' folders lie in, so that this file alone says which are in use.
+    #[serde(default)]
+    pub distribution: u32,
     /// Size of each segment of the logs.
     pub segment_bytes: u32,
     /// Goes into every checksum of the logs, so that no other folder's bytes are taken for ours.
@@ -46,6 +52,7 @@ impl Identity {
         Ok(Self {
             format_version: FORMAT_VERSION,
             shards,
+            distribution: 0,
             segment_bytes,
             nonce: random_bytes()?,
             check_key: random_bytes()?,
@@ -82,6 +89,7 @@ impl Folder {
         };
         check_identity(path, &identity)?;
         let folder = Self { path: path.to_owned(), identity, _lock: lock };
+        folder.remove_other_distributions();
         for shard in 0..folder.identity.shards {
             let shard = folder.shard_path(shard);
             fs::create_dir_all(&shard).map_err(|error| unusable(&shard, "cannot be made", &error))?;
@@ -125,7 +133,39 @@ impl Folder {
 
     /// Where a shard's segments lie.
     pub fn shard_path(&self, shard: u16) -> PathBuf {
-        self.path.join(format!("shard-{shard}"))
+        self.distribution_path(self.identity.distribution).join(format!("{SHARD_PREFIX}{shard}"))
+    }
+
+    /// Where the shards' folders of a distribution lie: the first has none of its own.
+    pub fn distribution_path(&self, distribution: u32) -> PathBuf {
+        match distribution {
+            0 => self.path.clone(),
+            number => self.path.join(format!("{DISTRIBUTION_PREFIX}{number}")),
+        }
+    }
+
+    /// Makes the folder another one, at once: before this returns it may be either after a crash, and
+    /// nothing between.
+    pub fn become_another(&mut self, identity: Identity) -> Result<(), Failure> {
+        write_identity(&self.path, &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// Removes shards' folders that are not in use: what a new distribution has replaced, or what was
+    /// left of one that was never finished. What cannot be removed takes room and does no harm.
+    pub fn remove_other_distributions(&self) {
+        let Ok(entries) = fs::read_dir(&self.path) else { return };
+        let current = self.identity.distribution;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let is_first = name.strip_prefix(SHARD_PREFIX).is_some_and(is_number);
+            let other = name.strip_prefix(DISTRIBUTION_PREFIX).and_then(|number| number.parse::<u32>().ok());
+            if (is_first && current != 0) || other.is_some_and(|number| number != current) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 
@@ -181,14 +221,22 @@ fn make_identity(path: &Path, segment_bytes: u32, shards: u16) -> Result<Identit
         return Err(Failure::new(ExitReason::FolderUnusable, text));
     }
     let identity = Identity::random(segment_bytes, shards)?;
+    write_identity(path, &identity)?;
+    Ok(identity)
+}
+
+fn write_identity(path: &Path, identity: &Identity) -> Result<(), Failure> {
     let text = format!(
         "# Made by Tenpin with this folder. Never change or lose it: the logs cannot be read without it,\n\
          # and check_key is a secret.\n{}",
-        toml::to_string(&identity).expect("a struct of numbers and strings is always valid TOML")
+        toml::to_string(identity).expect("a struct of numbers and strings is always valid TOML")
     );
     write_durably(path, IDENTITY_FILE, text.as_bytes())
-        .map_err(|error| unusable(&path.join(IDENTITY_FILE), "cannot be written", &error))?;
-    Ok(identity)
+        .map_err(|error| unusable(&path.join(IDENTITY_FILE), "cannot be written", &error))
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
 }
 
 fn check_identity(path: &Path, identity: &Identity) -> Result<(), Failure> {
@@ -214,7 +262,7 @@ fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()>
     sync_folder(folder)
 }
 
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     let directory = File::open(folder)?;
     directory.sync_all()
 }

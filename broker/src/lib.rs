@@ -10,6 +10,7 @@ pub mod flaws;
 pub mod folder;
 pub mod journal;
 pub mod mesh;
+pub mod reshard;
 pub mod server;
 pub mod shard;
 pub mod simulator;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tenpin_broker::config::{self, Changes, DurabilitySetting, IoSetting, Layers};
 use tenpin_broker::exit::{ExitReason, Failure};
-use tenpin_broker::{server, tools};
+use tenpin_broker::{reshard, server, tools};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -83,6 +83,8 @@ enum JournalCommand {
     Inspect(JournalFlags),
     /// Read the whole log and check every checksum in it.
     Verify(JournalFlags),
+    /// Spread everything over another number of shards; a crash leaves the old ones or the new ones whole.
+    Reshard(ReshardFlags),
 }
 
 #[derive(Args)]
@@ -90,6 +92,15 @@ struct JournalFlags {
     /// Folder of the data.
     #[arg(long, value_name = "FOLDER", default_value = "tenpin-data")]
     data_dir: PathBuf,
+}
+
+#[derive(Args)]
+struct ReshardFlags {
+    #[command(flatten)]
+    journal: JournalFlags,
+    /// How many shards there are to be.
+    #[arg(long, value_name = "NUMBER")]
+    shards: u16,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped as asked, 1 unexpected, 2 usage, 3 configuration, 4 cannot listen, \
@@ -102,6 +113,9 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve(flags),
         Command::Journal(JournalCommand::Inspect(flags)) => tools::inspect(&flags.data_dir),
         Command::Journal(JournalCommand::Verify(flags)) => tools::verify(&flags.data_dir),
+        Command::Journal(JournalCommand::Reshard(flags)) => {
+            reshard::reshard(&flags.journal.data_dir, flags.shards, &mut |text| eprintln!("tenpin: {text}"))
+        }
         Command::Config(ConfigCommand::Check(flags)) => check_config(flags),
         Command::Config(ConfigCommand::Show(flags)) => show_config(flags),
         Command::Completions { shell } => {

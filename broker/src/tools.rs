@@ -17,49 +17,61 @@ use crate::journal::{
 };
 use crate::server;
 
-/// Prints what the log of a data folder consists of: records by kind, segments, and damage, which is an
+/// Prints what the logs of a data folder consist of: records by kind, segments, and damage, which is an
 /// error.
 pub fn inspect(data_dir: &Path) -> Result<(), Failure> {
-    let opened = Opened::open(data_dir)?;
-    let summary = opened.look("reading", inspect_log)?;
-    println!("{}: {summary}", opened.storage_path());
-    print_kinds(&summary);
-    let live = if summary.damage.is_empty() { opened.live_by_segment() } else { None };
-    for segment in &summary.segments {
-        let live = live.as_ref().and_then(|live| live.get(&segment.serial));
-        let live = live.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
-        println!("{segment}, live: {live}");
-    }
-    judge(&summary)
+    each_shard(data_dir, |opened| {
+        let summary = opened.look("reading", inspect_log)?;
+        println!("{}: {summary}", opened.storage_path());
+        print_kinds(&summary);
+        let live = if summary.damage.is_empty() { opened.live_by_segment() } else { None };
+        for segment in &summary.segments {
+            let live = live.as_ref().and_then(|live| live.get(&segment.serial));
+            let live = live.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
+            println!("{segment}, live: {live}");
+        }
+        Ok(summary)
+    })
 }
 
-/// Checks every checksum of a data folder's log; damage is an error.
+/// Checks every checksum of a data folder's logs; damage is an error.
 pub fn verify(data_dir: &Path) -> Result<(), Failure> {
-    let opened = Opened::open(data_dir)?;
-    let summary = opened.look("checking", verify_log)?;
-    println!("{}: {summary}", opened.storage_path());
-    judge(&summary)
+    each_shard(data_dir, |opened| {
+        let summary = opened.look("checking", verify_log)?;
+        println!("{}: {summary}", opened.storage_path());
+        Ok(summary)
+    })
 }
 
-/// A folder that no broker has, and none gets until this is dropped.
-struct Opened {
-    folder: Folder,
+/// Looks at one shard after the other; damage of one does not keep the others from being looked at.
+fn each_shard(
+    data_dir: &Path,
+    look: impl Fn(&Opened<'_>) -> Result<Summary, Failure>,
+) -> Result<(), Failure> {
+    let folder = Folder::open_existing(data_dir)?;
+    let mut judgement = Ok(());
+    for shard in 0..folder.identity().shards {
+        let options = server::log_options(&Config::default(), folder.identity(), shard);
+        let summary = look(&Opened { folder: &folder, shard, options })?;
+        judgement = judge(&summary).and(judgement);
+    }
+    judgement
+}
+
+/// One shard of a folder that no broker has, and none gets meanwhile.
+struct Opened<'a> {
+    folder: &'a Folder,
+    shard: u16,
     options: LogOptions,
 }
 
-impl Opened {
-    fn open(data_dir: &Path) -> Result<Self, Failure> {
-        let folder = Folder::open_existing(data_dir)?;
-        let options = server::log_options(&Config::default(), folder.identity(), 0);
-        Ok(Self { folder, options })
-    }
-
+impl Opened<'_> {
     fn storage(&self) -> RealStorage {
-        RealStorage::new(self.folder.shard_path(0))
+        RealStorage::new(self.folder.shard_path(self.shard))
     }
 
     fn storage_path(&self) -> String {
-        self.folder.shard_path(0).display().to_string()
+        self.folder.shard_path(self.shard).display().to_string()
     }
 
     fn look(
@@ -80,8 +92,12 @@ impl Opened {
     /// What is live in each segment: known to the engine alone, which is rebuilt in memory for it.
     /// `None` where the records contradict each other.
     fn live_by_segment(&self) -> Option<BTreeMap<u64, u64>> {
-        let key = self.folder.identity().check_key_words();
-        let mut engine = Engine::<Sound>::new(EngineOptions::new(0, key));
+        let identity = self.folder.identity();
+        let options = EngineOptions {
+            shards: identity.shards,
+            ..EngineOptions::new(self.shard, identity.check_key_words())
+        };
+        let mut engine = Engine::<Sound>::new(options);
         let mut replay = |position, record: crate::journal::RawRecord<'_>| engine.replay(position, record);
         let mut progress = show_progress("finding what is live");
         let (mut log, report) =

@@ -267,10 +267,11 @@ impl<F: Flaws> Engine<F> {
     /// Gives deliveries the handles that their consumers get.
     #[inline]
     pub(super) fn seal_handles(&self, incarnation: u64, deliveries: &mut [Delivery]) {
-        let shard = self.options.shard;
+        let (shard, distribution) = (self.options.shard, self.options.distribution);
         self.handle_key.encode(deliveries.iter_mut().map(|delivery| {
             let Delivery { slot, sequence, receive_count, .. } = *delivery;
-            (Handle { shard, slot, sequence, incarnation, delivery: receive_count }, &mut delivery.handle)
+            let handle = Handle { shard, distribution, slot, sequence, incarnation, delivery: receive_count };
+            (handle, &mut delivery.handle)
         }));
     }
 }

@@ -143,11 +143,22 @@ impl<F: Flaws> Engine<F> {
         true
     }
 
+    /// What a Copied record says of a stored message beyond its head.
+    pub(super) fn copied_state(&self, index: u32) -> CopiedState {
+        let slot = &self.slab[index];
+        let was_received = slot.receive_count > 0;
+        CopiedState {
+            damaged: slot.state() == State::Damaged,
+            receive_count: slot.receive_count,
+            first_received_at_ms: if was_received { self.first_received_at_ms(index) } else { 0 },
+            delivered_at_ms: if slot.state() == State::Hidden { self.delivered_at_ms(index) } else { 0 },
+        }
+    }
+
     /// Writes a stored message again at the tail with its whole state; what it had before is released.
     pub(super) fn copy_message(&mut self, mut head: MessageHead, content: &[u8], log: &mut Log<F>) {
         let slot = &self.slab[head.slot];
         let before = (Position(slot.position), slot.length);
-        let was_received = slot.receive_count > 0;
         let mut block = RareBlock::of(slot, self.rares.get(head.slot));
         if F::LOSE_RECEIVES_BEFORE_ARRIVAL_IN_CLEANING
             && let Some(origin) = &mut block.origin
@@ -156,12 +167,7 @@ impl<F: Flaws> Engine<F> {
         }
         head.content_flags &= !CONTENT_RARE;
         head.content_flags |= if block.bytes() > 0 { CONTENT_RARE } else { 0 };
-        let state = CopiedState {
-            damaged: slot.state() == State::Damaged,
-            receive_count: slot.receive_count,
-            first_received_at_ms: if was_received { self.first_received_at_ms(head.slot) } else { 0 },
-            delivered_at_ms: if slot.state() == State::Hidden { self.delivered_at_ms(head.slot) } else { 0 },
-        };
+        let state = self.copied_state(head.slot);
         let (copy, length) = append(
             log,
             self.now_ms,

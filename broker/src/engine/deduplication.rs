@@ -269,8 +269,9 @@ impl<F: Flaws> Engine<F> {
         let mut entries = recovered.entries;
         entries.retain(|(entry, ..)| !entry.is_over(now_ms));
         // One that was carried is known twice as long as its segment is there: the newest place holds.
-        entries.sort_by_key(|&(entry, position, _)| (entry.sequence, std::cmp::Reverse(position)));
-        entries.dedup_by_key(|(entry, ..)| entry.sequence);
+        // Queues that came from different shards may have the same sequences, never under one key.
+        entries.sort_by_key(|&(entry, position, _)| (entry.sequence, entry.key, std::cmp::Reverse(position)));
+        entries.dedup_by_key(|(entry, ..)| (entry.sequence, entry.key));
         let mut block = Vec::new();
         for stretch in entries.chunk_by(|one, other| (one.1, one.2) == (other.1, other.2) && one.2 > 0) {
             let (entry, position, length) = stretch[0];

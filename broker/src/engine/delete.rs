@@ -121,7 +121,7 @@ impl<F: Flaws> Engine<F> {
         match handle {
             Some(handle) if handle.shard == self.options.shard => {
                 if handle.is_of(incarnation) {
-                    return Ok(handle);
+                    return self.check_distribution(handle);
                 }
                 Err(Refusal::new(
                     ErrorCode::ReceiptHandleIsInvalid,
@@ -130,5 +130,21 @@ impl<F: Flaws> Engine<F> {
             }
             _ => Err(ErrorCode::ReceiptHandleIsInvalid.into()),
         }
+    }
+
+    /// A handle from before the shards were redistributed names a message only if that has stayed where
+    /// it was; it must not be taken for one whose message is gone.
+    #[inline]
+    fn check_distribution(&self, handle: Handle) -> Result<Handle, Refusal> {
+        if handle.distribution == self.options.distribution
+            || self.find_message(handle.slot, handle.sequence).is_some()
+        {
+            return Ok(handle);
+        }
+        Err(Refusal::new(
+            ErrorCode::ReceiptHandleIsInvalid,
+            "The input receipt handle was issued before the messages were spread over another number of \
+             shards. Receive the message again.",
+        ))
     }
 }

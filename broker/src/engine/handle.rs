@@ -35,6 +35,8 @@ const DELIVERY_MAX: u64 = (1 << 24) - 1;
 pub struct Handle {
     /// The shard that holds the message.
     pub shard: u16,
+    /// In which distribution over shards it was issued.
+    pub distribution: u8,
     /// The message's slot there.
     pub slot: u32,
     /// The message's sequence.
@@ -51,7 +53,10 @@ type Words = [u64; 3];
 impl Handle {
     #[inline]
     fn words(&self) -> Words {
-        let place = u64::from(self.shard) | (u64::from(FORMAT) << 16) | (u64::from(self.slot) << 32);
+        let place = u64::from(self.shard)
+            | (u64::from(FORMAT) << 16)
+            | (u64::from(self.distribution) << 24)
+            | (u64::from(self.slot) << 32);
         let delivery = u64::from(self.delivery).min(DELIVERY_MAX);
         let origin = (self.incarnation & INCARNATION_MASK) | (delivery << INCARNATION_BITS);
         [place, self.sequence, origin]
@@ -60,11 +65,12 @@ impl Handle {
     /// `None`: the words are of another layout.
     #[inline]
     fn from_words(words: &Words) -> Option<Self> {
-        if (words[0] >> 16) as u16 != u16::from(FORMAT) {
+        if (words[0] >> 16) as u8 != FORMAT {
             return None;
         }
         Some(Self {
             shard: words[0] as u16,
+            distribution: (words[0] >> 24) as u8,
             slot: (words[0] >> 32) as u32,
             sequence: words[1],
             incarnation: words[2] & INCARNATION_MASK,
@@ -215,7 +221,7 @@ mod tests {
 
     #[test]
     fn handles_outlive_an_upgrade() {
-        let handle = Handle { shard: 1, slot: 2, sequence: 3, incarnation: 4, delivery: 5 };
+        let handle = Handle { shard: 1, distribution: 0, slot: 2, sequence: 3, incarnation: 4, delivery: 5 };
         let bytes = encode(handle);
         assert_eq!(bytes[..24], [1, 0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 5, 0, 0]);
         assert_eq!(bytes[24..], [208, 90, 162, 48, 85, 180, 137, 110]);
@@ -226,14 +232,14 @@ mod tests {
         fn a_handle_comes_back_as_it_was(
             shard: u16, slot: u32, sequence: u64, incarnation in 0..=INCARNATION_MASK, delivery in 0..1_u32 << 24,
         ) {
-            let handle = Handle { shard, slot, sequence, incarnation, delivery };
+            let handle = Handle { shard, distribution: shard as u8, slot, sequence, incarnation, delivery };
             prop_assert_eq!(decode(&encode(handle), KEY), Some(handle));
             prop_assert_eq!(decode(&encode(handle), [1, 2]), None);
         }
 
         #[test]
         fn a_handle_with_any_bit_changed_is_none(sequence: u64, bit in 0..256_usize) {
-            let handle = Handle { shard: 0, slot: 7, sequence, incarnation: 3, delivery: 1 };
+            let handle = Handle { slot: 7, sequence, incarnation: 3, delivery: 1, ..Handle::default() };
             let mut bytes = encode(handle);
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(decode(&bytes, KEY), None);

@@ -93,7 +93,7 @@ impl Identity {
 
     /// The shard that a FIFO queue of the next incarnation is to live on.
     pub fn shard_of_incarnation(&self, shards: u16) -> u16 {
-        (mix(self.incarnation_next) % u64::from(shards.max(1))) as u16
+        shard_of(self.incarnation_next, shards)
     }
 
     /// The next queue's incarnation.
@@ -121,6 +121,22 @@ impl Identity {
         id[8..].copy_from_slice(&low.to_be_bytes());
         id
     }
+}
+
+/// The shard that a FIFO queue with this incarnation lives on, of so many.
+pub(super) fn shard_of(incarnation: u64, shards: u16) -> u16 {
+    (mix(incarnation) % u64::from(shards.max(1))) as u16
+}
+
+/// The last sequence that a start could give out.
+pub(super) fn last_of_start(start_number: u32) -> u64 {
+    (u64::from(start_number) << COUNTER_BITS) | COUNTER_MAX
+}
+
+/// A sequence of a start.
+pub(super) fn sequence_of(start_number: u32, counter: u64) -> u64 {
+    assert!(counter <= COUNTER_MAX, "no folder holds 2^40 messages");
+    (u64::from(start_number) << COUNTER_BITS) | counter
 }
 
 /// The finish of SplitMix64: one to one, and every bit of the input moves half of the output's.

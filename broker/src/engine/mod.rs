@@ -19,6 +19,7 @@ mod counts;
 mod deduplication;
 mod delete;
 mod digest;
+pub mod export;
 mod fair;
 #[cfg(test)]
 mod fair_tests;
@@ -134,6 +135,9 @@ pub struct EngineOptions {
     pub shard: u16,
     /// How many shards there are.
     pub shards: u16,
+    /// Which distribution over shards this is; in the handles that are issued, so that those of an
+    /// older one are known.
+    pub distribution: u8,
     /// The data folder's key for receipt handles.
     pub check_key: [u64; 2],
     /// Account and region of names that have none.
@@ -159,6 +163,7 @@ impl EngineOptions {
         Self {
             shard,
             shards: 1,
+            distribution: 0,
             check_key,
             defaults: NameDefaults::default(),
             in_flight_max: 120_000,

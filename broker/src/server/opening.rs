@@ -63,6 +63,7 @@ pub(super) fn open_shard(
     let engine_options = EngineOptions {
         minute_rules: config.minute_rules,
         shards: identity.shards,
+        distribution: identity.distribution as u8,
         ..EngineOptions::new(shard, identity.check_key_words())
     };
     let name = if identity.shards > 1 { format!("shard {shard}: ") } else { String::new() };

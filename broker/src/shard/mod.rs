@@ -52,6 +52,7 @@ use crate::exchange::parcel::Reply;
 use crate::flaws::Flaws;
 use crate::journal::Log;
 
+pub(crate) use open::write_all;
 pub use open::{Opened, open};
 pub use real_clock::real_clocks;
 

@@ -46,7 +46,7 @@ pub fn open<S: Storage, F: Flaws>(
 }
 
 /// Writes what the log has gathered, without a driver.
-fn write_all<S: Storage, F: Flaws>(storage: &mut S, log: &mut Log<F>) -> Result<(), OpenError> {
+pub(crate) fn write_all<S: Storage, F: Flaws>(storage: &mut S, log: &mut Log<F>) -> Result<(), OpenError> {
     loop {
         while let Some((file, length)) = log.wants_segment() {
             let result = storage.prepare(file, length);
