@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tenpin_broker::flaws::{Flaws, Sound};
-use tenpin_broker::simulator::bugs::{self, FlawVisitor};
+use tenpin_broker::flaws::{Flaw, Sound};
+use tenpin_broker::simulator::bugs::Planted;
 use tenpin_broker::simulator::trace::TraceMode;
 use tenpin_broker::simulator::{RunReport, run};
 
@@ -55,18 +55,29 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list_bugs {
-        bugs::NAMES.iter().for_each(|name| println!("{name}"));
+        Flaw::ALL.iter().for_each(|flaw| println!("{}", flaw.name()));
         return ExitCode::SUCCESS;
     }
-    let bug = arguments.bug.clone().unwrap_or_else(|| Sound::NAME.to_owned());
-    name_seed_when_it_panics(bug.clone());
-    match bugs::with_bug(&bug, Search { arguments }) {
-        Some(code) => code,
-        None => {
-            eprintln!("there is no bug named {bug}; --list-bugs shows those there are");
-            ExitCode::from(USAGE)
+    let flaw = match find_flaw(arguments.bug.as_deref()) {
+        Ok(flaw) => flaw,
+        Err(unknown) => {
+            eprintln!("there is no bug named {unknown}; --list-bugs shows those there are");
+            return ExitCode::from(USAGE);
         }
+    };
+    name_seed_when_it_panics(flaw);
+    if let Some(seed) = arguments.seed {
+        return run_one(flaw, seed, arguments.trace);
     }
+    let first = arguments.first.unwrap_or_else(|| RandomState::new().hash_one("a random start") >> 24);
+    let count = arguments.seeds.unwrap_or(u64::MAX - first);
+    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+    search(flaw, first, count, jobs.unwrap_or(1).max(1))
+}
+
+fn find_flaw(name: Option<&str>) -> Result<Option<Flaw>, &str> {
+    let Some(name) = name else { return Ok(None) };
+    Flaw::ALL.iter().copied().find(|flaw| flaw.name() == name).map(Some).ok_or(name)
 }
 
 thread_local! {
@@ -74,46 +85,33 @@ thread_local! {
 }
 
 /// A panic of the broker is something found like any other.
-fn name_seed_when_it_panics(bug: String) {
+fn name_seed_when_it_panics(flaw: Option<Flaw>) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
         if let Some(seed) = SEED.get() {
-            eprintln!("seed {seed}: the broker panicked\nrepeat with: {}", command(seed, &bug));
+            eprintln!("seed {seed}: the broker panicked\nrepeat with: {}", command(seed, flaw));
             std::process::exit(i32::from(FOUND));
         }
     }));
 }
 
 /// What shows a seed's run again.
-fn command(seed: u64, bug: &str) -> String {
-    let with_bug = if bug == Sound::NAME { String::new() } else { format!(" --bug {bug}") };
+fn command(seed: u64, flaw: Option<Flaw>) -> String {
+    let with_bug = flaw.map_or(String::new(), |flaw| format!(" --bug {}", flaw.name()));
     format!("cargo run --release --bin tenpin-sim -- --seed {seed}{with_bug}")
 }
 
-/// Runs what the arguments ask for with one kind of broker.
-struct Search {
-    arguments: Arguments,
-}
-
-impl FlawVisitor for Search {
-    type Output = ExitCode;
-
-    fn visit<F: Flaws>(self) -> ExitCode {
-        if let Some(seed) = self.arguments.seed {
-            return run_one::<F>(seed, self.arguments.trace);
-        }
-        let first =
-            self.arguments.first.unwrap_or_else(|| RandomState::new().hash_one("a random start") >> 24);
-        let count = self.arguments.seeds.unwrap_or(u64::MAX - first);
-        let jobs = self.arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
-        search::<F>(first, count, jobs.unwrap_or(1).max(1))
+fn run_seed(flaw: Option<Flaw>, seed: u64, mode: TraceMode) -> RunReport {
+    SEED.set(Some(seed));
+    match flaw {
+        None => run::<Sound>(seed, mode),
+        Some(flaw) => Planted::with(flaw, || run::<Planted>(seed, mode)),
     }
 }
 
-fn run_one<F: Flaws>(seed: u64, trace: bool) -> ExitCode {
-    SEED.set(Some(seed));
-    let report = run::<F>(seed, if trace { TraceMode::Print } else { TraceMode::Hash });
+fn run_one(flaw: Option<Flaw>, seed: u64, trace: bool) -> ExitCode {
+    let report = run_seed(flaw, seed, if trace { TraceMode::Print } else { TraceMode::Hash });
     println!(
         "seed {seed}: {} turns, {} starts, {} messages received, {} s simulated, {} events with hash {:016x}",
         report.turns,
@@ -123,14 +121,14 @@ fn run_one<F: Flaws>(seed: u64, trace: bool) -> ExitCode {
         report.fingerprint.1,
         report.fingerprint.0,
     );
-    verdict::<F>(&report)
+    verdict(flaw, &report)
 }
 
-fn verdict<F: Flaws>(report: &RunReport) -> ExitCode {
+fn verdict(flaw: Option<Flaw>, report: &RunReport) -> ExitCode {
     match &report.failure {
         None => ExitCode::SUCCESS,
         Some(failure) => {
-            println!("seed {}: {failure}\nrepeat with: {}", report.seed, command(report.seed, F::NAME));
+            println!("seed {}: {failure}\nrepeat with: {}", report.seed, command(report.seed, flaw));
             ExitCode::from(FOUND)
         }
     }
@@ -168,7 +166,7 @@ impl Totals {
 }
 
 /// Runs seed after seed, `jobs` at a time, until one fails or all have run.
-fn search<F: Flaws>(first: u64, count: u64, jobs: usize) -> ExitCode {
+fn search(flaw: Option<Flaw>, first: u64, count: u64, jobs: usize) -> ExitCode {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let totals = Totals::default();
@@ -181,8 +179,7 @@ fn search<F: Flaws>(first: u64, count: u64, jobs: usize) -> ExitCode {
             if index >= count {
                 return;
             }
-            SEED.set(Some(first + index));
-            let report = run::<F>(first + index, TraceMode::Hash);
+            let report = run_seed(flaw, first + index, TraceMode::Hash);
             totals.add(&report);
             if report.failure.is_some() {
                 stop.store(true, Ordering::Relaxed);
@@ -203,5 +200,5 @@ fn search<F: Flaws>(first: u64, count: u64, jobs: usize) -> ExitCode {
     });
     totals.show();
     let failed = failed.into_inner().expect("no holder of it panics");
-    failed.map_or(ExitCode::SUCCESS, |report| verdict::<F>(&report))
+    failed.map_or(ExitCode::SUCCESS, |report| verdict(flaw, &report))
 }

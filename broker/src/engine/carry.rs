@@ -18,7 +18,7 @@ use super::records::{
 use super::slot::{FLAG_COPIED, FLAG_KEYED, FLAG_MOVED_IN, FLAG_ORIGIN, State};
 use super::{Engine, append};
 use crate::catalog::{BoxedDetails, QueueName};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{COPY_GROWTH_BYTES, Log, Position, RECORD_ALIGNMENT, RawRecord};
 
 const _: () = assert!(
@@ -90,10 +90,10 @@ impl<F: Flaws> Engine<F> {
     }
 
     fn carry_queue(&mut self, index: u32, log: &mut Log<F>) {
-        if F::LOSE_QUEUES_IN_CLEANING {
+        if F::has(Flaw::LoseQueuesInCleaning) {
             let record = std::mem::take(&mut self.queues[index].record);
             log.release(record.0, record.1);
-        } else if F::LOSE_DETAILS_IN_CLEANING {
+        } else if F::has(Flaw::LoseDetailsInCleaning) {
             let mut state = self.queues[index].state(index);
             state.definition.details = BoxedDetails::default();
             self.journal_state(state, log);
@@ -160,7 +160,7 @@ impl<F: Flaws> Engine<F> {
         let slot = &self.slab[head.slot];
         let before = (Position(slot.position), slot.length);
         let mut block = RareBlock::of(slot, self.rares.get(head.slot));
-        if F::LOSE_RECEIVES_BEFORE_ARRIVAL_IN_CLEANING
+        if F::has(Flaw::LoseReceivesBeforeArrivalInCleaning)
             && let Some(origin) = &mut block.origin
         {
             origin.1 = 0;

@@ -24,7 +24,7 @@ use super::index::Index;
 use super::keyed_hash::Key;
 use super::records::Kind;
 use super::{Engine, append};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Log, PREFIX_BYTES, Position};
 
 /// How long a message's deduplication id is remembered.
@@ -201,7 +201,7 @@ impl Deduplication {
             }
             let living = &block.entries[block.gone..];
             let bytes = (living.len() * ENTRY_BYTES) as u64;
-            if F::FORGET_DUPLICATES_IN_CLEANING {
+            if F::has(Flaw::ForgetDuplicatesInCleaning) {
                 match block.origin {
                     Origin::Sent { first, .. } => log.discharge(first, bytes),
                     Origin::Record { position, length } => log.release(position, length),

@@ -9,7 +9,7 @@ use super::records::{Kind, Listed};
 use super::send::check_batch;
 use super::slot::{FLAG_ARRIVED, FLAG_MOVING, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Log, Position, Tally};
 
 /// Messages of one queue that were in flight and are deleted together.
@@ -54,7 +54,7 @@ impl<F: Flaws> Engine<F> {
             self.journal_few(Kind::Deleted, incarnation, 0, listed.iter().copied(), log);
             self.queues[queue].totals.deleted += listed.len() as u64;
         }
-        let depends_on = if listed.is_empty() && F::FORGET_WHAT_A_REPEATED_DELETE_RESTS_ON {
+        let depends_on = if listed.is_empty() && F::has(Flaw::ForgetWhatARepeatedDeleteRestsOn) {
             Position::default()
         } else {
             // A message that is gone already was deleted by a record before this (rule 1).

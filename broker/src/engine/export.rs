@@ -1,6 +1,6 @@
 //! What a shard holds, to be written for other shards: for a folder that gets another number of them.
 //!
-//! It is the list of [`super::carry`] once more (rule 11): what cleaning carries within a log is what
+//! It is the list of cleaning (`carry.rs`) once more (rule 11): what cleaning carries within a log is what
 //! has to be carried into another one.
 
 use tenpin_protocol::MoveTaskStatus;

@@ -21,7 +21,7 @@ use super::keyed_hash::Key;
 use super::noise::{Foreign, Share, Window};
 use super::queue::{Queue, Turn};
 use super::slot::{FLAG_MEMBER, NONE, Slot, State};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 
 /// Groups of a queue that are noisy at a time: nine can hold over a tenth of what is in flight, and nine
 /// over a tenth of the processing time.
@@ -278,7 +278,7 @@ impl<F: Flaws> Engine<F> {
             let (_, &place) = fair.noisy.first_key_value()?;
             self.fair_head(fair, place)
         };
-        let first = if F::SERVE_NOISY_GROUPS_FIRST {
+        let first = if F::has(Flaw::ServeNoisyGroupsFirst) {
             noisy().or(quiet).or(plain)
         } else {
             quiet.or(plain).or_else(noisy)

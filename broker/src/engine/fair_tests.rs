@@ -3,11 +3,10 @@
 use tenpin_protocol::{AttributeCode, ContentFields, Entries, SendEntry, write_content};
 
 use super::keyed_hash::group_key;
-use super::tests::{World, flaw, world};
+use super::tests::{World, world};
 use super::*;
-use crate::flaws::{Flaws, Sound};
-
-flaw!(NoisyFirst, SERVE_NOISY_GROUPS_FIRST);
+use crate::flaws::{Flaw, Flaws, Sound};
+use crate::simulator::bugs::Planted;
 
 /// Sends so many messages of a group, or without one, whose bodies are the group and a number.
 fn send<F: Flaws>(world: &mut World<F>, queue: u64, group: &str, count: usize) {
@@ -71,7 +70,7 @@ fn a_group_with_much_in_flight_waits_behind_quiet_ones() {
         bodies(&world, &taken)
     }
     assert_eq!(run::<Sound>(), ["loud29", "calm0", "calm1", "0", "loud30", "loud31"]);
-    assert_ne!(run::<NoisyFirst>(), run::<Sound>());
+    assert_ne!(Planted::with(Flaw::ServeNoisyGroupsFirst, run::<Planted>), run::<Sound>());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::keyed_hash::Key;
 use super::message::{link_fresh, unlink_fresh};
 use super::queue::Queue;
 use super::slot::{FLAG_CHANGED, FLAG_MEMBER, FLAG_MOVING, NONE, Slot, State};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 
 /// Until when a message of a FIFO queue is delayed, if it was never received.
 #[inline]
@@ -146,7 +146,7 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn place_group(&mut self, place: u32) {
         let group = &mut self.groups[place];
         let head = &self.slab[group.head];
-        let is_unlocked = group.in_flight == 0 || F::UNLOCK_GROUPS_EARLY;
+        let is_unlocked = group.in_flight == 0 || F::has(Flaw::UnlockGroupsEarly);
         let is_ready = is_unlocked && matches!(head.state(), State::Fresh | State::Returned);
         let turn = is_ready.then_some((head.available_at_ms, head.sequence));
         if turn == group.turn {
@@ -338,7 +338,7 @@ impl<F: Flaws> Engine<F> {
         } else if slot.receive_count > 0 && slot.available_at_ms > now_ms {
             slot.set_state(State::Hidden);
             self.members.entry(index).delivered_after_ms = slot.list_previous;
-            if !F::DROP_TIMERS_AFTER_RESTART {
+            if !F::has(Flaw::DropTimersAfterRestart) {
                 self.start_timer(index);
             }
         }

@@ -4,13 +4,11 @@ use tenpin_protocol::{
     Attribute, AttributeCode, AttributeValue, ContentFields, Entries, ErrorCode, SendEntry, write_content,
 };
 
-use super::tests::{CONNECTION, World, code, flaw, world};
+use super::tests::{CONNECTION, World, code, world};
 use super::*;
-use crate::flaws::{Flaws, Sound};
+use crate::flaws::{Flaw, Flaws, Sound};
 use crate::shard::driver::ConnectionId;
-
-flaw!(ForgetsDuplicates, FORGET_DUPLICATES_IN_CLEANING);
-flaw!(UnlocksEarly, UNLOCK_GROUPS_EARLY);
+use crate::simulator::bugs::Planted;
 
 /// A message of a FIFO queue as a test says it: body, group, deduplication id.
 type Said<'a> = (&'a str, &'a str, &'a str);
@@ -149,7 +147,7 @@ fn duplicates_are_known_after_deletion_cleaning_and_restart() {
         same
     }
     assert!(run::<Sound>());
-    assert!(!run::<ForgetsDuplicates>());
+    assert!(!Planted::with(Flaw::ForgetDuplicatesInCleaning, run::<Planted>));
 }
 
 #[test]
@@ -163,7 +161,7 @@ fn a_group_is_locked_until_all_of_it_is_out_of_flight() {
         world.received(queue, 10, 30)
     }
     assert_eq!(run::<Sound>(), [""; 0]);
-    assert_eq!(run::<UnlocksEarly>(), ["1"]);
+    assert_eq!(Planted::with(Flaw::UnlockGroupsEarly, run::<Planted>), ["1"]);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries, ErrorCo
 
 use super::tests::World;
 use super::*;
-use crate::flaws::Sound;
+use crate::flaws::{Flaw, Flaws, Sound};
+use crate::simulator::bugs::Planted;
 
 fn policy(target: &str, count: u32) -> String {
     format!(
@@ -217,12 +218,6 @@ fn retention_goes_on_from_the_send_and_older_marks_of_expiry_do_not_hit_what_mov
     assert_eq!(world.counts(letters), [0, 0, 0, 0]);
 }
 
-struct LosesReceives;
-impl Flaws for LosesReceives {
-    const NAME: &'static str = "LosesReceives";
-    const LOSE_RECEIVES_BEFORE_ARRIVAL_IN_CLEANING: bool = true;
-}
-
 #[test]
 fn receives_before_the_move_are_carried() {
     fn digests_agree<F: Flaws>() -> bool {
@@ -235,5 +230,5 @@ fn receives_before_the_move_are_carried() {
         world.engine.digest() == digest
     }
     assert!(digests_agree::<Sound>());
-    assert!(!digests_agree::<LosesReceives>());
+    assert!(!Planted::with(Flaw::LoseReceivesBeforeArrivalInCleaning, digests_agree::<Planted>));
 }

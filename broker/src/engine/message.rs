@@ -5,7 +5,7 @@ use super::records::{Kind, LIST_BYTES, ListHead, Listed, listed_bytes, message_o
 use super::slab::Slab;
 use super::slot::{FLAG_ARRIVED, FLAG_CHANGED, FLAG_MEMBER, FLAG_MOVING, NONE, Slot, State};
 use super::{DELIVERY_OVERHEAD_BYTES, Engine, append};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Log, Position};
 
 /// Messages in one record of a list; more make another record.
@@ -73,7 +73,7 @@ impl<F: Flaws> Engine<F> {
     /// Whether a command that touches the message must take it as expired (rule 10).
     #[inline]
     pub(super) fn is_expired(&self, queue: &Queue, slot: &Slot) -> bool {
-        !F::JUDGE_EXPIRY_BY_TIMER && self.expiry_ms(queue, slot) <= self.now_ms
+        !F::has(Flaw::JudgeExpiryByTimer) && self.expiry_ms(queue, slot) <= self.now_ms
     }
 
     /// The message that a handle or a record names, if it is still stored: it has this sequence, and

@@ -119,7 +119,7 @@ use waits::Waits;
 use wheel::Wheel;
 
 use crate::catalog::NameDefaults;
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Log, Position};
 
 /// Most entries of a batch, and most messages of a receive.
@@ -279,7 +279,7 @@ impl<F: Flaws> Engine<F> {
     pub fn start(&mut self, now_ms: u64, epoch: [u8; 16], log: &mut Log<F>) {
         assert!(self.recovery.is_none(), "recovery is finished before the start");
         self.now_ms = self.now_ms.max(now_ms);
-        if F::REUSE_GENERATIONS_AFTER_RESTART {
+        if F::has(Flaw::ReuseGenerationsAfterRestart) {
             self.identity.begin_again(epoch);
         } else {
             self.identity.begin_start(epoch);

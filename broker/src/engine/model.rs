@@ -19,8 +19,9 @@ use tenpin_protocol::{
 use super::tests::{ALL, START_MS, World};
 use super::*;
 use crate::catalog::Attributes;
-use crate::flaws::{Flaws, Sound};
+use crate::flaws::{Flaw, Flaws, Sound};
 use crate::shard::driver::ConnectionId;
+use crate::simulator::bugs::Planted;
 
 const IN_FLIGHT_MAX: usize = 7;
 /// So few that receives have to go on.
@@ -1339,8 +1340,6 @@ fn catalog_attributes(name: usize, given: &[Attribute<'_>]) -> Attributes {
     change.create(&name.expect("a good name")).expect("a good queue's").0
 }
 
-super::tests::flaw!(ServesNoisyFirst, SERVE_NOISY_GROUPS_FIRST);
-
 fn run_history<F: Flaws>(minute_rules: bool, actions: &[Action]) {
     let mut test = Test::<F>::new(minute_rules);
     test.create(0, None);
@@ -1362,7 +1361,10 @@ fn histories_find_noisy_groups_that_go_first() {
     let found = (0..BUDGET).any(|_| {
         let history = prop::collection::vec(action(), 1..150).new_tree(&mut runner).expect("a history");
         let actions = proptest::strategy::ValueTree::current(&history);
-        let is_found = std::panic::catch_unwind(|| run_history::<ServesNoisyFirst>(false, &actions)).is_err();
+        let is_found = std::panic::catch_unwind(|| {
+            Planted::with(Flaw::ServeNoisyGroupsFirst, || run_history::<Planted>(false, &actions))
+        })
+        .is_err();
         if is_found {
             // It is this bug that it has found.
             run_history::<Sound>(false, &actions);

@@ -27,7 +27,7 @@ use super::records::{CONTENT_GROUPED, CONTENT_RARE, CopiedState, Kind, MessageHe
 use super::slot::{FLAG_ARRIVED, FLAG_COPIED, FLAG_MEMBER, FLAG_MOVED_IN, FLAG_MOVING, State, TIME_MS_MAX};
 use super::{Engine, append, end_of};
 use crate::catalog::QueueName;
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{ColdRecord, Log, Position, RawRecord, Room};
 
 /// Moves to other shards that are open at a time. At it a dead letter is delivered as usual, and a task
@@ -216,7 +216,7 @@ impl<F: Flaws> Engine<F> {
         if let Some(outgoing) = self.moves.outgoing.get_mut(&number) {
             outgoing.given = true;
         }
-        if F::FREE_WHAT_MOVES_BEFORE_IT_ARRIVED {
+        if F::has(Flaw::FreeWhatMovesBeforeItArrived) {
             self.settle_move(number, false, log);
         }
     }
@@ -449,7 +449,7 @@ impl<F: Flaws> Engine<F> {
         let is_old = |(_, position): &(&(u16, u64), &Position)| old.contains(position);
         let arrivals: Vec<(u16, u64)> =
             self.moves.arrivals.iter().filter(is_old).map(|(&arrival, _)| arrival).collect();
-        if arrivals.is_empty() || F::FORGET_ARRIVALS_IN_CLEANING {
+        if arrivals.is_empty() || F::has(Flaw::ForgetArrivalsInCleaning) {
             return;
         }
         let variable_bytes = arrivals.len() * ARRIVAL_BYTES;

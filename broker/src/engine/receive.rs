@@ -9,7 +9,7 @@ use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
 use super::records::{Kind, Listed};
 use super::slot::{FLAG_MEMBER, NONE, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, out_of_range};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Log, Position, Room};
 
 /// What a message takes in a reply beside its content, at most; the limit of a reply is kept with it.
@@ -256,7 +256,7 @@ impl<F: Flaws> Engine<F> {
             let queue = &mut self.queues[queue_index];
             let slot = &mut self.slab[index];
             let expiry_ms = queue.expiry_ms(slot.sent_at_ms(), slot.sequence, self.retention_lag_ms);
-            if expiry_ms <= self.now_ms && !F::JUDGE_EXPIRY_BY_TIMER {
+            if expiry_ms <= self.now_ms && !F::has(Flaw::JudgeExpiryByTimer) {
                 if self.expired.len() == CLEARED_MAX {
                     break;
                 }

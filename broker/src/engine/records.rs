@@ -120,7 +120,7 @@ impl Kind {
 /// Bytes that the log puts before every record's fixed part.
 const PREFIX_BYTES: usize = crate::journal::PREFIX_BYTES;
 
-/// In a message's content flags: a [`RareBlock`] stands before the body.
+/// In a message's content flags: a block of rare fields stands before the body.
 pub const CONTENT_RARE: u16 = 1;
 
 /// In a message's content flags: it is one of its group's list, so that its group must be known again

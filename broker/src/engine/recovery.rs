@@ -31,7 +31,7 @@ use super::slot::{
 };
 use super::task_records::TaskRecord;
 use crate::catalog::QueueName;
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Damage, Log, Position, RawRecord};
 
 /// What recovery knows until it ends.
@@ -475,7 +475,7 @@ impl<F: Flaws> Engine<F> {
         queue.slots += 1;
         queue.stored_bytes += u64::from(content_bytes(slot));
         if queue.attributes.fifo.is_some() {
-            let key = if F::LINK_COPIES_IN_LOG_ORDER { slot.position } else { slot.sequence };
+            let key = if F::has(Flaw::LinkCopiesInLogOrder) { slot.position } else { slot.sequence };
             fresh.push((key, index));
             self.recover_fifo_slot(index);
             return Ok(());
@@ -507,7 +507,7 @@ impl<F: Flaws> Engine<F> {
             queue.visible += 1;
             if slot.receive_count == 0 && slot.available_at_ms == slot.sent_at_ms() {
                 slot.set_state(State::Fresh);
-                let key = if F::LINK_COPIES_IN_LOG_ORDER { slot.position } else { slot.sequence };
+                let key = if F::has(Flaw::LinkCopiesInLogOrder) { slot.position } else { slot.sequence };
                 fresh.push((key, index));
                 return Ok(());
             }
@@ -520,7 +520,7 @@ impl<F: Flaws> Engine<F> {
         if is_member {
             self.recover_fair(index);
         }
-        if !(is_hidden && F::DROP_TIMERS_AFTER_RESTART) {
+        if !(is_hidden && F::has(Flaw::DropTimersAfterRestart)) {
             self.start_timer(index);
         }
         Ok(())

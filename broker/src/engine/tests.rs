@@ -10,9 +10,10 @@ use tenpin_protocol::{
 
 use super::records::StoredMessage;
 use super::*;
-use crate::flaws::{Flaws, Sound};
+use crate::flaws::{Flaw, Flaws, Sound};
 use crate::journal::{Durability, LogOptions, RawRecord};
 use crate::shard::driver::ConnectionId;
+use crate::simulator::bugs::Planted;
 
 pub(super) const START_MS: u64 = 1_700_000_000_000;
 pub(super) const CONNECTION: ConnectionId = ConnectionId { index: 3, generation: 1 };
@@ -255,25 +256,6 @@ pub(super) fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> ErrorCode
     outcome.expect_err("it is refused").code
 }
 
-macro_rules! flaw {
-    ($name:ident, $flag:ident) => {
-        struct $name;
-        impl Flaws for $name {
-            const NAME: &'static str = stringify!($name);
-            const $flag: bool = true;
-        }
-    };
-}
-pub(super) use flaw;
-
-flaw!(ForgetsDeletes, FORGET_WHAT_A_REPEATED_DELETE_RESTS_ON);
-flaw!(ReusesGenerations, REUSE_GENERATIONS_AFTER_RESTART);
-flaw!(LosesQueues, LOSE_QUEUES_IN_CLEANING);
-flaw!(LosesDetails, LOSE_DETAILS_IN_CLEANING);
-flaw!(LinksInLogOrder, LINK_COPIES_IN_LOG_ORDER);
-flaw!(DropsTimers, DROP_TIMERS_AFTER_RESTART);
-flaw!(JudgesByTimer, JUDGE_EXPIRY_BY_TIMER);
-
 #[test]
 fn a_repeated_delete_rests_on_the_first() {
     fn run<F: Flaws>() -> (Position, Position) {
@@ -289,7 +271,7 @@ fn a_repeated_delete_rests_on_the_first() {
     }
     let (end, depends_on) = run::<Sound>();
     assert!(depends_on >= end);
-    let (end, depends_on) = run::<ForgetsDeletes>();
+    let (end, depends_on) = Planted::with(Flaw::ForgetWhatARepeatedDeleteRestsOn, run::<Planted>);
     assert!(depends_on < end);
 }
 
@@ -308,7 +290,7 @@ fn generations_are_never_used_again() {
     }
     let (before, after) = run::<Sound>();
     assert!(after > before);
-    let (before, after) = run::<ReusesGenerations>();
+    let (before, after) = Planted::with(Flaw::ReuseGenerationsAfterRestart, run::<Planted>);
     assert_eq!(after, before);
 }
 
@@ -322,7 +304,7 @@ fn queues_are_carried() {
         world.engine.counts(queue).is_some()
     }
     assert!(run::<Sound>());
-    assert!(!run::<LosesQueues>());
+    assert!(!Planted::with(Flaw::LoseQueuesInCleaning, run::<Planted>));
 }
 
 #[test]
@@ -340,7 +322,7 @@ fn policies_and_tags_are_carried() {
         world.engine.digest() == digest
     }
     assert!(run::<Sound>());
-    assert!(!run::<LosesDetails>());
+    assert!(!Planted::with(Flaw::LoseDetailsInCleaning, run::<Planted>));
 }
 
 #[test]
@@ -355,7 +337,7 @@ fn copies_are_linked_by_sequence() {
         world.received(queue, 10, 30)
     }
     assert_eq!(run::<Sound>(), ["a", "b", "c"]);
-    assert_eq!(run::<LinksInLogOrder>(), ["b", "c", "a"]);
+    assert_eq!(Planted::with(Flaw::LinkCopiesInLogOrder, run::<Planted>), ["b", "c", "a"]);
 }
 
 #[test]
@@ -370,7 +352,7 @@ fn timers_run_after_a_restart() {
         world.received(queue, 1, 30)
     }
     assert_eq!(run::<Sound>(), ["a"]);
-    assert!(run::<DropsTimers>().is_empty());
+    assert!(Planted::with(Flaw::DropTimersAfterRestart, run::<Planted>).is_empty());
 }
 
 #[test]
@@ -385,7 +367,7 @@ fn expiry_is_judged_by_the_deadline() {
         world.received(queue, 1, 30)
     }
     assert!(run::<Sound>().is_empty());
-    assert_eq!(run::<JudgesByTimer>(), ["a"]);
+    assert_eq!(Planted::with(Flaw::JudgeExpiryByTimer, run::<Planted>), ["a"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::BLOCK_BYTES;
 use super::log::Log;
 use super::position::{Position, round_down, round_up};
 use super::record::{RawRecord, verify};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::shard::driver::{FileNumber, JournalRead};
 
 /// Reads under way at a time; further ones wait their turn.
@@ -345,7 +345,10 @@ impl<F: Flaws> Log<F> {
 fn check<F: Flaws>(position: Position, length: u32, extent: Extent, bytes: &[u8]) -> ColdRecord<'_> {
     let start = (position.0 - extent.0.0) as usize;
     let Some(record) = bytes.get(start..start + length as usize) else { return ColdRecord::Damaged };
-    let checked =
-        if F::SERVE_BODIES_UNCHECKED { RawRecord::parse(record) } else { verify(position, record, length) };
+    let checked = if F::has(Flaw::ServeBodiesUnchecked) {
+        RawRecord::parse(record)
+    } else {
+        verify(position, record, length)
+    };
     if checked.is_ok() { ColdRecord::Here(record) } else { ColdRecord::Damaged }
 }

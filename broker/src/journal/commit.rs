@@ -11,7 +11,7 @@ use super::log::Log;
 use super::options::Durability;
 use super::position::{Position, round_up};
 use super::{BATCH_HEADER_BYTES, BLOCK_BYTES};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::shard::driver::{FileNumber, JournalWrite};
 
 /// In `async`, how long after a write its sync is asked for: the most that a power cut takes.
@@ -116,7 +116,7 @@ impl<F: Flaws> Log<F> {
     pub fn committed(&self) -> Position {
         match self.options.durability {
             Durability::Memory => Position::MAX,
-            _ if F::ACKNOWLEDGE_BEFORE_SYNC => Position(self.tail),
+            _ if F::has(Flaw::AcknowledgeBeforeSync) => Position(self.tail),
             Durability::Async => self.commit.written.end,
             Durability::Fsync => self.commit.durable.end,
         }

@@ -11,7 +11,7 @@ use std::io;
 
 use super::log::Log;
 use super::room::Room;
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::shard::driver::FileNumber;
 
 /// Files kept ready for new segments where the reserve needs no more; what is freed beyond is removed.
@@ -189,7 +189,7 @@ impl<F: Flaws> Log<F> {
         }
         let next = self.segments.iter().skip(1).find(|segment| !segment.is_vacant);
         let Some(next_sequence) = next.and_then(|segment| segment.first_sequence) else { return false };
-        if F::RECYCLE_BEFORE_COPIES_ARE_DURABLE {
+        if F::has(Flaw::RecycleBeforeCopiesAreDurable) {
             return true;
         }
         let Some(emptied_at) = self.segments[0].emptied_at else { return false };
@@ -218,7 +218,7 @@ impl<F: Flaws> Log<F> {
     /// Takes back files whose segments a durable batch declares to be gone.
     fn free_files(&mut self) {
         while let Some(&(serial, file)) = self.files.retiring.front() {
-            let stated = self.commit.stated_serial() > serial || F::RECYCLE_BEFORE_COPIES_ARE_DURABLE;
+            let stated = self.commit.stated_serial() > serial || F::has(Flaw::RecycleBeforeCopiesAreDurable);
             if !stated || self.windows.reads_from(file) {
                 return;
             }

@@ -21,7 +21,7 @@ use super::record::Damage;
 use super::report::{Cut, OpenError};
 use super::storage::Storage;
 use super::{BATCH_BYTES_MAX, BLOCK_BYTES};
-use crate::flaws::{Flaws, Sound};
+use crate::flaws::{Flaw, Flaws, Sound};
 use crate::shard::driver::FileNumber;
 
 /// How much is read at once: a whole batch always fits.
@@ -319,7 +319,7 @@ impl<'a, S: Storage> Scanner<'a, S> {
         let follows = header.serial == serial
             && header.sequence == self.walked.last_sequence + 1
             && header.previous_crc == self.walked.last_crc;
-        if !follows || !(is_whole || F::TAKE_TORN_TAIL_AS_WHOLE) {
+        if !follows || !(is_whole || F::has(Flaw::TakeTornTailAsWhole)) {
             return Ok(None);
         }
         let start = self.fill(file, offset, header.length as usize)?;
@@ -381,7 +381,7 @@ impl<'a, S: Storage> Scanner<'a, S> {
         }
         self.walked.highest_serial = highest;
         if let Some((file, offset)) = proof
-            && !F::CUT_DAMAGE_AS_TORN_TAIL
+            && !F::has(Flaw::CutDamageAsTornTail)
         {
             let (at, at_offset) = place.unwrap_or((file, offset));
             let text = format!(

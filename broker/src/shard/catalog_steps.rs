@@ -5,7 +5,7 @@ use super::Core;
 use crate::engine::{Change, Command, Planned, Reply, ReplyBody, Ticket};
 use crate::exchange::leases::home_of;
 use crate::exchange::parcel::{CatalogEntry, Item};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 
 /// Queues that shard 0 names in a turn at the start.
 const NAMED_A_TURN: usize = 256;
@@ -119,7 +119,7 @@ impl<F: Flaws> Core<F> {
             if !is_same {
                 self.exchange.start.changes.push(define);
             }
-            if purged_here_ms < purged_at_ms && !F::FORGET_PURGES_CUT_SHORT {
+            if purged_here_ms < purged_at_ms && !F::has(Flaw::ForgetPurgesCutShort) {
                 self.exchange.start.changes.push(Change::Purge { queue, time_ms: purged_at_ms });
             }
         }

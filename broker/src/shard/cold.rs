@@ -6,7 +6,7 @@ use super::Core;
 use super::driver::ConnectionId;
 use super::replies::{Shown, encode_messages};
 use crate::engine::{Command, DeliveredMessage, Delivery, Reply, Ticket};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{ColdRecord, Position};
 
 /// A reply that waits for bodies.
@@ -125,7 +125,7 @@ impl<F: Flaws> Core<F> {
 
     fn unpark(&mut self, mut parked: Parked) {
         let id = parked.ticket.connection;
-        if self.now_ms() >= parked.stale_after_ms && !F::SEND_STALE_DELIVERIES {
+        if self.now_ms() >= parked.stale_after_ms && !F::has(Flaw::SendStaleDeliveries) {
             parked.deliveries.clear();
         }
         let Some(connection) = self.connections.get_mut(id) else { return };

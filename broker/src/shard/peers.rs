@@ -7,7 +7,7 @@ use super::Core;
 use super::driver::{Clocks, ConnectionId};
 use crate::engine::{Command, DeliveredMessage, Ticket};
 use crate::exchange::parcel::{self, Asker, Item, Parcel, Reply};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 
 /// Engine time may run this much faster or slower than the clocks that shards share: its slewing, and
 /// the parts of milliseconds at both ends.
@@ -150,10 +150,10 @@ impl<F: Flaws> Core<F> {
     }
 
     fn take_reply(&mut self, from: u16, mut reply: Reply) {
-        if from != self.exchange.me && reply.has_credit() && !F::LOSE_CREDIT_OF_GONE_CONNECTIONS {
+        if from != self.exchange.me && reply.has_credit() && !F::has(Flaw::LoseCreditOfGoneConnections) {
             self.exchange.outbox.give_credit(from);
         }
-        if !reply.deliveries.is_empty() && self.is_stale(&reply) && !F::SEND_STALE_DELIVERIES {
+        if !reply.deliveries.is_empty() && self.is_stale(&reply) && !F::has(Flaw::SendStaleDeliveries) {
             // Rule 2: the messages may be somebody else's by now.
             reply.deliveries.clear();
             reply.frame.clear();
@@ -180,7 +180,7 @@ impl<F: Flaws> Core<F> {
         let Some(connection) = self.connections.get_mut(id) else {
             return self.give_back(from, reply.deliveries);
         };
-        if F::LOSE_CREDIT_OF_GONE_CONNECTIONS && reply.has_credit() {
+        if F::has(Flaw::LoseCreditOfGoneConnections) && reply.has_credit() {
             self.exchange.outbox.give_credit(from);
         }
         connection.asked_elsewhere -= 1;

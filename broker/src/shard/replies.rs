@@ -18,7 +18,7 @@ use super::limits;
 use super::rare_replies::encode_rare;
 use crate::engine::records::StoredMessage;
 use crate::engine::{Delivery, Engine, Outcome, Outputs, Reply, ReplyBody, Ticket};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::{ColdRecord, Log, Position, RawRecord};
 
 /// A reply in its connection's held queue.
@@ -98,7 +98,7 @@ impl<F: Flaws> Core<F> {
         while self.held.front().is_some_and(|held| held.depends_on <= committed) {
             let Some(held) = self.held.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(held.ticket.connection) else { continue };
-            if held.deliveries > 0 && now_ms >= held.stale_after_ms && !F::SEND_STALE_DELIVERIES {
+            if held.deliveries > 0 && now_ms >= held.stale_after_ms && !F::has(Flaw::SendStaleDeliveries) {
                 // Rule 2: the messages may be somebody else's by now.
                 connection.drop_held(held.length as usize, held.deliveries as usize);
                 ReceiveReplyWriter::begin(&mut connection.out, held.ticket.correlation).finish();

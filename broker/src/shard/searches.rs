@@ -12,7 +12,7 @@ use crate::engine::{Command, ReplyBody, Ticket};
 use crate::exchange::leases::home_of;
 use crate::exchange::parcel::{Item, Reply};
 use crate::exchange::{Pending, Search};
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 
 impl<F: Flaws> Core<F> {
     /// Begins a client's receive.
@@ -276,7 +276,7 @@ impl<F: Flaws> Core<F> {
     /// A sibling says whether receives wait there.
     pub(super) fn hears_hunger(&mut self, queue: u64, from: u16, on: bool) {
         let is_wanted = self.exchange.hunger.hears(queue, from, on);
-        if !self.engine.watch(queue, is_wanted && !F::HINT_ONLY_THE_NEWLY_HUNGRY) {
+        if !self.engine.watch(queue, is_wanted && !F::has(Flaw::HintOnlyTheNewlyHungry)) {
             self.exchange.hunger.forget(queue);
         } else if is_wanted {
             self.give_hints(queue);
@@ -290,7 +290,7 @@ impl<F: Flaws> Core<F> {
         }
         let visible = self.engine.visible(queue);
         for sibling in self.exchange.hunger.choose_for_hints(queue, visible) {
-            if F::HINT_COUNTS_AS_RECEIVE {
+            if F::has(Flaw::HintCountsAsReceive) {
                 let command = Command::Receive {
                     queue,
                     count_max: 1,

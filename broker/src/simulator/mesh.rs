@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
 use crate::exchange::parcel::Parcel;
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::shard::driver::ConnectionId;
 
 use super::driver::SharedWorld;
@@ -62,7 +62,7 @@ impl<F: Flaws> Mesh for SimulatedMesh<F> {
     fn prepare_to_park(&mut self) -> bool {
         let mut world = self.world.borrow_mut();
         world.park(self.me);
-        F::PARK_WITHOUT_LOOKING_AGAIN || !world.has_parcels(self.me)
+        F::has(Flaw::ParkWithoutLookingAgain) || !world.has_parcels(self.me)
     }
 
     fn unparked(&mut self) {

@@ -8,7 +8,8 @@ use model::{World, options};
 use proptest::prelude::*;
 
 use super::{Durability, Log, LogOptions, OpenError, Position, Room, SEGMENT_BYTES_MIN, inspect, verify};
-use crate::flaws::{Flaws, Sound};
+use crate::flaws::{Flaw, Flaws, Sound};
+use crate::simulator::bugs::Planted;
 
 /// Sends, deletes, turns and crashes by chance.
 fn live_through<F: Flaws>(durability: Durability, seed: u64, steps: u64) -> World<F> {
@@ -339,26 +340,21 @@ macro_rules! planted {
     ($test:ident, $flaw:ident, $run:expr) => {
         #[test]
         fn $test() {
-            struct Flawed;
-            impl Flaws for Flawed {
-                const NAME: &'static str = stringify!($flaw);
-                const $flaw: bool = true;
-            }
-            assert!(is_found($run), "these tests would not find it");
+            assert!(Planted::with(Flaw::$flaw, || is_found($run)), "these tests would not find it");
         }
     };
 }
 
-planted!(a_reply_before_the_sync_is_found, ACKNOWLEDGE_BEFORE_SYNC, |seed| {
-    live_through::<Flawed>(Durability::Fsync, seed, 400);
+planted!(a_reply_before_the_sync_is_found, AcknowledgeBeforeSync, |seed| {
+    live_through::<Planted>(Durability::Fsync, seed, 400);
 });
-planted!(a_file_used_again_too_early_is_found, RECYCLE_BEFORE_COPIES_ARE_DURABLE, |seed| {
-    live_through::<Flawed>(Durability::Fsync, seed, 400);
+planted!(a_file_used_again_too_early_is_found, RecycleBeforeCopiesAreDurable, |seed| {
+    live_through::<Planted>(Durability::Fsync, seed, 400);
 });
-planted!(a_torn_batch_taken_as_whole_is_found, TAKE_TORN_TAIL_AS_WHOLE, |seed| {
-    live_through::<Flawed>(Durability::Fsync, seed, 400);
+planted!(a_torn_batch_taken_as_whole_is_found, TakeTornTailAsWhole, |seed| {
+    live_through::<Planted>(Durability::Fsync, seed, 400);
 });
-planted!(damage_cut_as_a_torn_tail_is_found, CUT_DAMAGE_AS_TORN_TAIL, survive_rot::<Flawed>);
+planted!(damage_cut_as_a_torn_tail_is_found, CutDamageAsTornTail, survive_rot::<Planted>);
 
 #[test]
 fn a_damaged_segment_is_told_and_the_rest_of_it_is_carried() {
