@@ -2,6 +2,7 @@
 //! running broker are in `cli`.
 
 mod cli;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tenpin_broker::config::{self, Changes, DurabilitySetting, IoSetting, Layers};
 use tenpin_broker::exit::{ExitReason, Failure};
-use tenpin_broker::{reshard, server, tools};
+use tenpin_broker::{reshard, tools};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -149,7 +150,7 @@ impl ServeFlags {
 
 fn serve(flags: ServeFlags) -> Result<(), Failure> {
     let config = flags.layers()?.config()?;
-    server::serve(&config).map_err(|failure| match failure.reason {
+    serve::serve(&config).map_err(|failure| match failure.reason {
         ExitReason::RingRefused => Failure::new(failure.reason, format!("{failure}; or use --io auto")),
         _ => failure,
     })

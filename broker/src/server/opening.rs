@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::Say;
 use crate::config::{Config, DurabilitySetting};
 use crate::engine::EngineOptions;
 use crate::exit::{ExitReason, Failure};
@@ -59,6 +60,7 @@ pub(super) fn open_shard(
     identity: &Identity,
     path: Option<&Path>,
     shard: u16,
+    say: &Say,
 ) -> Result<Opened<Sound>, Failure> {
     let engine_options = EngineOptions {
         minute_rules: config.minute_rules,
@@ -73,7 +75,7 @@ pub(super) fn open_shard(
     let mut progress = |progress: &Progress| {
         if said.elapsed().as_secs() >= 1 {
             said = Instant::now();
-            eprintln!("tenpin: {name}recovering, {progress}");
+            say(&format!("{name}recovering, {progress}"));
         }
     };
     let opened = open(
@@ -92,13 +94,13 @@ pub(super) fn open_shard(
         Failure::new(reason, format!("the log in {} cannot be opened: {error}", path.display()))
     })?;
     if let Some(report) = &opened.report {
-        report_recovery(&name, report, began);
+        report_recovery(&name, report, began, say);
     }
     Ok(opened)
 }
 
-fn report_recovery(name: &str, report: &RecoveryReport, began: Instant) {
+fn report_recovery(name: &str, report: &RecoveryReport, began: Instant, say: &Say) {
     if report.records > 0 {
-        eprintln!("tenpin: {name}recovered {report} in {:.1} s", began.elapsed().as_secs_f64());
+        say(&format!("{name}recovered {report} in {:.1} s", began.elapsed().as_secs_f64()));
     }
 }

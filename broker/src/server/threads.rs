@@ -5,18 +5,20 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, ptr, thread};
 
+use super::Say;
 use super::cores::{ThreadPlan, pin_to};
 use super::opening::open_shard;
+use super::running::{Ending, Report};
 use crate::config::Config;
 use crate::exchange::mesh::Incoming;
 use crate::exit::{ExitReason, Failure};
 use crate::flaws::Sound;
-use crate::folder::Identity;
+use crate::folder::{Folder, Identity};
 use crate::mesh::{Peer, ShardMesh};
 use crate::shard::driver::SharesThread;
 use crate::shard::epoll::EpollDriver;
@@ -65,8 +67,10 @@ impl RealDriver for UringDriver {
 pub(super) struct Common {
     pub(super) config: Config,
     pub(super) identity: Identity,
-    /// Turns true when the broker is to stop.
-    pub(super) stop: Arc<AtomicBool>,
+    /// Locked until the last thread has ended.
+    pub(super) _folder: Option<Arc<Folder>>,
+    pub(super) ending: Arc<Ending>,
+    pub(super) say: Say,
 }
 
 /// What a shard is made of.
@@ -80,17 +84,10 @@ pub(super) struct ShardSetup {
     pub(super) peer: Peer<Incoming<TcpStream>>,
 }
 
-/// What threads tell the one that started them.
-pub(super) enum Report {
-    /// Its shards are recovered; it waits to be told to go on. With what it could not do.
-    Ready(Option<String>),
-    /// It is over.
-    Ended(Result<(), Failure>),
-}
-
-/// Tells the starter that a thread is over, even where a bug ends it.
+/// Tells the starter that a thread is over, even where a bug ends it, and the other threads that it has failed.
 struct LastWords {
     reports: Sender<Report>,
+    ending: Arc<Ending>,
     result: Option<Result<(), Failure>>,
 }
 
@@ -99,6 +96,9 @@ impl Drop for LastWords {
         let result = self.result.take().unwrap_or_else(|| {
             Err(Failure::new(ExitReason::Unexpected, "the thread of a shard has ended by a bug of its own"))
         });
+        if result.is_err() {
+            self.ending.abandon();
+        }
         // Nobody listens any more when another thread has failed before.
         let _ = self.reports.send(Report::Ended(result));
     }
@@ -111,17 +111,17 @@ pub(super) fn start<D: RealDriver>(
     common: Common,
     reports: Sender<Report>,
     go: Receiver<()>,
-) -> io::Result<()> {
+) -> io::Result<JoinHandle<()>> {
     let name = match &plan.shards[..] {
         [shard] => format!("tenpin-shard-{shard}"),
         shards => format!("tenpin-shards-{}", shards.first().copied().unwrap_or_default()),
     };
     let core = plan.core;
     thread::Builder::new().name(name).spawn(move || {
-        let mut last_words = LastWords { reports: reports.clone(), result: None };
+        let ending = Arc::clone(&common.ending);
+        let mut last_words = LastWords { reports: reports.clone(), ending, result: None };
         last_words.result = Some(recover_and_run::<D>(setups, core, &common, &reports, &go));
-    })?;
-    Ok(())
+    })
 }
 
 fn recover_and_run<D: RealDriver>(
@@ -144,8 +144,8 @@ fn recover_and_run<D: RealDriver>(
         return Ok(());
     }
     let result = match &mut shards[..] {
-        [shard] => shard.run(say),
-        shards => run_by_turns(shards),
+        [shard] => run_alone(shard, common),
+        shards => run_by_turns(shards, common),
     };
     result.map_err(|error| {
         let reason = match &error {
@@ -163,8 +163,8 @@ fn make_shard<D: RealDriver>(
     common: &Common,
     shares_its_thread: bool,
 ) -> Result<RealShard<D>, Failure> {
-    let Common { config, identity, stop } = common;
-    let opened = open_shard(config, identity, setup.folder.as_deref(), setup.number)?;
+    let Common { config, identity, ending, say, .. } = common;
+    let opened = open_shard(config, identity, setup.folder.as_deref(), setup.number, say)?;
     let driver = D::make(setup.listener, setup.folder, setup.waker, shares_its_thread)
         .map_err(|error| Failure::new(ExitReason::Unexpected, format!("the driver cannot start: {error}")))?;
     let options = ShardOptions {
@@ -173,23 +173,26 @@ fn make_shard<D: RealDriver>(
         ..ShardOptions::default()
     };
     let mesh = ShardMesh::new(setup.peer, identity.shards);
-    Ok(Shard::new(driver, mesh, opened, options, Arc::clone(stop)))
+    Ok(Shard::new(driver, mesh, opened, options, Arc::clone(&ending.stop)))
 }
 
-fn say(text: &str) {
-    eprintln!("tenpin: {text}");
+fn run_alone<D: RealDriver>(shard: &mut RealShard<D>, common: &Common) -> Result<(), ShardError> {
+    while shard.turn()? == Turn::Running && !common.ending.is_abandoned() {
+        shard.news().into_iter().for_each(|text| (common.say)(text));
+    }
+    Ok(())
 }
 
 /// Runs several shards on one thread: each in turn, without waiting, until none has anything to do;
 /// then it waits for all of them at once.
-fn run_by_turns<D: RealDriver>(shards: &mut [RealShard<D>]) -> Result<(), ShardError> {
+fn run_by_turns<D: RealDriver>(shards: &mut [RealShard<D>], common: &Common) -> Result<(), ShardError> {
     let mut has_stopped = vec![false; shards.len()];
     let mut entries = Vec::with_capacity(shards.len());
-    while has_stopped.contains(&false) {
+    while has_stopped.contains(&false) && !common.ending.is_abandoned() {
         for (shard, has_stopped) in shards.iter_mut().zip(&mut has_stopped) {
             if !*has_stopped {
                 *has_stopped = shard.turn_within(Some(Duration::ZERO))? == Turn::Stopped;
-                shard.news().into_iter().for_each(say);
+                shard.news().into_iter().for_each(|text| (common.say)(text));
             }
         }
         wait_for_any(shards, &has_stopped, &mut entries)?;

@@ -122,14 +122,6 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
         Self { driver, mesh, core: Core::new(opened, options, stop, exchange) }
     }
 
-    /// Runs turns until the shard is asked to stop. `say` is told what operators have to know.
-    pub fn run(&mut self, mut say: impl FnMut(&str)) -> Result<(), ShardError> {
-        while self.turn()? == Turn::Running {
-            self.news().into_iter().for_each(&mut say);
-        }
-        Ok(())
-    }
-
     /// What operators have to know and were not told yet.
     pub fn news(&mut self) -> Option<&'static str> {
         std::mem::take(&mut self.core.found_damage).then_some(

@@ -1,0 +1,69 @@
+//! A broker as a process: it is told to stop by signals, and says on standard output where it listens.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+use tenpin_broker::config::{Config, DurabilitySetting};
+use tenpin_broker::exit::{ExitReason, Failure};
+use tenpin_broker::server::{self, Running, Stopper};
+
+/// Runs a broker until the process is told to stop, or it cannot go on.
+pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
+    let running = server::start(config, Arc::new(|text| eprintln!("tenpin: {text}")))?;
+    let (signals, listener) = stop_on_signals(running.stopper())?;
+    // Only now: whoever reads this may send a signal at once.
+    say_hello(config, &running);
+    let result = running.join();
+    signals.close();
+    // It only ever waits for signals, and has just been told to end.
+    let _ = listener.join();
+    if result.is_ok() {
+        eprintln!("tenpin: stopped");
+    }
+    result
+}
+
+/// Has the broker stop when the process is told to.
+fn stop_on_signals(stopper: Stopper) -> Result<(Handle, JoinHandle<()>), Failure> {
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT]).map_err(|error| unexpected("signals cannot be taken", &error))?;
+    let handle = signals.handle();
+    let listener = std::thread::Builder::new()
+        .name("tenpin-signals".to_owned())
+        .spawn(move || {
+            for _ in &mut signals {
+                stopper.stop();
+            }
+        })
+        .map_err(|error| unexpected("the signal thread cannot start", &error))?;
+    Ok((handle, listener))
+}
+
+fn unexpected(what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(ExitReason::Unexpected, format!("{what}: {error}"))
+}
+
+fn say_hello(config: &Config, running: &Running) {
+    let address = running.address();
+    let durability = match config.durability {
+        DurabilitySetting::Fsync => "fsync: acknowledged means on disk",
+        DurabilitySetting::Async => "async: acknowledged means given to the kernel, on disk within 100 ms",
+        DurabilitySetting::Memory => "memory: nothing outlives this process",
+    };
+    let data = match config.durability {
+        DurabilitySetting::Memory => "in memory".to_owned(),
+        _ => format!("in {}", config.data_dir.display()),
+    };
+    let server::Description { shards, driver } = running.description();
+    let text = format!(
+        "tenpin {}\n  listening on {address} (binary protocol)\n  data {data} ({durability})\n  shards {shards}\n  driver {driver}\n  \
+         try it: cargo run --release --bin tenpin-bench -- hello --address {address}\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    // Nobody may be reading, and the broker serves all the same.
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
