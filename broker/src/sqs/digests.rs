@@ -1,20 +1,45 @@
 //! MD5 of bodies and attributes, by which clients of SQS check what they sent and got.
 
-use md5::{Digest, Md5};
+use std::fmt;
+
+use md5::{Digest as _, Md5};
 use tenpin_protocol::UserAttribute;
 
 /// How the digest of attributes tells a value that is text from one that is bytes.
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
-/// The digest of a body, in hexadecimal.
-pub fn md5_of_body(body: &[u8]) -> String {
-    hexadecimal(Md5::new_with_prefix(body))
+/// An MD5. It shows itself in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub [u8; 16]);
+
+impl Digest {
+    /// As clients see it.
+    pub fn hexadecimal(self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
 }
 
-/// The digest of these user attributes, in hexadecimal: of those that are given out, where a receive
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// The digest of a body.
+pub fn md5_of_body(body: &[u8]) -> Digest {
+    Digest(Md5::digest(body).into())
+}
+
+/// The digest of these user attributes: of those that are given out, where a receive
 /// asks for some only. `None` where there are none.
-pub fn md5_of_attributes<'a>(attributes: impl IntoIterator<Item = UserAttribute<'a>>) -> Option<String> {
+pub fn md5_of_attributes<'a>(attributes: impl IntoIterator<Item = UserAttribute<'a>>) -> Option<Digest> {
     let mut attributes: Vec<_> = attributes.into_iter().collect();
     if attributes.is_empty() {
         return None;
@@ -27,12 +52,12 @@ pub fn md5_of_attributes<'a>(attributes: impl IntoIterator<Item = UserAttribute<
         digest.update([if data_type.starts_with("Binary") { BINARY } else { TEXT }]);
         add(&mut digest, value);
     }
-    Some(hexadecimal(digest))
+    Some(Digest(digest.finalize().into()))
 }
 
 /// The digest of the system attributes that a sender gave, of which a trace header is the only one
 /// that there is.
-pub fn md5_of_system_attributes(trace_header: Option<&str>) -> Option<String> {
+pub fn md5_of_system_attributes(trace_header: Option<&str>) -> Option<Digest> {
     md5_of_attributes(trace_header.map(|header| UserAttribute {
         name: "AWSTraceHeader",
         data_type: "String",
@@ -43,14 +68,6 @@ pub fn md5_of_system_attributes(trace_header: Option<&str>) -> Option<String> {
 fn add(digest: &mut Md5, bytes: &[u8]) {
     digest.update((bytes.len() as u32).to_be_bytes());
     digest.update(bytes);
-}
-
-fn hexadecimal(digest: Md5) -> String {
-    use std::fmt::Write;
-    digest.finalize().iter().fold(String::with_capacity(32), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -68,17 +85,21 @@ mod tests {
             ("This is a test message", "fafb00f5732ab283681e124bf8747ed1"),
             ("This is a test", "ce114e4501d2f4e2dcea3e17b546f339"),
         ] {
-            assert_eq!(md5_of_body(body.as_bytes()), digest);
+            assert_eq!(md5_of_body(body.as_bytes()).to_string(), digest);
+            assert_eq!(md5_of_body(body.as_bytes()).hexadecimal(), digest.as_bytes());
         }
     }
 
     /// Recorded from the service.
     #[test]
     fn attributes_have_the_digests_that_are_known() {
-        let one = [number("timestamp", "1493147359900")];
-        assert_eq!(md5_of_attributes(one).as_deref(), Some("235c5c510d26fb653d073faed50ae77c"));
-        let two = [UserAttribute { name: "Foo", data_type: "String", value: b"Bar" }, number("Count", "1")];
-        assert_eq!(md5_of_attributes(two).as_deref(), Some("324758f82d026ac6ec5b31a3b192d1e3"));
+        let shown = |attributes: &[UserAttribute<'_>]| {
+            md5_of_attributes(attributes.iter().copied()).map(|digest| digest.to_string())
+        };
+        let one = &[number("timestamp", "1493147359900")];
+        assert_eq!(shown(one).as_deref(), Some("235c5c510d26fb653d073faed50ae77c"));
+        let two = &[UserAttribute { name: "Foo", data_type: "String", value: b"Bar" }, number("Count", "1")];
+        assert_eq!(shown(two).as_deref(), Some("324758f82d026ac6ec5b31a3b192d1e3"));
         assert_eq!(md5_of_attributes([]), None);
     }
 

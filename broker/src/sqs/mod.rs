@@ -1,8 +1,21 @@
-//! What the HTTP side of SQS shows of messages and the binary protocol does not: digests, and which
-//! attributes a receive asks for. Pure functions of what a message has; no shard computes them.
+//! The HTTP side of SQS as bytes: what requests of its two protocols say, how replies and errors look,
+//! and what HTTP clients are shown of messages that the binary protocol does not show. Pure functions; the
+//! server that calls them, and what an action does, is elsewhere.
+//!
+//! - [`actions`]: what a client asks for; [`replies`]: what it is answered; [`error`]: why it is refused.
+//! - [`checks`]: the rules that need no queue.
 
+pub mod actions;
+pub mod checks;
 mod digests;
+pub mod error;
 mod filters;
+pub mod replies;
+mod text;
 
-pub use digests::{md5_of_attributes, md5_of_body, md5_of_system_attributes};
+pub use actions::{Action, ActionName};
+pub use digests::{Digest, md5_of_attributes, md5_of_body, md5_of_system_attributes};
+pub use error::{ErrorName, ServiceError};
 pub use filters::AttributeFilter;
+pub use replies::Reply;
+pub use text::Text;
