@@ -259,7 +259,8 @@ impl Config {
         self.log_bytes_max = changes.log_bytes_max.or(self.log_bytes_max);
     }
 
-    fn check(&self) -> Result<(), Failure> {
+    /// Whether the values can work, each for itself and together.
+    pub fn check(&self) -> Result<(), Failure> {
         let segment_bytes = u64::from(self.segment_bytes);
         let log_segments = |bytes: u64| bytes / segment_bytes.max(1);
         let problem = if !self.segment_bytes.is_power_of_two()

@@ -184,11 +184,17 @@ fn take_lock(path: &Path) -> Result<File, Failure> {
             let mut holder = String::new();
             // Only to name the process; a lock file without a number is as good.
             let _ = lock.read_to_string(&mut holder);
-            let text = format!(
-                "{} is in use by another broker (process {}); stop it, or choose another --data-dir",
-                path.display(),
-                holder.trim()
-            );
+            let (path, holder) = (path.display(), holder.trim());
+            let text = if holder == std::process::id().to_string() {
+                format!(
+                    "{path} is in use by another broker of this process ({holder}); drop that one first, or \
+                     choose another folder"
+                )
+            } else {
+                format!(
+                    "{path} is in use by another broker (process {holder}); stop it, or choose another --data-dir"
+                )
+            };
             return Err(Failure::new(ExitReason::FolderLocked, text));
         }
         Err(fs::TryLockError::Error(error)) => return Err(unusable(&lock_path, "cannot be locked", &error)),

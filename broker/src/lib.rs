@@ -1,8 +1,10 @@
-//! Tenpin's broker as a library; README.md beside it is the tour.
+//! Tenpin's broker as a library: [`embedded`] starts one inside another program, for tests above all.
+//! README.md beside it is the tour.
 
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod embedded;
 pub mod engine;
 pub mod exchange;
 pub mod exit;
