@@ -74,6 +74,10 @@ flaws! {
     UnlockGroupsEarly = "unlock-groups-early",
     /// A message that is to go to another shard is freed before it is known to be there (breaks rule 22).
     FreeWhatMovesBeforeItArrived = "free-what-moves-before-it-arrived",
+    /// A message goes to another shard before the record is durable that locks it here (breaks rule 22).
+    SendMovesBeforeTheyAreDurable = "send-moves-before-they-are-durable",
+    /// A shard says that it has taken a message before that is durable (breaks rule 22).
+    AnswerMovesBeforeTheyAreDurable = "answer-moves-before-they-are-durable",
     /// Cleaning forgets which messages came from other shards and may come again (breaks rule 11).
     ForgetArrivalsInCleaning = "forget-arrivals-in-cleaning",
     /// A copy of a dead letter does not say how often it was received before it came to its queue

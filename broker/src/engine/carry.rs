@@ -128,7 +128,7 @@ impl<F: Flaws> Engine<F> {
         let Ok(content) = content_of(&head, raw.variable) else { return false };
         if self.queues[slot.queue].is_gone(slot.sequence) {
             // The sweep has not come here yet.
-            self.discard(head.slot, log);
+            self.discard_gone(head.slot, log);
             return false;
         }
         head.sequence = slot.sequence;

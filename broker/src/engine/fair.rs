@@ -90,7 +90,11 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn join_fair(&mut self, index: u32, key: Key) {
         let slot = &mut self.slab[index];
         slot.set_flags(slot.flags() | FLAG_MEMBER);
-        let queue = &mut self.queues[slot.queue];
+        let queue_index = slot.queue;
+        let queue = &mut self.queues[queue_index];
+        if queue.fair.is_none() && self.options.shards > 1 {
+            self.grouped.insert(queue.number(queue_index));
+        }
         queue.fair.get_or_insert_with(Fair::new).held += 1;
         let purged_through = queue.purged_through;
         let place = self.groups.find_or_make(key);

@@ -9,7 +9,7 @@ use super::letters::{LetterStep, Letters};
 use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal};
 use super::receive::{CLEARED_MAX, Receive};
-use super::slot::{NONE, State};
+use super::slot::{FLAG_MOVING, NONE, State};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
 use tenpin_protocol::ErrorCode;
@@ -196,6 +196,7 @@ impl<F: Flaws> Engine<F> {
         // By its deadline, not by whether its timer has run (rule 10).
         let is_current = slot.state() == State::Hidden
             && slot.available_at_ms > self.now_ms
+            && slot.flags() & FLAG_MOVING == 0
             && handle.is_of_delivery(slot.receive_count);
         if is_current {
             return Ok(handle);

@@ -46,7 +46,7 @@ pub(super) enum LetterStep {
     /// As many were moved as may be in a turn, or it must be read from disk first, as its record says its
     /// group: the receive goes on later.
     Later,
-    /// No more moves to other shards may be open: it is delivered as usual.
+    /// It cannot move to another shard now: it is delivered as usual.
     Stays,
 }
 
@@ -168,7 +168,7 @@ impl<F: Flaws> Engine<F> {
         let queue = &self.queues[target];
         if queue.owner_shard != self.options.shard {
             let (to_shard, number) = (queue.owner_shard, queue.number(target));
-            let begins = self.begin_move_out(index, to_shard, number, 0, log);
+            let begins = !self.has_stayed(index) && self.begin_move_out(index, to_shard, number, 0, log);
             return if begins { LetterStep::Moved } else { LetterStep::Stays };
         }
         if self.moved.len() == self.options.letters_a_receive {

@@ -68,6 +68,7 @@ mod slot;
 mod sweep;
 mod task_commands;
 mod task_records;
+mod task_shares;
 mod tasks;
 #[cfg(test)]
 mod tasks_tests;
@@ -78,7 +79,7 @@ mod visibility;
 mod waits;
 mod wheel;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
 
 pub use change::{Change, Planned};
@@ -94,6 +95,7 @@ pub use outputs::{
 pub use queue_state::Definition;
 pub use receive::DELIVERY_OVERHEAD_BYTES;
 pub use shards::{Home, Waiting};
+pub use task_shares::TaskShare;
 
 use attempts::Attempts;
 use deduplication::Deduplication;
@@ -206,6 +208,8 @@ pub struct Engine<F: Flaws> {
     surplus: Vec<u64>,
     /// Queues whose receives have met this shard's part of the limit of messages in flight.
     over_limit: Vec<u64>,
+    /// Standard queues that have got message groups, of which other shards are to know.
+    grouped: BTreeSet<u64>,
     /// Messages that expired and are not yet in a record, all of one queue.
     expired: Vec<Listed>,
     /// Entries of messages that came from another queue.
@@ -256,6 +260,7 @@ impl<F: Flaws> Engine<F> {
             blocked: Vec::new(),
             surplus: Vec::new(),
             over_limit: Vec::new(),
+            grouped: BTreeSet::new(),
             expired: Vec::new(),
             rares: Side::new(Rare::NONE),
             origins: Origins::default(),

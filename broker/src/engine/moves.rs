@@ -11,7 +11,7 @@
 //! remembers what it has taken until the other says that it has no open move below a number, so a message
 //! that comes twice is stored once, even where it has been deleted meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::keyed_hash::{Key, group_key};
@@ -36,6 +36,8 @@ pub(super) const MOVES_OPEN_MAX: usize = 256;
 /// Messages that one call of [`Engine::moves_wanted`] gives, so that a turn copies no more than some
 /// megabytes; the rest is given by the next.
 const MOVES_WANTED_MAX: usize = 8;
+/// Dead letters that are remembered as not taken; with more, all are tried again.
+const STAYED_MAX: usize = 4_096;
 /// Live bytes of the log that keep the record that says that a move has arrived.
 const ARRIVAL_LIVE_BYTES: u32 = ARRIVAL_BYTES as u32;
 
@@ -71,8 +73,30 @@ pub struct Moving {
 pub enum MoveAnswer {
     /// It is stored there.
     Taken,
-    /// It is not: the queue is gone, does not allow it, or there is no room.
+    /// It is not: the queue is gone, or does not allow it.
     Refused,
+    /// It is not: there is no room now.
+    NoRoom,
+}
+
+/// How a move ends on the shard that the message leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The message is on the other shard.
+    Left,
+    /// It was purged, or its queue deleted, before that was known.
+    Gone,
+    /// It stays, as the other shard does not take it.
+    Refused,
+    /// It stays for now.
+    Stays,
+}
+
+impl Moving {
+    /// Roughly what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.content.len()
+    }
 }
 
 /// An open move to another shard.
@@ -90,13 +114,16 @@ pub(super) struct Outgoing {
 pub(super) struct Moves {
     pub outgoing: BTreeMap<u64, Outgoing>,
     pub arrivals: BTreeMap<(u16, u64), Position>,
+    /// Dead letters that other shards have not taken, by slot and sequence: they are delivered before
+    /// they are tried again. No part of the state: who begins anew tries once more.
+    pub stayed: BTreeSet<(u32, u64)>,
 }
 
 const MOVING_OUT_LENGTH: u32 = (crate::journal::PREFIX_BYTES + MOVING_OUT_BYTES) as u32;
 
 impl<F: Flaws> Engine<F> {
     /// Locks a visible message and begins to move it to a queue that lives on another shard. `false`: as
-    /// many moves are open as may be.
+    /// many moves are open as may be, or the log has no room for its records (rule 16).
     pub(super) fn begin_move_out(
         &mut self,
         index: u32,
@@ -105,7 +132,7 @@ impl<F: Flaws> Engine<F> {
         task: u64,
         log: &mut Log<F>,
     ) -> bool {
-        if self.moves.outgoing.len() >= MOVES_OPEN_MAX {
+        if self.moves.outgoing.len() >= MOVES_OPEN_MAX || log.room() != Room::All {
             return false;
         }
         self.lock(index);
@@ -156,18 +183,29 @@ impl<F: Flaws> Engine<F> {
 
     /// Messages that are to be given to other shards now, each with the shard. Each is given once a start;
     /// what is lost on the way is not asked for again until the next. A message whose body is not in
-    /// memory comes once it was read.
-    pub fn moves_wanted(&mut self, now_ms: u64, log: &mut Log<F>, out: &mut Vec<(u16, Moving)>) {
+    /// memory comes once it was read. `has_room` says which shards may be given more. Says whether the next
+    /// call may give more.
+    pub fn moves_wanted(
+        &mut self,
+        now_ms: u64,
+        has_room: impl Fn(u16) -> bool,
+        log: &mut Log<F>,
+        out: &mut Vec<(u16, Moving)>,
+    ) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
-        let committed = log.committed();
+        // Not only written: else a power cut could take this record, and leave the other shard's.
+        let durable = log.durable();
         let wanted = |outgoing: &&Outgoing| {
-            !outgoing.given && end_of(outgoing.position.0, MOVING_OUT_LENGTH) <= committed
+            let is_durable = end_of(outgoing.position.0, MOVING_OUT_LENGTH) <= durable
+                || F::has(Flaw::SendMovesBeforeTheyAreDurable);
+            !outgoing.given && is_durable && has_room(outgoing.record.to_shard)
         };
-        let numbers: Vec<u64> =
-            self.moves.outgoing.values().filter(wanted).map(|o| o.record.number).collect();
-        for number in numbers.into_iter().take(MOVES_WANTED_MAX) {
+        let outgoing = self.moves.outgoing.values().filter(wanted);
+        let numbers: Vec<u64> = outgoing.map(|outgoing| outgoing.record.number).collect();
+        for &number in numbers.iter().take(MOVES_WANTED_MAX) {
             self.want_move(number, log, out);
         }
+        numbers.len() > MOVES_WANTED_MAX
     }
 
     /// Whether there are moves that were not given out since the start.
@@ -176,15 +214,15 @@ impl<F: Flaws> Engine<F> {
     }
 
     fn want_move(&mut self, number: u64, log: &mut Log<F>, out: &mut Vec<(u16, Moving)>) {
-        let settled_below = self.moves.outgoing.keys().next().copied().unwrap_or(number);
         let Some(outgoing) = self.moves.outgoing.get(&number) else { return };
         let record = outgoing.record;
+        let settled_below = self.open_from(record.to_shard).unwrap_or(number);
         let slot = &self.slab[record.slot];
         let name = self.queues.get(slot.queue).map(|queue| queue.name.clone());
         let is_there = slot.sequence == record.sequence && slot.flags() & FLAG_MOVING != 0;
         let Some(name) = name.filter(|_| is_there && !self.queues[slot.queue].is_gone(slot.sequence)) else {
             // It was purged, or its queue deleted, before it could leave.
-            return self.settle_move(number, false, log);
+            return self.settle_move(number, End::Gone, log);
         };
         let (position, length) = (Position(slot.position), slot.length);
         let moving = match log.cold_record(position, length) {
@@ -194,7 +232,7 @@ impl<F: Flaws> Engine<F> {
         };
         let Some((id, body_bytes, content)) = moving else {
             // It stays here, and is set aside (rule 15).
-            self.settle_move(number, true, log);
+            self.settle_move(number, End::Stays, log);
             return self.set_aside(record.slot, record.sequence, log);
         };
         let slot = &self.slab[record.slot];
@@ -217,11 +255,21 @@ impl<F: Flaws> Engine<F> {
             outgoing.given = true;
         }
         if F::has(Flaw::FreeWhatMovesBeforeItArrived) {
-            self.settle_move(number, false, log);
+            self.settle_move(number, End::Left, log);
         }
     }
 
-    /// Takes a message from another shard. Its answer may leave when the log is committed up to the
+    /// The first open move to a shard.
+    fn open_from(&self, to_shard: u16) -> Option<u64> {
+        self.moves
+            .outgoing
+            .values()
+            .map(|outgoing| outgoing.record)
+            .find(|record| record.to_shard == to_shard)
+            .map(|record| record.number)
+    }
+
+    /// Takes a message from another shard. Its answer may leave when the log is durable up to the
     /// position.
     pub fn moved_in(
         &mut self,
@@ -235,8 +283,9 @@ impl<F: Flaws> Engine<F> {
         let answer = if self.moves.arrivals.contains_key(&(from_shard, moving.number)) {
             MoveAnswer::Taken
         } else {
-            match self.target_of(moving).filter(|_| log.room() == Room::All) {
+            match self.target_of(moving) {
                 None => MoveAnswer::Refused,
+                Some(_) if log.room() != Room::All => MoveAnswer::NoRoom,
                 Some(target) => {
                     let from = MovedInFrom {
                         shard: from_shard,
@@ -247,7 +296,7 @@ impl<F: Flaws> Engine<F> {
                     };
                     match self.store_moved(target, moving, from, log) {
                         Some(_) => MoveAnswer::Taken,
-                        None => MoveAnswer::Refused,
+                        None => MoveAnswer::NoRoom,
                     }
                 }
             }
@@ -398,33 +447,79 @@ impl<F: Flaws> Engine<F> {
         out: &mut Outputs,
     ) {
         self.now_ms = self.now_ms.max(now_ms);
-        self.settle_move(number, answer == MoveAnswer::Refused, log);
+        let end = match answer {
+            MoveAnswer::Taken => End::Left,
+            MoveAnswer::Refused => End::Refused,
+            MoveAnswer::NoRoom => End::Stays,
+        };
+        self.settle_move(number, end, log);
         self.serve_ready(log, out);
     }
 
-    fn settle_move(&mut self, number: u64, refused: bool, log: &mut Log<F>) {
+    /// A message that is on its way is gone here: purged, or with its queue.
+    pub(super) fn discard_gone(&mut self, index: u32, log: &mut Log<F>) {
+        match self.move_of(index) {
+            Some(number) => self.settle_move(number, End::Gone, log),
+            None => self.discard(index, log),
+        }
+    }
+
+    /// A message cannot be read: if it is on its way, it stays.
+    pub(super) fn stop_moving(&mut self, index: u32, log: &mut Log<F>) {
+        if let Some(number) = self.move_of(index) {
+            self.settle_move(number, End::Stays, log);
+        }
+    }
+
+    /// The open move of the message in a slot.
+    fn move_of(&self, index: u32) -> Option<u64> {
+        let slot = &self.slab[index];
+        if slot.flags() & FLAG_MOVING == 0 {
+            return None;
+        }
+        let is_it = |record: &MovingOut| record.slot == index && record.sequence == slot.sequence;
+        let mut records = self.moves.outgoing.values().map(|outgoing| outgoing.record);
+        records.find(is_it).map(|record| record.number)
+    }
+
+    /// Whether another shard has not taken a dead letter, which is delivered then.
+    pub(super) fn has_stayed(&mut self, index: u32) -> bool {
+        self.moves.stayed.remove(&(index, self.slab[index].sequence))
+    }
+
+    fn settle_move(&mut self, number: u64, end: End, log: &mut Log<F>) {
         let Some(outgoing) = self.moves.outgoing.remove(&number) else { return };
         let MovingOut { slot: index, sequence, task, .. } = outgoing.record;
+        let refused = matches!(end, End::Refused | End::Stays);
         let record = MovedOut { number, time_ms: self.now_ms, slot: index, refused, sequence, task };
         append(log, self.now_ms, Kind::MovedOut, MOVED_OUT_BYTES, 0, false, |out| record.write(out));
         log.release(outgoing.position, MOVING_OUT_LENGTH);
-        self.task_moved(task, refused, log);
-        let slot = &mut self.slab[index];
+        if task != 0 {
+            self.task_moved(task, !refused, end == End::Refused, log);
+        }
+        let slot = &self.slab[index];
         if slot.sequence != sequence || slot.flags() & FLAG_MOVING == 0 {
             return;
         }
-        if !refused {
+        if !refused || self.queues[slot.queue].is_gone(sequence) {
             return self.discard(index, log);
         }
+        if task == 0 {
+            if self.moves.stayed.len() == STAYED_MAX {
+                self.moves.stayed.clear();
+            }
+            self.moves.stayed.insert((index, sequence));
+        }
+        // A sweep may have given it one, which never ends.
+        self.slot_wheel.cancel(&mut self.slab, index);
+        let slot = &mut self.slab[index];
         slot.set_flags(slot.flags() & !FLAG_MOVING);
         slot.available_at_ms = self.now_ms;
         if !self.queues[slot.queue].attributes.is_fifo() {
             // Nobody has processed it.
             slot.list_previous = slot.after_sent(self.now_ms);
         }
-        if !self.queues[slot.queue].is_gone(sequence) {
-            self.make_returned(index);
-        }
+        self.make_returned(index);
     }
 
     /// The other shard has settled its moves below a number: they do not come again.

@@ -90,7 +90,7 @@ impl<F: Flaws> Pair<F> {
             Step::Want => {
                 let world = &mut self.shards[0];
                 let mut out = Vec::new();
-                world.engine.moves_wanted(now_ms, &mut world.log, &mut out);
+                world.engine.moves_wanted(now_ms, |_| true, &mut world.log, &mut out);
                 world.note_records();
                 self.wanted.extend(out.into_iter().map(|(shard, moving)| {
                     assert_eq!(shard, 1);

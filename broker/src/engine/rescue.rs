@@ -39,7 +39,7 @@ impl<F: Flaws> Engine<F> {
         }
         let queue = &self.queues[slot.queue];
         if queue.is_gone(slot.sequence) {
-            return self.discard(index, log);
+            return self.discard_gone(index, log);
         }
         let (sequence, incarnation) = (slot.sequence, queue.incarnation);
         if self.find_message(index, sequence).is_none() {

@@ -4,7 +4,7 @@
 use super::Engine;
 use super::outputs::DeliveredMessage;
 use super::records::{Kind, Listed};
-use super::slot::{FLAG_CHANGED, FLAG_MEMBER, State};
+use super::slot::{FLAG_CHANGED, FLAG_MEMBER, FLAG_MOVING, State};
 use crate::flaws::Flaws;
 use crate::journal::Log;
 
@@ -21,7 +21,10 @@ impl<F: Flaws> Engine<F> {
             let slot = &self.slab[index];
             let is_latest = slot.receive_count == message.receive_count && message.receive_count > 0;
             let is_changed = slot.available_at_ms > self.now_ms && slot.flags() & FLAG_CHANGED != 0;
-            if !is_latest || is_changed || !matches!(slot.state(), State::Hidden | State::Returned) {
+            // What is on its way to another shard has become visible since.
+            let is_moving = slot.flags() & FLAG_MOVING != 0;
+            let is_waiting = matches!(slot.state(), State::Hidden | State::Returned);
+            if !is_latest || is_changed || is_moving || !is_waiting {
                 continue;
             }
             let slot_queue = Some(slot.queue);
@@ -74,6 +77,7 @@ impl<F: Flaws> Engine<F> {
         if self.slab[index].state() == State::Damaged {
             return;
         }
+        self.stop_moving(index, log);
         let is_fifo = self.is_fifo(self.slab[index].queue);
         if is_fifo {
             // It stays in the list that expires it; its group goes on without it.

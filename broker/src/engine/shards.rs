@@ -1,6 +1,10 @@
 //! What an engine tells and is told where it is one of several: whose a queue is, who waits, how old
 //! what waits is, and its part of the limits.
 
+use std::collections::BTreeSet;
+
+use tenpin_protocol::MoveTaskStatus;
+
 use super::change::Change;
 use super::queue_state::Definition;
 use super::slot::NONE;
@@ -165,6 +169,11 @@ impl<F: Flaws> Engine<F> {
         std::mem::take(&mut self.over_limit)
     }
 
+    /// Standard queues that have got message groups since this was last asked.
+    pub fn take_grouped(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.grouped)
+    }
+
     /// At the start: takes as much of the limits of other homes as is in flight here already. Gives the
     /// queues and how much that is.
     pub fn settle_leases(&mut self) -> Vec<(u64, u64)> {
@@ -193,19 +202,32 @@ impl<F: Flaws> Engine<F> {
         leases::block(self.options.in_flight_max, self.options.shards)
     }
 
-    /// Queues from this place on as they are now, for a sibling that starts, at most so many; and the
-    /// place to go on at.
+    /// Queues from this place on as they are now, with their move tasks, for a sibling that starts, about so
+    /// many; and the place to go on at.
     pub fn definitions(&self, from: u32, count_max: usize) -> (Vec<(Change, u64)>, Option<u32>) {
         let mut found = Vec::new();
         for index in from..self.queues.table_length() {
-            if found.len() == count_max {
+            if found.len() >= count_max {
                 return (found, Some(index));
             }
             if let Some(queue) = self.queues.get(index).filter(|queue| !queue.deleted) {
                 found.push((Change::Define(Box::new(queue.definition(index))), queue.purged_at_ms));
+                self.add_tasks(queue.number(index), &mut found);
             }
         }
         (found, None)
+    }
+
+    /// The tasks of a queue as changes, the oldest first, as they may have been cut short elsewhere.
+    fn add_tasks(&self, queue: u64, found: &mut Vec<(Change, u64)>) {
+        let start = found.len();
+        for task in self.tasks.of(queue >> 32) {
+            if matches!(task.share.status, MoveTaskStatus::Cancelling | MoveTaskStatus::Cancelled) {
+                found.push((Change::CancelTask { queue, id: task.definition.id }, 0));
+            }
+            found.push((Change::StartTask(Box::new(task.definition.clone())), 0));
+        }
+        found[start..].reverse();
     }
 
     /// Whether a queue is here as shard 0 has it, and when it was last purged here.

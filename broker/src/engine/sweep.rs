@@ -73,7 +73,7 @@ impl<F: Flaws> Engine<F> {
             return;
         }
         if self.queues[slot.queue].is_gone(slot.sequence) {
-            return self.discard(index, log);
+            return self.discard_gone(index, log);
         }
         let has_timer = if self.is_fifo(slot.queue) {
             slot.state() == State::Hidden

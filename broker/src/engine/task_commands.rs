@@ -89,7 +89,7 @@ impl<F: Flaws> Engine<F> {
             return Err(Refusal::new(ErrorCode::UnsupportedOperation, text));
         }
         let change = Change::CancelTask { queue: queue.number(index), id };
-        Ok(Planned::Change(change, ReplyBody::MoveTaskCancelled { moved: task.share.moved }))
+        Ok(Planned::Change(change, ReplyBody::MoveTaskCancelled { moved: task.whole().moved }))
     }
 
     pub(super) fn list_tasks(&self, source: u64, count_max: u8) -> Answer {
@@ -104,16 +104,17 @@ impl<F: Flaws> Engine<F> {
 
 fn shown(task: &Task) -> TaskOutput {
     let definition = &task.definition;
+    let whole = task.whole();
     TaskOutput {
-        status: task.share.status,
+        status: whole.status,
         messages_per_second_max: definition.messages_per_second_max,
-        moved: task.share.moved,
-        to_move: task.share.to_move,
+        moved: whole.moved,
+        to_move: whole.to_move,
         started_at_ms: definition.started_at_ms,
         // It names the task only while there is something to cancel.
         task: if task.is_active() { task_handle(definition) } else { Vec::new() },
         source: definition.source.1.arn(),
         destination: definition.destination.as_ref().map(|(_, name)| name.arn()).unwrap_or_default(),
-        failure: task.share.failure.text(),
+        failure: whole.failure.text(),
     }
 }

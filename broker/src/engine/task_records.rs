@@ -23,7 +23,7 @@ pub struct TaskDefinition {
     pub source: (u64, QueueName),
     /// Where to; `None`: each message to the queue that it came from.
     pub destination: Option<(u64, QueueName)>,
-    /// How many messages a second on each shard; 0: as fast as it goes.
+    /// How many messages a second on all shards together; 0: as fast as it goes.
     pub messages_per_second_max: u32,
     /// When it was started.
     pub started_at_ms: u64,

@@ -83,6 +83,9 @@ pub(super) struct Task {
     pub definition: TaskDefinition,
     pub share: Share,
     pub record: (Position, u32),
+    /// What other shards have done, by their numbers; `None`: it is not known. In this one's own place
+    /// nothing was done.
+    pub others: Vec<Option<Share>>,
     /// Messages on their way to other shards.
     under_way: u64,
     /// When it goes on.
@@ -95,6 +98,12 @@ pub(super) struct Task {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     pub table: BTreeMap<(u64, u64), Task>,
+    /// Those that some shard runs.
+    open: BTreeSet<(u64, u64)>,
+    /// Those of which the other shards are to be told.
+    pub news: BTreeSet<(u64, u64)>,
+    /// What others have said of tasks that are not known here yet.
+    pub early: BTreeMap<(u64, u64), Vec<(u16, Share)>>,
     due: BTreeSet<(u64, (u64, u64))>,
 }
 
@@ -121,10 +130,19 @@ impl Tasks {
 
     /// How many tasks of an account are active.
     pub fn active_of(&self, account: &str) -> usize {
-        let is_of = |key| {
+        let is_of = |key: &(u64, u64)| {
             self.table.get(key).is_some_and(|task: &Task| task.definition.source.1.account() == account)
         };
-        self.due.iter().filter(|(_, key)| is_of(key)).count()
+        self.open.iter().filter(|key| is_of(key)).count()
+    }
+
+    /// Whether a task is active may have changed.
+    pub fn note_activity(&mut self, key: (u64, u64)) {
+        if self.table.get(&key).is_some_and(Task::is_active) {
+            self.open.insert(key);
+        } else {
+            self.open.remove(&key);
+        }
     }
 
     fn schedule(&mut self, key: (u64, u64), due_ms: u64) {
@@ -137,20 +155,24 @@ impl Tasks {
 }
 
 impl Task {
-    pub fn is_active(&self) -> bool {
-        matches!(self.share.status, MoveTaskStatus::Running | MoveTaskStatus::Cancelling)
+    /// When its pace allows the next message; `None`: that depends on what other shards have to move,
+    /// which is not known yet. Each has the part of the pace that it has of the messages.
+    fn paced_ms(&self) -> Option<u64> {
+        let rate = u128::from(self.definition.messages_per_second_max);
+        if rate == 0 {
+            return Some(0);
+        }
+        let (from_ms, from_moved) = self.pace_from;
+        let ahead = u128::from((self.share.moved + self.under_way).saturating_sub(from_moved) + 1);
+        let (mine, all) =
+            (u128::from(self.share.to_move.max(1)), u128::from(self.to_move_everywhere()?.max(1)));
+        let wait_ms = (ahead * 1_000 * all).div_ceil(rate * mine);
+        Some(from_ms.saturating_add(u64::try_from(wait_ms).unwrap_or(u64::MAX)))
     }
 
-    /// When its pace allows the next message.
-    fn paced_ms(&self) -> u64 {
-        match u64::from(self.definition.messages_per_second_max) {
-            0 => 0,
-            rate => {
-                let (from_ms, from_moved) = self.pace_from;
-                let ahead = self.share.moved + self.under_way - from_moved + 1;
-                from_ms + (ahead * 1_000).div_ceil(rate)
-            }
-        }
+    /// Its pace begins anew, as its part of it is another now.
+    pub fn set_pace(&mut self, now_ms: u64) {
+        self.pace_from = (now_ms, self.share.moved + self.under_way);
     }
 }
 
@@ -172,16 +194,23 @@ impl<F: Flaws> Engine<F> {
         self.insert_task(definition.clone(), share, record);
         self.journal_task(key, log);
         self.forget_old_tasks(key.0, log);
+        self.tell_task(key);
+        self.take_early_shares(key, log);
     }
 
     fn insert_task(&mut self, definition: TaskDefinition, share: Share, record: (Position, u32)) {
         let key = definition.key();
         let pace_from = (self.now_ms, share.moved);
-        let task = Task { definition, share, record, under_way: 0, due_ms: self.now_ms, pace_from };
-        if task.is_active() {
+        let nothing =
+            Share { status: MoveTaskStatus::Completed, failure: Failure::None, moved: 0, to_move: 0 };
+        let is_mine = |shard| shard == self.options.shard;
+        let others = (0..self.options.shards).map(|shard| is_mine(shard).then_some(nothing)).collect();
+        let task = Task { definition, share, record, others, under_way: 0, due_ms: self.now_ms, pace_from };
+        if share.is_active() {
             self.tasks.due.insert((task.due_ms, key));
         }
         self.tasks.table.insert(key, task);
+        self.tasks.note_activity(key);
     }
 
     /// Tells a task to stop. It has stopped when it would go on next.
@@ -191,6 +220,7 @@ impl<F: Flaws> Engine<F> {
             task.share.status = MoveTaskStatus::Cancelling;
             self.tasks.schedule(key, self.now_ms);
             self.journal_task(key, log);
+            self.tell_task(key);
         }
     }
 
@@ -230,12 +260,20 @@ impl<F: Flaws> Engine<F> {
         self.tasks.schedule(key, due_ms);
     }
 
-    fn end_task(&mut self, key: (u64, u64), status: MoveTaskStatus, failure: Failure, log: &mut Log<F>) {
+    pub(super) fn end_task(
+        &mut self,
+        key: (u64, u64),
+        status: MoveTaskStatus,
+        failure: Failure,
+        log: &mut Log<F>,
+    ) {
         let Some(task) = self.tasks.table.get_mut(&key) else { return };
         self.tasks.due.remove(&(task.due_ms, key));
         task.share.status = status;
         task.share.failure = failure;
         self.journal_task(key, log);
+        self.tell_task(key);
+        self.tasks.note_activity(key);
     }
 
     fn step_task(&mut self, key: (u64, u64), bytes: &mut u64, log: &mut Log<F>) -> Step {
@@ -266,9 +304,10 @@ impl<F: Flaws> Engine<F> {
                 later
             };
         };
-        let paced_ms = task.paced_ms();
-        if self.now_ms < paced_ms {
-            return Step::Later(paced_ms);
+        match task.paced_ms() {
+            None => return later,
+            Some(paced_ms) if self.now_ms < paced_ms => return Step::Later(paced_ms),
+            Some(_) => {}
         }
         let (queue, slot) = (&self.queues[source], &self.slab[index]);
         if self.is_expired(queue, slot) {
@@ -362,17 +401,18 @@ impl<F: Flaws> Engine<F> {
         Step::Moved
     }
 
-    /// A move of a task to another shard is over.
-    pub(super) fn task_moved(&mut self, id: u64, refused: bool, log: &mut Log<F>) {
+    /// A move of a task to another shard is over. Where the message is not there, the other shard refused it
+    /// for good, or it is tried again.
+    pub(super) fn task_moved(&mut self, id: u64, is_moved: bool, is_refused: bool, log: &mut Log<F>) {
         let Some(key) = self.tasks.table.values().map(|task| task.definition.key()).find(|key| key.1 == id)
         else {
             return;
         };
         let Some(task) = self.tasks.table.get_mut(&key) else { return };
         task.under_way = task.under_way.saturating_sub(1);
-        if !refused {
+        if is_moved {
             task.share.moved += 1;
-        } else if task.is_active() {
+        } else if is_refused && task.share.is_active() {
             self.end_task(key, MoveTaskStatus::Failed, Failure::Refused, log);
         }
     }
@@ -399,6 +439,7 @@ impl<F: Flaws> Engine<F> {
     fn forget_task(&mut self, key: (u64, u64), log: &mut Log<F>) {
         if let Some(task) = self.tasks.table.remove(&key) {
             self.tasks.due.remove(&(task.due_ms, key));
+            self.tasks.open.remove(&key);
             log.release(task.record.0, task.record.1);
         }
     }
@@ -430,6 +471,7 @@ impl<F: Flaws> Engine<F> {
         for (_, (TaskRecord { definition, share }, record)) in tasks {
             if self.queues.find(definition.source.0).is_some() {
                 log.live(record.0, record.1);
+                self.tell_task(definition.key());
                 self.insert_task(definition, share, record);
             }
         }
@@ -438,6 +480,7 @@ impl<F: Flaws> Engine<F> {
         for id in under_way {
             if let Some(task) = self.tasks.table.values_mut().find(|task| task.definition.id == id) {
                 task.under_way += 1;
+                task.set_pace(self.now_ms);
             }
         }
     }

@@ -11,10 +11,13 @@
 mod ages;
 mod hunger;
 pub mod leases;
+mod looks;
 pub mod mesh;
+pub(crate) mod moves;
 mod outbox;
 pub mod parcel;
 mod pending;
+mod shares;
 mod steps;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,9 +27,12 @@ use crate::shard::driver::ConnectionId;
 pub(crate) use ages::Ages;
 pub(crate) use hunger::Hunger;
 pub(crate) use leases::Leases;
+pub(crate) use looks::Looks;
+pub(crate) use moves::Moves;
 pub(crate) use outbox::Outbox;
 use parcel::{Asker, Request};
 pub(crate) use pending::{Batch, EntryOutcome, Pending, PendingTable, Search, Sum};
+pub(crate) use shares::Shares;
 pub(crate) use steps::{FollowedSteps, Steps};
 
 /// One shard's end of everything between shards.
@@ -45,6 +51,9 @@ pub(crate) struct Exchange {
     pub(crate) leases: Leases,
     pub(crate) steps: Steps,
     pub(crate) followed: FollowedSteps,
+    pub(crate) moves: Moves,
+    pub(crate) looks: Looks,
+    pub(crate) shares: Shares,
     pub(crate) start: Start,
     /// Siblings that have stopped and ask for nothing any more.
     pub(crate) drained: Vec<bool>,
@@ -88,6 +97,9 @@ impl Exchange {
             leases: Leases::default(),
             steps: Steps::default(),
             followed: FollowedSteps::default(),
+            moves: Moves::default(),
+            looks: Looks::default(),
+            shares: Shares::default(),
             start: Start {
                 telling_from: (me == 0).then_some(0),
                 named: Vec::new(),
@@ -107,7 +119,12 @@ impl Exchange {
 
     /// Whether a request that was not taken for want of this shard's answers can be taken now.
     pub(crate) fn has_credit_of(&self, shard: u16) -> bool {
-        if shard == self.me { !self.steps.is_full() } else { self.outbox.has_credit(shard) }
+        if shard == self.me { !self.is_full() } else { self.outbox.has_credit(shard) }
+    }
+
+    /// Whether shard 0 has as much under way as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.steps.is_full() || self.looks.is_full()
     }
 
     pub(crate) fn is_alone(&self) -> bool {
@@ -116,7 +133,7 @@ impl Exchange {
 
     /// Whether clients of this shard may still be answered what others have been asked.
     pub(crate) fn owes_clients(&self) -> bool {
-        !self.outbox.nothing_out() || !self.steps.is_empty()
+        !self.outbox.nothing_out() || !self.steps.is_empty() || !self.looks.is_empty()
     }
 
     /// Says once that this shard asks for nothing any more, where it `is_done`; gives whether none does.
@@ -153,6 +170,7 @@ impl Exchange {
     /// When something of it is due by itself.
     pub(crate) fn next_deadline_ms(&self) -> u64 {
         let ages_ms = self.ages.next_deadline_ms().unwrap_or(u64::MAX);
-        ages_ms.min(self.leases.next_deadline_ms().unwrap_or(u64::MAX))
+        let shares_ms = self.shares.next_deadline_ms().unwrap_or(u64::MAX);
+        ages_ms.min(shares_ms).min(self.leases.next_deadline_ms().unwrap_or(u64::MAX))
     }
 }

@@ -4,7 +4,7 @@
 //! travels as its own payload, and what it is answered comes back as the bytes that the client is to
 //! get: to the shard that serves it, a sibling's connection is a connection like its own.
 
-use crate::engine::{Change, DeliveredMessage};
+use crate::engine::{Change, DeliveredMessage, GroupShares, MoveAnswer, Moving, TaskShare};
 use crate::shard::driver::{Clocks, ConnectionId};
 
 /// Whom an answer is for: a connection of the shard that asks, or that shard itself.
@@ -55,7 +55,7 @@ pub struct Reply {
 /// A queue as shard 0 has it, for a sibling that starts.
 #[derive(Debug)]
 pub struct CatalogEntry {
-    /// What makes it what it is.
+    /// What makes it what it is; or one of its move tasks.
     pub define: Change,
     /// When it was last purged; 0: never.
     pub purged_at_ms: u64,
@@ -125,6 +125,34 @@ pub enum Item {
     CatalogState(Vec<CatalogEntry>),
     /// These were all.
     CatalogStateEnds,
+    /// A message that is to live here from now on; it is locked where it is, durably (rule 22).
+    Move(Box<Moving>),
+    /// That message is here, durably, or is not taken.
+    MoveAnswered {
+        /// The move's number.
+        number: u64,
+        /// Which of both.
+        answer: MoveAnswer,
+    },
+    /// What this shard has done of move tasks.
+    TaskShares(Vec<TaskShare>),
+    /// What have you done of the move tasks of a queue?
+    TaskLook {
+        /// Which look it is.
+        look: u64,
+        /// The queue's number.
+        queue: u64,
+    },
+    /// This; it is durable.
+    TaskLooked {
+        /// Which look was asked.
+        look: u64,
+        /// What was done.
+        shares: Vec<TaskShare>,
+    },
+    /// What the groups of fair queues have here, by the queues' numbers; nothing, where there are none any
+    /// more (rule 26).
+    GroupShares(Vec<(u64, GroupShares)>),
     /// This shard has what it needs to serve.
     Ready,
     /// This shard stops, and asks for nothing any more.

@@ -83,13 +83,13 @@ impl Steps {
         }
     }
 
-    /// The next answer that may leave.
-    pub fn next_done(&mut self) -> Option<Reply> {
+    /// The next answer that may leave, and what was changed.
+    pub fn next_done(&mut self) -> Option<(Reply, Option<Change>)> {
         let first = self.steps.front()?;
         if !first.told || first.left > 0 {
             return None;
         }
-        self.steps.pop_front().map(|step| step.reply)
+        self.steps.pop_front().map(|step| (step.reply, step.change))
     }
 }
 

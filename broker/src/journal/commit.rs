@@ -122,6 +122,15 @@ impl<F: Flaws> Log<F> {
         }
     }
 
+    /// What a power cut does not take any more, whatever replies wait for: moves between shards do, as each
+    /// shard's log may lose another part.
+    pub fn durable(&self) -> Position {
+        match self.options.durability {
+            Durability::Memory => Position::MAX,
+            _ => self.commit.durable.end,
+        }
+    }
+
     /// Whether records run so far ahead of the disk that the shard must take no more input: of what was
     /// written, or of the files that are made in advance.
     pub fn is_backlogged(&self) -> bool {

@@ -27,6 +27,8 @@ impl<F: Flaws> Core<F> {
             | Command::UntagQueue { .. }
             | Command::AddPermission { .. }
             | Command::RemovePermission { .. }
+            | Command::StartMoveTask { .. }
+            | Command::CancelMoveTask { .. }
             | Command::Purge { .. } => self.begin_step(ticket, command),
             _ => {
                 self.engine.apply(self.clock.now_ms(), ticket, command, &mut self.log, &mut self.outputs);
@@ -78,11 +80,19 @@ impl<F: Flaws> Core<F> {
             self.exchange.outbox.push_to_all(me, step);
         }
         self.follow();
+        // Shard 0 knows what became of a task here before it hears that the change is.
+        self.tell_of_tasks();
+        self.say_what_is_durable();
         while let Some(number) = self.exchange.followed.next_durable(committed) {
             self.exchange.outbox.push(0, Item::CatalogApplied(number));
         }
         let mut done = false;
-        while let Some(reply) = self.exchange.steps.next_done() {
+        while let Some((mut reply, change)) = self.exchange.steps.next_done() {
+            if let (Some(Change::CancelTask { queue, id }), ReplyBody::MoveTaskCancelled { moved }) =
+                (change, &mut reply.body)
+            {
+                *moved = self.engine.moved_by_task(queue, id);
+            }
             self.outputs.replies.push(reply);
             done = true;
         }
@@ -112,7 +122,11 @@ impl<F: Flaws> Core<F> {
     /// Shard 0 says what queues it has.
     pub(super) fn hears_catalog(&mut self, entries: Vec<CatalogEntry>) {
         for CatalogEntry { define, purged_at_ms } in entries {
-            let Change::Define(definition) = &define else { continue };
+            let Change::Define(definition) = &define else {
+                // A move task, whose beginning or end may have been cut short here.
+                self.exchange.start.changes.push(define);
+                continue;
+            };
             let queue = definition.number();
             let (is_same, purged_here_ms) = self.engine.knows(&define);
             self.exchange.start.named.push(queue);
@@ -163,6 +177,7 @@ impl<F: Flaws> Core<F> {
 
     /// Says what is in flight here to the homes of the limits, and that this shard can serve.
     fn say_ready(&mut self) {
+        self.tell_of_all_tasks();
         for (queue, amount) in self.engine.settle_leases() {
             let home = home_of(queue, self.exchange.shards);
             self.exchange.outbox.push(home, Item::LeaseHeld { queue, amount });

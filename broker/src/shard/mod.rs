@@ -23,6 +23,7 @@ mod hand_over;
 mod input;
 mod limits;
 mod linger;
+mod moves;
 mod open;
 mod peers;
 mod rare_replies;
@@ -335,6 +336,8 @@ impl<F: Flaws> Core<F> {
         self.drive_catalog();
         self.take_loopback();
         self.serve_siblings();
+        self.drive_moves();
+        self.share_groups();
         self.tell_siblings();
     }
 

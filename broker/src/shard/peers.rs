@@ -58,6 +58,12 @@ impl<F: Flaws> Core<F> {
             Item::CatalogApplied(number) => self.exchange.steps.applied(number),
             Item::CatalogState(entries) => self.hears_catalog(entries),
             Item::CatalogStateEnds => self.heard_catalog(),
+            Item::Move(moving) => self.exchange.moves.arrives(from, moving),
+            Item::MoveAnswered { number, answer } => self.move_answered(from, number, answer),
+            Item::TaskShares(shares) => self.hears_task_shares(from, &shares),
+            Item::TaskLook { look, queue } => self.show_tasks(from, look, queue),
+            Item::TaskLooked { look, shares } => self.task_looked(from, look, &shares),
+            Item::GroupShares(parts) => self.exchange.shares.heard(from, parts),
             Item::Ready => self.exchange.start.ready[usize::from(from)] = true,
             Item::Drained => self.exchange.drained[usize::from(from)] = true,
         }

@@ -235,14 +235,13 @@ impl<F: Flaws> Core<F> {
                     destination: (request.destination != NO_QUEUE).then_some(request.destination),
                     messages_per_second_max: request.messages_per_second_max,
                 };
-                self.apply(ticket, command);
+                self.apply_to_catalog(ticket, command);
             }
             Request::CancelMoveTask(request) => {
-                self.apply(ticket, Command::CancelMoveTask { task: request.task });
+                self.apply_to_catalog(ticket, Command::CancelMoveTask { task: request.task });
             }
             Request::ListMoveTasks(request) => {
-                let command = Command::ListMoveTasks { source: request.source, count_max: request.max };
-                self.apply(ticket, command);
+                self.look_at_tasks(ticket, request.source, request.max);
             }
             Request::Stats(request) => {
                 let queue = (request.queue != NO_QUEUE).then_some(request.queue);

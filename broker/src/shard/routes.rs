@@ -81,7 +81,7 @@ impl<F: Flaws> Core<F> {
     /// To this shard or another, whole.
     fn serve_at(&mut self, to: u16, ticket: Ticket, request: &Request<'_>, frame: &Frame<'_>) -> Taken {
         if to == self.exchange.me {
-            if to == 0 && self.exchange.steps.is_full() {
+            if to == 0 && self.exchange.is_full() {
                 return Taken::LacksCreditOf(0);
             }
             self.serve(ticket, request);
