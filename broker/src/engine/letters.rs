@@ -177,7 +177,11 @@ impl<F: Flaws> Engine<F> {
         let slot = &self.slab[index];
         let (sequence, position, length) = (slot.sequence, Position(slot.position), slot.length);
         let group = match log.cold_record(position, length) {
-            ColdRecord::Reading => return LetterStep::Later,
+            ColdRecord::Reading => {
+                // Not in each turn until then; the read takes longer than that.
+                self.letters_due_ms = self.now_ms + 1;
+                return LetterStep::Later;
+            }
             ColdRecord::Here(bytes) => read_group(bytes),
             ColdRecord::Damaged => None,
         };
@@ -244,6 +248,9 @@ impl<F: Flaws> Engine<F> {
 
     /// Goes on with receives that had dead letters to move, once each.
     pub(super) fn continue_receives(&mut self, log: &mut Log<F>, out: &mut Outputs) {
+        if self.now_ms < self.letters_due_ms {
+            return;
+        }
         for index in std::mem::take(&mut self.later) {
             if self.queues.get(index).is_some() {
                 self.mark_ready(index);
@@ -276,9 +283,15 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
+    /// When receives go on, if there are any: in the next turn, or once a record may have been read.
+    pub(super) fn letters_deadline_ms(&self) -> Option<u64> {
+        let is_there = !self.unfinished.is_empty() || !self.later.is_empty();
+        is_there.then(|| self.letters_due_ms.max(self.now_ms))
+    }
+
     /// Whether receives go on in the next turn.
     pub(super) fn has_letters_to_move(&self) -> bool {
-        !self.unfinished.is_empty() || !self.later.is_empty()
+        self.letters_deadline_ms().is_some_and(|due_ms| due_ms <= self.now_ms)
     }
 
     /// Forgets the unfinished receives of a connection that is gone.

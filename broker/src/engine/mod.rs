@@ -223,6 +223,8 @@ pub struct Engine<F: Flaws> {
     unfinished: VecDeque<Unfinished>,
     /// Queues whose waits go on in the next turn.
     later: Vec<u32>,
+    /// Before this time neither does, as a record is being read.
+    letters_due_ms: u64,
     /// Room for the lists of records.
     listed: Vec<Listed>,
     now_ms: u64,
@@ -269,6 +271,7 @@ impl<F: Flaws> Engine<F> {
             moved: Vec::new(),
             unfinished: VecDeque::new(),
             later: Vec::new(),
+            letters_due_ms: 0,
             listed: Vec::new(),
             now_ms: 0,
             retention_lag_ms: 0,

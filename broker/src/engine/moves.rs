@@ -202,10 +202,11 @@ impl<F: Flaws> Engine<F> {
         };
         let outgoing = self.moves.outgoing.values().filter(wanted);
         let numbers: Vec<u64> = outgoing.map(|outgoing| outgoing.record.number).collect();
+        let mut has_gone_on = false;
         for &number in numbers.iter().take(MOVES_WANTED_MAX) {
-            self.want_move(number, log, out);
+            has_gone_on |= self.want_move(number, log, out);
         }
-        numbers.len() > MOVES_WANTED_MAX
+        has_gone_on && numbers.len() > MOVES_WANTED_MAX
     }
 
     /// Whether there are moves that were not given out since the start.
@@ -213,8 +214,9 @@ impl<F: Flaws> Engine<F> {
         self.moves.outgoing.values().any(|outgoing| !outgoing.given)
     }
 
-    fn want_move(&mut self, number: u64, log: &mut Log<F>, out: &mut Vec<(u16, Moving)>) {
-        let Some(outgoing) = self.moves.outgoing.get(&number) else { return };
+    /// Says whether anything has come of it.
+    fn want_move(&mut self, number: u64, log: &mut Log<F>, out: &mut Vec<(u16, Moving)>) -> bool {
+        let Some(outgoing) = self.moves.outgoing.get(&number) else { return false };
         let record = outgoing.record;
         let settled_below = self.open_from(record.to_shard).unwrap_or(number);
         let slot = &self.slab[record.slot];
@@ -222,18 +224,20 @@ impl<F: Flaws> Engine<F> {
         let is_there = slot.sequence == record.sequence && slot.flags() & FLAG_MOVING != 0;
         let Some(name) = name.filter(|_| is_there && !self.queues[slot.queue].is_gone(slot.sequence)) else {
             // It was purged, or its queue deleted, before it could leave.
-            return self.settle_move(number, End::Gone, log);
+            self.settle_move(number, End::Gone, log);
+            return true;
         };
         let (position, length) = (Position(slot.position), slot.length);
         let moving = match log.cold_record(position, length) {
-            ColdRecord::Reading => return,
+            ColdRecord::Reading => return false,
             ColdRecord::Here(bytes) => read_message(bytes),
             ColdRecord::Damaged => None,
         };
         let Some((id, body_bytes, content)) = moving else {
             // It stays here, and is set aside (rule 15).
             self.settle_move(number, End::Stays, log);
-            return self.set_aside(record.slot, record.sequence, log);
+            self.set_aside(record.slot, record.sequence, log);
+            return true;
         };
         let slot = &self.slab[record.slot];
         let receive_count = slot.receive_count;
@@ -257,6 +261,7 @@ impl<F: Flaws> Engine<F> {
         if F::has(Flaw::FreeWhatMovesBeforeItArrived) {
             self.settle_move(number, End::Left, log);
         }
+        true
     }
 
     /// The first open move to a shard.

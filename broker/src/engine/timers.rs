@@ -48,6 +48,7 @@ impl<F: Flaws> Engine<F> {
             self.tasks.next_deadline_ms(),
             self.deduplication.next_deadline_ms(),
             self.attempts.next_deadline_ms(),
+            self.letters_deadline_ms(),
             name,
         ]
         .into_iter()

@@ -69,7 +69,8 @@ impl Moves {
 
     /// The next thing that may be said.
     pub fn next_to_say(&mut self, durable: Position) -> Option<(u16, Item)> {
-        self.to_say.pop_front_if(|(position, ..)| *position <= durable).map(|(_, to, item)| (to, item))
+        self.to_say.front().filter(|(position, ..)| *position <= durable)?;
+        self.to_say.pop_front().map(|(_, to, item)| (to, item))
     }
 }
 

@@ -5,6 +5,7 @@ use tenpin_protocol::{AttributeCode, AttributesReply, ErrorCode, Response, Stati
 use super::checker::{Ending, Received, Settings, Window};
 use super::clients::{Asked, Client, Held};
 use super::habits;
+use super::moving;
 use super::world::World;
 
 /// Takes the answer to a request.
@@ -45,7 +46,7 @@ pub(super) fn take(
                     continue;
                 }
                 world.checker.send_ended(id, ending, outcome.id);
-                if outcome.is_success() && world.checker.is_fifo_number(queue) {
+                if outcome.is_success() && world.checker.is_fifo_number(queue) && !world.checker.has_moves() {
                     world.checker.has_sequence(id, outcome.sequence_number);
                 }
             }
@@ -82,11 +83,15 @@ pub(super) fn take(
                 if message.trace_header() != habits::trace_header(id).as_deref() {
                     world.violation(format!("message {id} has another trace header than it was sent with"));
                 }
-                client.took(Held { queue, id, handle });
+                let delivery = (received.broker_id, received.receive_count);
+                client.took(Held { queue, id, handle, delivery });
                 if is_fifo {
                     let group = habits::group(id);
                     if message.group() != Some(&*group) {
                         world.violation(format!("message {id} has another group than it was sent to"));
+                    }
+                    if world.checker.has_moves() {
+                        continue;
                     }
                     world.checker.has_sequence(id, message.fixed.sequence_number);
                     together.push((id, message.fixed.sequence_number));
@@ -101,7 +106,7 @@ pub(super) fn take(
             for (held, outcome) in entries.into_iter().zip(reply.outcomes) {
                 let ending = if outcome.is_success() { Ending::Done(window) } else { Ending::Refused };
                 expected(world, outcome.code(), allowed, "a delete");
-                world.checker.delete_ended(held.id, ending);
+                world.checker.delete_ended(held.id, held.delivery, ending);
             }
         }
         (Asked::Change { entries, .. }, Response::ChangeVisibility(reply)) => {
@@ -122,13 +127,18 @@ pub(super) fn take(
         (Asked::Get { queue, is_last_word }, Response::GetAttributes(reply)) => {
             let count = got_attributes(world, queue, reply, window);
             if is_last_word {
-                client.drain.counted(queue, count);
+                client.drain.counted(queue, count, window);
             }
         }
         (Asked::Stats { queue }, Response::Stats(reply)) => {
             let damaged = StatisticCode::Damaged.number();
             let count = reply.statistics.into_iter().find(|statistic| statistic.number == damaged);
             client.drain.counted_damaged(queue, count.map_or(0, |statistic| statistic.value));
+        }
+        (Asked::StartTask, Response::StartMoveTask(reply)) => moving::started(client, reply.task),
+        (Asked::CancelTask, Response::CancelMoveTask(_)) => {}
+        (Asked::ListTasks { queue }, Response::ListMoveTasks(reply)) => {
+            moving::listed(client, world, queue, reply, window);
         }
         (asked, response) => world.violation(format!("{asked:?} was answered by {response:?}")),
     }
@@ -214,7 +224,7 @@ fn refused(client: &mut Client, world: &mut World, asked: &Asked, code: Option<E
                     &[ErrorCode::StorageFull, ErrorCode::RequestThrottled]
                 }
                 Asked::Purge { .. } => &[ErrorCode::PurgeQueueInProgress],
-                _ => &[],
+                asked => moving::allowed(asked),
             };
             expected(world, code.or(Some(ErrorCode::Internal)), allowed, "a request");
         }
@@ -253,7 +263,7 @@ pub(super) fn end(world: &mut World, asked: &Asked, ending: Ending) {
         }
         Asked::Delete { entries, .. } => {
             for held in entries {
-                checker.delete_ended(held.id, ending);
+                checker.delete_ended(held.id, held.delivery, ending);
             }
         }
         Asked::Change { entries, .. } => {
@@ -270,6 +280,9 @@ pub(super) fn end(world: &mut World, asked: &Asked, ending: Ending) {
         | Asked::Peek { .. }
         | Asked::Get { .. }
         | Asked::Stats { .. }
+        | Asked::StartTask
+        | Asked::CancelTask
+        | Asked::ListTasks { .. }
         | Asked::List => {}
     }
 }
@@ -287,8 +300,14 @@ impl Asked {
             | Self::DeleteQueue { queue }
             | Self::Set { queue, .. }
             | Self::Get { queue, .. }
+            | Self::ListTasks { queue }
             | Self::Stats { queue } => Some(*queue),
-            Self::Hello | Self::Open { .. } | Self::Create { .. } | Self::List => None,
+            Self::StartTask
+            | Self::CancelTask
+            | Self::Hello
+            | Self::Open { .. }
+            | Self::Create { .. }
+            | Self::List => None,
         }
     }
 }

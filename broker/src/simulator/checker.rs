@@ -7,6 +7,7 @@
 
 mod fifo;
 mod messages;
+mod moves;
 mod queues;
 mod starving;
 mod sums;
@@ -21,6 +22,7 @@ use super::plan::{MS, Plan};
 use starving::Bounds;
 
 pub use fifo::group_of;
+pub use moves::{Life, ListedTask};
 
 /// Engine time goes in whole milliseconds, at either end of an interval, and may run one ahead.
 const CLOCK_STEP_NS: u64 = 2 * MS;
@@ -120,6 +122,9 @@ pub struct Checker {
     bounds: Bounds,
     /// Whether every other queue is a FIFO queue.
     has_fifo: bool,
+    /// Whether messages move from queue to queue.
+    moves: bool,
+    tasks: moves::Tasks,
     /// All lives of queues by their numbers.
     pub queues: BTreeMap<u64, Queue>,
     /// The newest life of each name that is known.
@@ -145,6 +150,8 @@ impl Checker {
             violation: None,
             bounds: Bounds::of(plan),
             has_fifo: plan.clients.fifo,
+            moves: plan.clients.moving.is_some(),
+            tasks: moves::Tasks::of(plan),
             queues: BTreeMap::new(),
             messages: BTreeMap::new(),
             by_broker_id: BTreeMap::new(),
@@ -199,6 +206,7 @@ impl Checker {
     pub fn crashed(&mut self, now_ns: u64, lost_since_ns: Option<u64>) {
         self.crashes.push((now_ns, lost_since_ns.is_some()));
         self.may_have_lost |= lost_since_ns.is_some();
+        self.moves_crashed(lost_since_ns.is_some());
         let lost_since_ns = lost_since_ns.unwrap_or(u64::MAX);
         for message in self.messages.values_mut() {
             message.crashed(lost_since_ns);

@@ -65,6 +65,11 @@ pub(super) enum Asked {
         queue: u64,
     },
     List,
+    StartTask,
+    CancelTask,
+    ListTasks {
+        queue: u64,
+    },
 }
 
 /// A request under way.
@@ -100,6 +105,8 @@ pub(super) struct Held {
     pub(super) queue: u64,
     pub(super) id: u64,
     pub(super) handle: Vec<u8>,
+    /// The id that the message had, and how often it had been received.
+    pub(super) delivery: ([u8; 16], u32),
 }
 
 /// One client of the broker.
@@ -113,6 +120,8 @@ pub struct Client {
     pub(super) numbers: BTreeMap<usize, u64>,
     pub(super) held: Vec<Held>,
     pub(super) deleted: VecDeque<Held>,
+    /// Handles of move tasks that it has started.
+    pub(super) tasks: Vec<Vec<u8>>,
     /// What it sent to FIFO queues lately: queue, message, length of its body.
     pub(super) sent_fifo: VecDeque<(u64, u64, usize)>,
     pub(super) drain: super::drain::Drain,
@@ -130,6 +139,7 @@ impl Client {
             numbers: BTreeMap::new(),
             held: Vec::new(),
             deleted: VecDeque::new(),
+            tasks: Vec::new(),
             sent_fifo: VecDeque::new(),
             drain: super::drain::Drain::default(),
             calm: false,

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use tenpin_protocol::{ReceiveRequest, StatsRequest};
 
+use super::checker::Window;
 use super::clients::{Asked, Client, Held};
 use super::habits;
+use super::moving;
 use super::plan::SECOND;
 use super::world::World;
 
@@ -27,15 +29,38 @@ pub(super) struct Drain {
     /// Names of queues that are not there.
     missing: Vec<usize>,
     /// What queues counted when they were last asked.
-    counts: BTreeMap<u64, u64>,
+    counts: BTreeMap<u64, (u64, Window)>,
+    /// When queues had no active task; they have none from then on.
+    idle: BTreeMap<u64, Window>,
     damaged: BTreeMap<u64, u64>,
     to_delete: Vec<Held>,
 }
 
 impl Drain {
     /// A queue says how many messages it has.
-    pub(super) fn counted(&mut self, queue: u64, count: u64) {
-        self.counts.insert(queue, count);
+    pub(super) fn counted(&mut self, queue: u64, count: u64, window: Window) {
+        self.counts.insert(queue, (count, window));
+    }
+
+    /// A queue says whether it has an active move task.
+    pub(super) fn tasks_are_idle(&mut self, queue: u64, is_idle: bool, window: Window) {
+        if is_idle {
+            self.idle.entry(queue).or_insert(window);
+        }
+    }
+
+    /// Whether a queue was empty when its count was last asked for, and nothing has come since: dead
+    /// letters come from the queue before, and go back by tasks.
+    fn is_empty(&self, numbers: &BTreeMap<usize, u64>, name: usize) -> bool {
+        let of = |name: usize| numbers.get(&name).and_then(|number| self.counts.get(number));
+        let Some((0, counted)) = of(name) else { return false };
+        let Some(work) = moving::work_of(name).filter(|work| !self.missing.contains(work)) else {
+            return true;
+        };
+        let (Some((_, before)), Some(number)) = (of(work), numbers.get(&name)) else { return false };
+        self.idle
+            .get(number)
+            .is_some_and(|idle| idle.to_ns < before.from_ns && before.to_ns < counted.from_ns)
     }
 
     /// A queue says how many messages are set aside.
@@ -58,6 +83,11 @@ impl Client {
     /// Keeps a message that it received.
     pub(super) fn took(&mut self, held: Held) {
         if self.drain.turn > 0 { self.drain.to_delete.push(held) } else { self.held.push(held) }
+    }
+
+    /// Whether it asks for a queue's tasks this time.
+    fn lists_tasks(&mut self, name: usize) -> bool {
+        self.plan.moving.is_some() && moving::work_of(name).is_some() && self.random.chance(1, 2)
     }
 
     /// Keeps handles of deleted messages, to try them again.
@@ -94,6 +124,7 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
     let Some(&queue) = client.numbers.get(&name) else { return habits::open_only(client, world, name) };
     match client.drain.turn % 4 {
         0 => habits::get_attributes(client, world, queue),
+        1 if client.lists_tasks(name) => moving::list(client, world, queue),
         1 => client.ask(world, StatsRequest { queue }.into(), Asked::Stats { queue }),
         2 => finish(client, world),
         _ => receive(client, world, queue),
@@ -116,7 +147,11 @@ fn finish(client: &mut Client, world: &mut World) {
         let number = client.numbers.get(&name);
         drain.missing.contains(&name)
             || number.is_some_and(|number| {
-                drain.counts.get(number) == Some(&0) && drain.damaged.contains_key(number)
+                let is_empty = match world.checker.has_moves() {
+                    true => drain.is_empty(&client.numbers, name),
+                    false => drain.counts.get(number).is_some_and(|(count, _)| *count == 0),
+                };
+                is_empty && drain.damaged.contains_key(number)
             })
     };
     if (0..client.plan.queues).all(is_empty) {

@@ -10,6 +10,7 @@ use tenpin_protocol::{
 use super::checker::{Settings, group_of};
 use super::clients::{Asked, Client, Held};
 use super::message::{BODY_BYTES_MIN, write_body};
+use super::moving;
 use super::world::{Phase, World};
 use crate::journal::Durability;
 
@@ -21,7 +22,10 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
     if !world.take_request() {
         return;
     }
-    let name = client.random.below(client.plan.queues as u64) as usize;
+    if moving::act(client, world) {
+        return;
+    }
+    let name = moving::choose_queue(client);
     let Some(&queue) = client.numbers.get(&name) else { return open(client, world, name) };
     let operations = &client.plan.operations;
     let has_held = |weight: u32| if client.held.is_empty() { 0 } else { weight };
@@ -74,9 +78,13 @@ pub(super) fn queue_name(world: &World, name: usize) -> String {
 }
 
 /// Opens or creates a queue.
-fn open(client: &mut Client, world: &mut World, name: usize) {
+pub(super) fn open(client: &mut Client, world: &mut World, name: usize) {
     if client.random.chance(1, 3) {
         return open_only(client, world, name);
+    }
+    let mut policy = None;
+    if !moving::add_redrive(client, world, name, &mut policy) {
+        return;
     }
     let text = queue_name(world, name);
     let settings = first_settings(client, name);
@@ -84,6 +92,7 @@ fn open(client: &mut Client, world: &mut World, name: usize) {
     if world.checker.is_fifo(name) {
         attributes.push(Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1)));
     }
+    attributes.extend(moving::redrive_attribute(&policy));
     // Nothing asks for it: it is part of the state that a restart must give back.
     let tags = [Tag { key: "name", value: &text }];
     let request = CreateQueueRequest {
@@ -118,7 +127,7 @@ fn first_settings(client: &Client, name: usize) -> Settings {
     }
 }
 
-fn attributes(settings: Settings) -> Vec<Attribute<'static>> {
+fn attributes<'a>(settings: Settings) -> Vec<Attribute<'a>> {
     let attribute =
         |code, value: Option<u64>| value.map(|value| Attribute::new(code, AttributeValue::Number(value)));
     [
@@ -132,6 +141,7 @@ fn attributes(settings: Settings) -> Vec<Attribute<'static>> {
 }
 
 fn send(client: &mut Client, world: &mut World, queue: u64) {
+    let Some(queue) = moving::sends_to(client, world, queue) else { return };
     if world.checker.is_fifo_number(queue) {
         return send_fifo(client, world, queue);
     }
@@ -213,7 +223,7 @@ fn send_fifo(client: &mut Client, world: &mut World, queue: u64) {
 /// time is not changed.
 fn again(client: &mut Client, world: &World, queue: u64) -> Option<(u64, usize)> {
     let remembers = world.plan.broker.durability == Durability::Fsync && world.plan.faults.wall_jump_ns == 0;
-    if !remembers || client.sent_fifo.is_empty() || !client.random.chance(1, 4) {
+    if !remembers || world.checker.has_moves() || client.sent_fifo.is_empty() || !client.random.chance(1, 4) {
         return None;
     }
     let place = client.random.below(client.sent_fifo.len() as u64) as usize;

@@ -1,6 +1,6 @@
 //! What the checker knows of one message.
 
-use super::checker::Ending;
+use super::checker::{Ending, Life};
 use super::random::mix;
 
 /// The shortest body: it carries the message's number and a check.
@@ -112,6 +112,8 @@ pub struct Message {
     pub deletes_under_way: u32,
     /// The broker's id.
     pub broker_id: Option<[u8; 16]>,
+    /// The ids that it was seen with, where it may move.
+    pub lives: Vec<Life>,
     /// Deliveries and changes of visibility since the last crash.
     pub holds: Vec<Hold>,
     /// Changes of visibility so far, to number them across crashes.
@@ -133,6 +135,7 @@ impl Message {
             removal: Removal::No,
             deletes_under_way: 0,
             broker_id: None,
+            lives: Vec::new(),
             holds: Vec::new(),
             forgotten_holds: 0,
         }

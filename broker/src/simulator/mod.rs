@@ -26,6 +26,7 @@ mod habits;
 mod history;
 mod mesh;
 mod message;
+mod moving;
 pub mod network;
 pub mod plan;
 pub mod random;

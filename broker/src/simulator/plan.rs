@@ -8,6 +8,7 @@
 
 use crate::journal::{Durability, LOG_SEGMENTS_MIN};
 
+use super::moving::{self, MovingPlan};
 use super::random::Random;
 
 /// Nanoseconds in a millisecond.
@@ -95,6 +96,8 @@ pub struct ClientPlan {
     pub think_ns: u64,
     /// Most requests of a client under way.
     pub pipeline: usize,
+    /// Whether queues have dead-letter queues, and what is done with these.
+    pub moving: Option<MovingPlan>,
     /// What they do.
     pub operations: Operations,
     /// Largest body.
@@ -322,6 +325,8 @@ fn set_theme(
             clients.operations.purge = 8;
             clients.operations.send = 60;
         }
+        // Messages move between queues and shards, and processes end meanwhile.
+        10..=12 if has_files => moving::set_theme(random, shards, broker, clients, faults),
         _ => {}
     }
 }
@@ -374,6 +379,7 @@ fn draw_clients(random: &mut Random) -> ClientPlan {
         queues: random.between(1, 4) as usize,
         requests: random.skewed(50, 1_200),
         fifo: false,
+        moving: None,
         think_ns: random.skewed(50_000, 500 * MS),
         pipeline: random.skewed(1, 24) as usize,
         operations,

@@ -38,7 +38,11 @@ impl Checker {
         match ending {
             Ending::Done(window) => {
                 message.existence = Existence::Yes { from_ns: window.from_ns, to_ns: window.to_ns };
-                self.has_broker_id(id, broker_id);
+                if self.moves {
+                    self.lived(id, broker_id, window);
+                } else {
+                    self.has_broker_id(id, broker_id);
+                }
             }
             Ending::Refused | Ending::Unknown(None) => {
                 if let Existence::Yes { .. } = message.existence {
@@ -78,10 +82,13 @@ impl Checker {
         message.deletes_under_way += 1;
     }
 
-    /// A message's delete has ended.
-    pub fn delete_ended(&mut self, id: u64, ending: Ending) {
+    /// A message's delete has ended; its handle was of this delivery of the message with this id.
+    pub fn delete_ended(&mut self, id: u64, delivery: ([u8; 16], u32), ending: Ending) {
         let message = self.messages.get_mut(&id).expect("it was received");
         message.deletes_under_way -= 1;
+        if self.moves {
+            return self.moving_delete_ended(id, delivery, ending);
+        }
         message.delete_ended(ending);
     }
 
@@ -99,11 +106,15 @@ impl Checker {
     /// A message was received: is it one that may be? Gives its number if it is.
     pub fn received(&mut self, received: &Received<'_>, window: Window) -> Option<u64> {
         let id = self.known_body(received)?;
-        self.has_broker_id(id, received.broker_id);
-        self.check_existence(id, received, window);
-        self.check_time(id, received, window);
-        self.check_order(id, received, window);
-        self.check_holds(id, received, window);
+        if self.moves {
+            self.received_moving(id, received, window);
+        } else {
+            self.has_broker_id(id, received.broker_id);
+            self.check_existence(id, received, window);
+            self.check_time(id, received, window);
+            self.check_order(id, received, window);
+            self.check_holds(id, received, window);
+        }
         let message = self.messages.get_mut(&id).expect("it was just found");
         message.received_ns = message.received_ns.max(window.from_ns);
         self.delivered += 1;
@@ -126,7 +137,7 @@ impl Checker {
         };
         if message.body_bytes != received.body.len() {
             self.violation(format!("message {id} has not the length with which it was sent"));
-        } else if message.queue != received.queue {
+        } else if message.queue != received.queue && !self.are_kin(message.queue, received.queue) {
             self.violation(format!("message {id} came from queue {}, not from its own", received.queue));
         }
         Some(id)
@@ -142,7 +153,7 @@ impl Checker {
         }
     }
 
-    fn check_existence(&mut self, id: u64, received: &Received<'_>, window: Window) {
+    pub(super) fn check_existence(&mut self, id: u64, received: &Received<'_>, window: Window) {
         let message = self.messages.get_mut(&id).expect("the caller found it");
         let sent = match message.existence {
             Existence::No => {
@@ -173,7 +184,7 @@ impl Checker {
         }
     }
 
-    fn check_time(&mut self, id: u64, received: &Received<'_>, window: Window) {
+    pub(super) fn check_time(&mut self, id: u64, received: &Received<'_>, window: Window) {
         let message = &self.messages[&id];
         let from_ns = message.sent_from_ns();
         let delay_min = self.queues.get(&received.queue).map_or(0, |queue| queue.delay_seconds_min);
@@ -235,7 +246,7 @@ impl Checker {
     }
 
     /// Whether nobody else can have the message.
-    fn check_holds(&mut self, id: u64, received: &Received<'_>, window: Window) {
+    pub(super) fn check_holds(&mut self, id: u64, received: &Received<'_>, window: Window) {
         let visibility_min = self.queues.get(&received.queue).map_or(0, |queue| queue.visibility_seconds_min);
         let hidden_ns = received.visibility_seconds.unwrap_or(visibility_min) * SECOND;
         let hold = Hold {

@@ -23,14 +23,19 @@ impl Checker {
     pub fn counted(&mut self, number: u64, count: u64, window: Window) {
         let (mut least, mut most) = (0, 0);
         let mut expected = Vec::new();
-        for (id, message) in self.messages.iter().filter(|(_, message)| message.queue == number) {
-            let certain = matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns < window.from_ns);
+        let is_of = |message: &Message| message.queue == number || self.are_kin(message.queue, number);
+        for (id, message) in self.messages.iter().filter(|(_, message)| is_of(message)) {
+            let is_certain =
+                matches!(message.existence, Existence::Yes { to_ns, .. } if to_ns < window.from_ns);
+            // Nobody can say in which of its queues it is.
+            let certain = is_certain && !self.moves;
             let removed = matches!(message.removal, Removal::Yes { to_ns } if to_ns < window.from_ns);
             if certain && !self.may_be_gone(message, window.to_ns) {
                 least += 1;
                 expected.push(*id);
             }
-            most += u64::from(message.existence != Existence::No && !removed);
+            // Where it came from counts it until it has heard that it has arrived: it may be deleted by then.
+            most += u64::from(message.existence != Existence::No && (!removed || self.moves));
         }
         if (!self.rot && count < least) || count > most {
             self.violation(format!(
@@ -44,6 +49,9 @@ impl Checker {
     pub fn finish(&mut self, now_ns: u64, set_aside: u64) {
         if set_aside > 0 && !self.rot {
             self.violation(format!("{set_aside} messages are set aside as damaged, though nothing was"));
+        }
+        if self.moves {
+            self.check_moved();
         }
         if let Some(found) = self.half_purge(now_ns) {
             self.violation(found);
