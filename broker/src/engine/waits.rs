@@ -51,8 +51,8 @@ pub(super) struct Waits {
     count: u32,
     wheel: Wheel,
     /// The first wait of each connection, by its place in the driver's table; then of those that stand
-    /// for connections of other shards.
-    connections: [Vec<u32>; 2],
+    /// for connections of other shards, then of the gateway's.
+    connections: [Vec<u32>; 3],
 }
 
 impl Waits {
@@ -63,7 +63,7 @@ impl Waits {
             free: NONE,
             count: 0,
             wheel: Wheel::new(),
-            connections: [Vec::new(), Vec::new()],
+            connections: Default::default(),
         }
     }
 

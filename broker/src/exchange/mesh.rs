@@ -38,8 +38,14 @@ pub trait Mesh {
     /// Which shard this is.
     fn me(&self) -> u16;
 
-    /// Sends a parcel to another shard. It is never dropped: where there is no room now, it and all
-    /// later ones to that shard wait behind it.
+    /// Whether anybody can say anything: another shard, or a gateway.
+    #[inline]
+    fn has_others(&self) -> bool {
+        self.shards() > 1
+    }
+
+    /// Sends a parcel to another shard, or to the gateway. It is never dropped: where there is no room now,
+    /// it and all later ones to the same wait behind it.
     fn send(&mut self, to: u16, parcel: Parcel);
 
     /// Sends a connection to another shard, in order with the parcels.

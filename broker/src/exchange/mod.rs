@@ -11,6 +11,7 @@
 mod ages;
 mod hunger;
 pub mod leases;
+pub mod link;
 mod looks;
 pub mod mesh;
 pub(crate) mod moves;

@@ -4,6 +4,7 @@
 //! travels as its own payload, and what it is answered comes back as the bytes that the client is to
 //! get: to the shard that serves it, a sibling's connection is a connection like its own.
 
+use super::link::LinkItem;
 use crate::engine::{Change, DeliveredMessage, GroupShares, MoveAnswer, Moving, TaskShare};
 use crate::shard::driver::{Clocks, ConnectionId};
 
@@ -157,6 +158,8 @@ pub enum Item {
     Ready,
     /// This shard stops, and asks for nothing any more.
     Drained,
+    /// Between a shard and the gateway, about one of its connections.
+    Link(LinkItem),
 }
 
 /// What a shard says to another in a turn, in order.

@@ -29,6 +29,10 @@ impl<S: Send> Mesh for ShardMesh<S> {
         self.peer.me()
     }
 
+    fn has_others(&self) -> bool {
+        self.peer.peers() > 1
+    }
+
     fn send(&mut self, to: u16, parcel: Parcel) {
         self.peer.send(to, Incoming::Parcel(parcel));
     }

@@ -265,31 +265,42 @@ impl ByteQueue {
     }
 }
 
-/// The shard's connections by their places in the driver's table, and those that stand for connections
-/// of other shards.
+/// The shard's connections by their places in the driver's table, those that stand for connections of
+/// other shards, and the gateway's.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     places: Vec<Option<Box<Connection>>>,
     count: usize,
     of_peers: Vec<Option<Box<Connection>>>,
     free_of_peers: Vec<u32>,
+    of_gateway: Vec<Option<Box<Connection>>>,
+    count_of_gateway: usize,
     last_generation: u32,
 }
 
 impl Connections {
-    /// How many clients are connected to this shard.
+    /// How many clients are connected to this shard by its driver.
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
+    /// Whether any client is connected, by the driver or the gateway.
+    pub(super) fn has_clients(&self) -> bool {
+        self.count + self.count_of_gateway > 0
+    }
+
     pub(super) fn insert(&mut self, connection: Connection) {
-        let index = connection.id.index as usize;
-        if self.places.len() <= index {
-            self.places.resize_with(index + 1, || None);
+        let (places, count) = match connection.id.is_of_gateway() {
+            true => (&mut self.of_gateway, &mut self.count_of_gateway),
+            false => (&mut self.places, &mut self.count),
+        };
+        let index = connection.id.place().1;
+        if places.len() <= index {
+            places.resize_with(index + 1, || None);
         }
-        let before = self.places[index].replace(Box::new(connection));
-        debug_assert!(before.is_none(), "a driver closes a connection before it uses its place again");
-        self.count += 1;
+        let before = places[index].replace(Box::new(connection));
+        debug_assert!(before.is_none(), "a connection is closed before its place is used again");
+        *count += 1;
     }
 
     /// Adds one that stands for a connection of another shard.
@@ -312,6 +323,7 @@ impl Connections {
         let place = match self.places.get_mut(id.index as usize) {
             Some(place) => place,
             None if id.is_of_peer() => self.of_peers.get_mut(id.place().1)?,
+            None if id.is_of_gateway() => self.of_gateway.get_mut(id.place().1)?,
             None => return None,
         };
         place.as_deref_mut().filter(|connection| connection.id == id)
@@ -324,11 +336,21 @@ impl Connections {
             self.free_of_peers.push(place as u32);
             return self.of_peers[place].take().map(|connection| *connection);
         }
+        if id.is_of_gateway() {
+            self.count_of_gateway -= 1;
+            return self.of_gateway[place].take().map(|connection| *connection);
+        }
         self.count -= 1;
         self.places[place].take().map(|connection| *connection)
     }
 
-    /// Those of clients that are connected to this shard.
+    /// Those of all clients: the driver's, then the gateway's.
+    pub(super) fn clients_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        let all = self.places.iter_mut().chain(&mut self.of_gateway);
+        all.filter_map(|place| place.as_deref_mut())
+    }
+
+    /// Those of clients that are connected to this shard by its driver.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.places.iter_mut().filter_map(|place| place.as_deref_mut())
     }

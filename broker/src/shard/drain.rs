@@ -57,7 +57,7 @@ impl<F: Flaws> Core<F> {
         let disk_is_hopeless = now_ms >= ends_ms + limits::DRAIN_DISK_MS_MAX;
         let late = out_of_time && (self.log.is_durable() || disk_is_hopeless);
         let told_clients = self.drain.as_ref().is_some_and(|drain| drain.told_clients);
-        let is_done = told_clients && self.connections.len() == 0;
+        let is_done = told_clients && !self.connections.has_clients();
         let siblings_are_done = self.exchange.are_drained(is_done);
         let Some(drain) = &mut self.drain else { return };
         drain.stopped = (is_done && siblings_are_done && settled) || late;
@@ -67,7 +67,7 @@ impl<F: Flaws> Core<F> {
         if let Some(drain) = &mut self.drain {
             drain.told_clients = true;
         }
-        for connection in self.connections.iter_mut().filter(|connection| connection.stage != Stage::Closing)
+        for connection in self.connections.clients_mut().filter(|connection| connection.stage != Stage::Closing)
         {
             let text = "the broker is shutting down; connect again later";
             tenpin_protocol::ErrorFrame::encode(

@@ -26,6 +26,9 @@ pub struct ConnectionId {
 /// Indices from here on are not a driver's: they stand for connections of other shards.
 pub const PEER_INDICES_FROM: u32 = 1 << 31;
 
+/// Indices from here to those are connections that the gateway has made: see [`crate::exchange::link`].
+pub const GATEWAY_INDICES_FROM: u32 = 1 << 30;
+
 impl ConnectionId {
     /// Whether it stands for a connection of another shard.
     #[inline]
@@ -33,10 +36,20 @@ impl ConnectionId {
         self.index >= PEER_INDICES_FROM
     }
 
-    /// Which table it is in, that of the driver's connections or that of other shards', and where.
+    /// Whether it is one of the gateway's.
+    #[inline]
+    pub fn is_of_gateway(self) -> bool {
+        self.index & (PEER_INDICES_FROM | GATEWAY_INDICES_FROM) == GATEWAY_INDICES_FROM
+    }
+
+    /// Which table it is in, that of the driver's connections, that of other shards' or that of the
+    /// gateway's, and where.
     #[inline]
     pub fn place(self) -> (usize, usize) {
-        (usize::from(self.is_of_peer()), (self.index & (PEER_INDICES_FROM - 1)) as usize)
+        if self.is_of_peer() {
+            return (1, (self.index & (PEER_INDICES_FROM - 1)) as usize);
+        }
+        (2 * usize::from(self.is_of_gateway()), (self.index & (GATEWAY_INDICES_FROM - 1)) as usize)
     }
 }
 

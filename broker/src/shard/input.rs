@@ -28,7 +28,7 @@ impl<F: Flaws> Core<F> {
                 ErrorCode::ShuttingDown,
                 "the broker is shutting down; connect again later",
             );
-        } else if self.connections.len() > limits::CONNECTIONS_MAX {
+        } else if self.connections.len() > limits::CONNECTIONS_MAX && !id.is_of_gateway() {
             self.refuse_connection(
                 id,
                 ErrorCode::TooManyConnections,

@@ -23,6 +23,7 @@ mod hand_over;
 mod input;
 mod limits;
 mod linger;
+mod links;
 mod moves;
 mod open;
 mod peers;
@@ -48,6 +49,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::engine::{Engine, Outputs};
 use crate::exchange::Exchange;
+use crate::exchange::link::LinkItem;
 use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
 use crate::exchange::parcel::Reply;
 use crate::flaws::Flaws;
@@ -114,13 +116,16 @@ pub struct Shard<D: Driver, M: Mesh, F: Flaws> {
     driver: D,
     mesh: M,
     core: Core<F>,
+    /// Whether the mesh has to be looked at.
+    hears_others: bool,
 }
 
 impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
     /// A shard that serves from its next turn on. `stop` is looked at whenever the driver is woken.
     pub fn new(driver: D, mesh: M, opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
         let exchange = Exchange::new(mesh.me(), mesh.shards());
-        Self { driver, mesh, core: Core::new(opened, options, stop, exchange) }
+        let hears_others = mesh.has_others();
+        Self { driver, mesh, core: Core::new(opened, options, stop, exchange), hears_others }
     }
 
     /// What operators have to know and were not told yet.
@@ -156,7 +161,7 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
         if let Some(error) = self.core.journal_failure.take() {
             return Err(ShardError::Journal(error));
         }
-        if !self.core.exchange.is_alone() {
+        if self.hears_others {
             self.take_from_mesh();
         }
         self.core.work();
@@ -168,11 +173,14 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
             self.core.hand_over_detached(&mut self.driver, &mut self.mesh);
         }
         self.core.flush(&mut self.driver);
+        if self.hears_others {
+            self.core.links.post(&mut self.mesh);
+        }
         Ok(if self.core.has_stopped() { Turn::Stopped } else { Turn::Running })
     }
 
     fn take_from_mesh(&mut self) {
-        let Self { core, driver, mesh } = self;
+        let Self { core, driver, mesh, .. } = self;
         core.mesh_has_more = mesh.receive(&mut |from, incoming| match incoming {
             Incoming::Parcel(parcel) => core.take_parcel(from, parcel),
             Incoming::HandedOver(HandedOver { socket, unread }) => {
@@ -239,6 +247,7 @@ struct Core<F: Flaws> {
     stop: Arc<AtomicBool>,
     drain: Option<drain::Drain>,
     exchange: Exchange,
+    links: links::Links,
     /// What this shard has answered itself and goes on with.
     loopback: VecDeque<Reply>,
     /// What the clocks said at this turn's begin.
@@ -276,6 +285,7 @@ impl<F: Flaws> Core<F> {
             stop,
             drain: None,
             exchange,
+            links: links::Links::default(),
             loopback: VecDeque::new(),
             clocks: Clocks { monotonic_ns: 0, wall_ms: 0 },
             mesh_has_more: false,
@@ -346,26 +356,36 @@ impl<F: Flaws> Core<F> {
         for id in self.dirty.drain(..) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.dirty = false;
-            if let Some(buffer) = connection.take_out() {
-                driver.send(id, buffer);
+            match connection.take_out() {
+                Some(frames) if id.is_of_gateway() => {
+                    self.links.say(LinkItem::Output { connection: id, frames });
+                }
+                Some(buffer) => driver.send(id, buffer),
+                None => {}
             }
             connection.count_unsent(&mut self.unsent_bytes);
         }
-        for (id, reading) in self.reading.drain(..) {
+        // The gateway waits for answers before it says more.
+        for (id, reading) in self.reading.drain(..).filter(|(id, _)| !id.is_of_gateway()) {
             driver.set_reading(id, reading);
         }
         self.leaving.drain(..).for_each(|id| driver.detach(id));
         if self.drain.as_mut().is_some_and(drain::Drain::begins) {
             driver.stop_accepting();
         }
+        let mut ended = Vec::new();
         self.closing.retain(|&(id, at_once)| match self.connections.get_mut(id) {
             None => false,
             Some(connection) if at_once || connection.is_flushed() => {
-                driver.close(id, !at_once);
+                match id.is_of_gateway() {
+                    true => ended.push(id),
+                    false => driver.close(id, !at_once),
+                }
                 false
             }
             Some(_) => true,
         });
+        ended.into_iter().for_each(|id| self.end_link(id));
     }
 
     fn mark_dirty(dirty: &mut Vec<ConnectionId>, connection: &mut Connection) {

@@ -66,6 +66,7 @@ impl<F: Flaws> Core<F> {
             Item::GroupShares(parts) => self.exchange.shares.heard(from, parts),
             Item::Ready => self.exchange.start.ready[usize::from(from)] = true,
             Item::Drained => self.exchange.drained[usize::from(from)] = true,
+            Item::Link(item) => self.take_link_item(from, item),
         }
     }
 
