@@ -133,8 +133,8 @@ actions! {
         queue_url: Option<Text<'a>>,
         /// The message's handle.
         receipt_handle: Text<'a>,
-        /// Seconds from now.
-        visibility_timeout: i64,
+        /// Seconds from now; always there, once it was parsed.
+        visibility_timeout: Option<i64>,
     }
     /// Changes for how long messages stay hidden.
     ChangeMessageVisibilityBatch {

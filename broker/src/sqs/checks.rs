@@ -30,7 +30,7 @@ impl Action<'_> {
     /// Checks what concerns the request as a whole.
     pub fn check(&self) -> Result<(), ServiceError> {
         match self {
-            Self::ChangeMessageVisibility(action) => check_visibility(Some(action.visibility_timeout)),
+            Self::ChangeMessageVisibility(action) => check_visibility(action.visibility_timeout),
             Self::ChangeMessageVisibilityBatch(action) => {
                 let what = "ChangeMessageVisibilityBatchRequestEntry";
                 check_batch(what, action.entries.iter().map(|entry| &*entry.id))
@@ -192,10 +192,16 @@ pub fn is_xml_character(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
+/// Whether XML can have every character of a text.
+pub fn is_xml_text(text: &str) -> bool {
+    // Nearly all bodies are told to be good by their bytes: printable ASCII and what is in it of lines.
+    text.bytes().all(|byte| matches!(byte, b' '..=0x7f | b'\t' | b'\n' | b'\r'))
+        || text.chars().all(is_xml_character)
+}
+
 /// Checks that XML can have every character.
 fn check_characters(text: &str) -> Result<(), ServiceError> {
-    // Nearly all bodies are told to be good by their bytes: printable ASCII and what is in it of lines.
-    if text.bytes().all(|byte| matches!(byte, b' '..=0x7f | b'\t' | b'\n' | b'\r')) {
+    if is_xml_text(text) {
         return Ok(());
     }
     let Some(wrong) = text.chars().find(|&character| !is_xml_character(character)) else { return Ok(()) };

@@ -11,8 +11,10 @@ use tenpin_protocol::ErrorCode;
 pub enum ErrorName {
     /// What the broker says, or what it would have said.
     Broker(ErrorCode),
-    /// No action of this name, in the JSON protocol; or none on a queue's URL in the older one.
+    /// No action of this name, in the JSON protocol.
     UnknownOperation,
+    /// No action at all, on a queue's URL, in the Query protocol.
+    NoOperation,
     /// No action of this name, or not one for a queue's URL, in the Query protocol.
     InvalidAction,
     /// No action at all, in the Query protocol.
@@ -37,6 +39,7 @@ impl ErrorName {
     /// The errors that are no code of the broker's.
     pub const OF_REQUESTS: &'static [Self] = &[
         Self::UnknownOperation,
+        Self::NoOperation,
         Self::InvalidAction,
         Self::MissingAction,
         Self::Serialization,
@@ -54,8 +57,6 @@ impl ErrorName {
         const CORAL: &str = "com.amazon.coral.service";
         match self {
             Self::Broker(code) => (SQS, code.sqs_name()),
-            Self::UnknownOperation => (CORAL, "UnknownOperationException"),
-            Self::Serialization => (CORAL, "SerializationException"),
             other => (CORAL, other.legacy_code()),
         }
     }
@@ -64,7 +65,7 @@ impl ErrorName {
     pub const fn legacy_code(self) -> &'static str {
         match self {
             Self::Broker(code) => code.query_code(),
-            Self::UnknownOperation => "UnknownOperationException",
+            Self::UnknownOperation | Self::NoOperation => "UnknownOperationException",
             Self::InvalidAction => "InvalidAction",
             Self::MissingAction => "MissingAction",
             Self::Serialization => "SerializationException",
@@ -81,9 +82,8 @@ impl ErrorName {
     pub const fn status(self) -> u16 {
         match self {
             Self::Broker(code) => code.http_status(),
-            // The JSON protocol says 400 where the older one says 404: the status is that of the latter,
-            // and `json::status` knows.
-            Self::UnknownOperation => 404,
+            Self::NoOperation => 404,
+            Self::UnknownOperation => 400,
             Self::InvalidAction | Self::MissingAction | Self::Serialization | Self::MalformedInput => 400,
             Self::IncompleteSignature => 400,
             Self::MethodNotAllowed => 405,

@@ -24,6 +24,11 @@ impl<'a> AttributeFilter<'a> {
         filter
     }
 
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.prefixes.is_empty() && self.names.is_empty()
+    }
+
     /// Whether an attribute of this name is asked for.
     pub fn takes(&self, name: &str) -> bool {
         self.all || self.names.contains(&name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))

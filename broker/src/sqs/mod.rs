@@ -4,14 +4,21 @@
 //!
 //! - [`actions`]: what a client asks for; [`replies`]: what it is answered; [`error`]: why it is refused.
 //! - [`checks`]: the rules that need no queue.
+//! - [`json`] and [`query`]: requests of the two protocols; [`json_out`] and [`xml`]: replies and errors.
 
 pub mod actions;
 pub mod checks;
 mod digests;
 pub mod error;
 mod filters;
+pub mod json;
+pub mod json_out;
+mod parameters;
+pub mod query;
 pub mod replies;
 mod text;
+mod walk;
+pub mod xml;
 
 pub use actions::{Action, ActionName};
 pub use digests::{Digest, md5_of_attributes, md5_of_body, md5_of_system_attributes};
@@ -19,3 +26,8 @@ pub use error::{ErrorName, ServiceError};
 pub use filters::AttributeFilter;
 pub use replies::Reply;
 pub use text::Text;
+
+#[cfg(test)]
+mod parse_tests;
+#[cfg(test)]
+mod print_tests;
