@@ -30,6 +30,8 @@ pub struct BrokerCommand {
     pub durability: String,
     /// Where it listens; port 0 takes a free one.
     pub listen: String,
+    /// Where its SQS-compatible endpoint listens: an address or `off`.
+    pub sqs_listen: String,
     /// Arguments beside those.
     pub arguments: Vec<String>,
     /// The core that it is to stay on, where it shall.
@@ -47,6 +49,7 @@ impl BrokerCommand {
             io: "auto".into(),
             durability: "fsync".into(),
             listen: "127.0.0.1:0".into(),
+            sqs_listen: "off".into(),
             arguments: Vec::new(),
             core: None,
             start_up_max: Duration::from_secs(60),
@@ -58,6 +61,7 @@ impl BrokerCommand {
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--data-dir").arg(&self.folder);
         command.args(["--listen", &self.listen, "--io", &self.io, "--durability", &self.durability]);
+        command.args(["--sqs-listen", &self.sqs_listen]);
         command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let core = self.core;
@@ -100,6 +104,7 @@ impl BrokerCommand {
 struct Printed {
     lines: VecDeque<String>,
     address: Option<SocketAddr>,
+    sqs_address: Option<SocketAddr>,
     listening_after: Option<Duration>,
     streams_ended: usize,
 }
@@ -177,6 +182,12 @@ impl BrokerProcess {
     /// If it does not listen yet: [`BrokerCommand::start`] waits for it.
     pub fn address(&self) -> SocketAddr {
         self.output.lock().address.expect("the broker was waited for until it listens")
+    }
+
+    /// Where its SQS-compatible endpoint listens, once it has said so.
+    pub fn sqs_address(&self, at_most: Duration) -> io::Result<SocketAddr> {
+        self.wait_for_line("SQS endpoint", at_most)?;
+        self.output.lock().sqs_address.ok_or_else(|| io::Error::other("it has no SQS-compatible endpoint"))
     }
 
     /// How long it took from its start until it listened.
@@ -274,6 +285,9 @@ fn read_lines(stream: Box<dyn Read + Send>, started: Instant, output: &Output) {
             printed.address = Some(address);
             printed.listening_after = Some(started.elapsed());
         }
+        if printed.sqs_address.is_none() {
+            printed.sqs_address = sqs_address(&line);
+        }
         if printed.lines.len() == LINES_KEPT_MAX {
             printed.lines.pop_front();
         }
@@ -291,6 +305,12 @@ fn join(lines: &VecDeque<String>) -> String {
 /// The address in a line like `listening on 127.0.0.1:7010 (binary protocol)`.
 fn listening_address(line: &str) -> Option<SocketAddr> {
     let (_, behind) = line.split_once("listening on ")?;
+    behind.split_whitespace().next()?.parse().ok()
+}
+
+/// The address in a line like `SQS endpoint http://127.0.0.1:9324 (any credentials are accepted)`.
+fn sqs_address(line: &str) -> Option<SocketAddr> {
+    let (_, behind) = line.split_once("SQS endpoint http://")?;
     behind.split_whitespace().next()?.parse().ok()
 }
 

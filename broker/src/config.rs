@@ -2,13 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::{NameDefaults, QueueName};
 use crate::exit::{ExitReason, Failure};
 use crate::folder::SHARDS_MAX;
 use crate::journal::LOG_SEGMENTS_MIN;
+
+/// Longest body of a request to the SQS-compatible endpoint, where nothing is said: a batch of 1 MiB whose
+/// texts take three times as much in a form or in JSON that escapes all but ASCII, and what is around them.
+const SQS_BODY_BYTES_MAX: u32 = 4 << 20;
+const SQS_BODY_BYTES_MAX_RANGE: std::ops::RangeInclusive<u32> = 64 << 10..=64 << 20;
 
 /// When a request is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
@@ -34,6 +41,47 @@ pub enum IoSetting {
     Epoll,
 }
 
+/// Where the SQS-compatible endpoint listens, if it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SqsListen {
+    /// There is none.
+    Off,
+    /// At this address; port 0 takes a free one.
+    At(SocketAddr),
+}
+
+impl FromStr for SqsListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => match address.parse() {
+                Ok(address) => Ok(Self::At(address)),
+                Err(_) => Err(format!("{address} is neither an address with a port nor off")),
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for SqsListen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<SqsListen> for String {
+    fn from(listen: SqsListen) -> Self {
+        match listen {
+            SqsListen::Off => "off".to_owned(),
+            SqsListen::At(address) => address.to_string(),
+        }
+    }
+}
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -41,6 +89,20 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Address of the binary protocol; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Address of the SQS-compatible endpoint.
+    pub sqs_listen: SqsListen,
+    /// What queue URLs begin with; none: the host by which each client came.
+    pub sqs_public_url: Option<String>,
+    /// Whether `X-Forwarded-Proto` and `X-Forwarded-Host` say how a client came.
+    pub sqs_trust_forwarded: bool,
+    /// Longest body of a request to the SQS-compatible endpoint.
+    pub sqs_body_bytes_max: u32,
+    /// Whether a queue that does not exist is made when the SQS-compatible endpoint is asked for it.
+    pub sqs_create_queues: bool,
+    /// The account of queues whose clients name none: twelve digits.
+    pub account: String,
+    /// The region of queues whose clients name none.
+    pub region: String,
     /// The driver.
     pub io: IoSetting,
     /// When a request is acknowledged.
@@ -71,6 +133,13 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("tenpin-data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 7010)),
+            sqs_listen: SqsListen::At(SocketAddr::from(([127, 0, 0, 1], 9324))),
+            sqs_public_url: None,
+            sqs_trust_forwarded: false,
+            sqs_body_bytes_max: SQS_BODY_BYTES_MAX,
+            sqs_create_queues: false,
+            account: NameDefaults::default().account.into(),
+            region: NameDefaults::default().region.into(),
             io: IoSetting::Auto,
             durability: DurabilitySetting::Fsync,
             handshake_timeout_ms: 10_000,
@@ -94,6 +163,20 @@ pub struct Changes {
     pub data_dir: Option<PathBuf>,
     /// See [`Config::listen`].
     pub listen: Option<SocketAddr>,
+    /// See [`Config::sqs_listen`].
+    pub sqs_listen: Option<SqsListen>,
+    /// See [`Config::sqs_public_url`].
+    pub sqs_public_url: Option<String>,
+    /// See [`Config::sqs_trust_forwarded`].
+    pub sqs_trust_forwarded: Option<bool>,
+    /// See [`Config::sqs_body_bytes_max`].
+    pub sqs_body_bytes_max: Option<u32>,
+    /// See [`Config::sqs_create_queues`].
+    pub sqs_create_queues: Option<bool>,
+    /// See [`Config::account`].
+    pub account: Option<String>,
+    /// See [`Config::region`].
+    pub region: Option<String>,
     /// See [`Config::io`].
     pub io: Option<IoSetting>,
     /// See [`Config::durability`].
@@ -181,7 +264,13 @@ fn read_environment(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Changes, Vec<String>), Failure> {
     let known = toml::Table::try_from(
-        Config { log_bytes_max: Some(0), shards: Some(0), ..Config::default() }.as_changes(),
+        Config {
+            log_bytes_max: Some(0),
+            shards: Some(0),
+            sqs_public_url: Some(String::new()),
+            ..Config::default()
+        }
+        .as_changes(),
     )
     .expect("settings are numbers, texts and switches");
     let mut table = toml::Table::new();
@@ -224,6 +313,13 @@ impl Config {
         Changes {
             data_dir: Some(self.data_dir.clone()),
             listen: Some(self.listen),
+            sqs_listen: Some(self.sqs_listen),
+            sqs_public_url: self.sqs_public_url.clone(),
+            sqs_trust_forwarded: Some(self.sqs_trust_forwarded),
+            sqs_body_bytes_max: Some(self.sqs_body_bytes_max),
+            sqs_create_queues: Some(self.sqs_create_queues),
+            account: Some(self.account.clone()),
+            region: Some(self.region.clone()),
             io: Some(self.io),
             durability: Some(self.durability),
             handshake_timeout_ms: Some(self.handshake_timeout_ms),
@@ -246,6 +342,13 @@ impl Config {
         }
         set(&mut self.data_dir, changes.data_dir);
         set(&mut self.listen, changes.listen);
+        set(&mut self.sqs_listen, changes.sqs_listen);
+        self.sqs_public_url = changes.sqs_public_url.or(self.sqs_public_url.take());
+        set(&mut self.sqs_trust_forwarded, changes.sqs_trust_forwarded);
+        set(&mut self.sqs_body_bytes_max, changes.sqs_body_bytes_max);
+        set(&mut self.sqs_create_queues, changes.sqs_create_queues);
+        set(&mut self.account, changes.account);
+        set(&mut self.region, changes.region);
         set(&mut self.io, changes.io);
         set(&mut self.durability, changes.durability);
         set(&mut self.handshake_timeout_ms, changes.handshake_timeout_ms);
@@ -279,12 +382,36 @@ impl Config {
             format!("shards is {shards}: it must be from 1 to {SHARDS_MAX}")
         } else if self.log_growth_factor < 2 {
             "log_growth_factor must be at least 2".to_owned()
+        } else if let Some(problem) = self.problem_of_endpoint() {
+            problem
         } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {
             "handshake_timeout_ms must be over 0 and keep_alive_timeout_ms at least 1000".to_owned()
         } else {
             return Ok(());
         };
         Err(Failure::new(ExitReason::Configuration, problem))
+    }
+}
+
+impl Config {
+    fn problem_of_endpoint(&self) -> Option<String> {
+        if let Err(error) = QueueName::parse_scope(&self.account, &self.region, &NameDefaults::default()) {
+            return Some(format!("account is {:?} and region {:?}: {error}", self.account, self.region));
+        }
+        if self.account.is_empty() || self.region.is_empty() {
+            return Some("account and region must not be empty".to_owned());
+        }
+        if !(SQS_BODY_BYTES_MAX_RANGE).contains(&self.sqs_body_bytes_max) {
+            let (least, most) = (SQS_BODY_BYTES_MAX_RANGE.start(), SQS_BODY_BYTES_MAX_RANGE.end());
+            let bytes = self.sqs_body_bytes_max;
+            return Some(format!("sqs_body_bytes_max is {bytes}: it must be from {least} to {most}"));
+        }
+        let url = self.sqs_public_url.as_deref()?;
+        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        if host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace)) {
+            return None;
+        }
+        Some(format!("sqs_public_url is {url:?}: it must begin with http:// or https:// and name a host"))
     }
 }
 

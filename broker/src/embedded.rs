@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use crate::config::{DurabilitySetting, IoSetting};
 pub use crate::exit::{ExitReason, Failure};
 
-use crate::config::Config;
+use crate::config::{Config, SqsListen};
 use crate::server::{self, Running, Say};
 
 /// Small segments, so that a new folder costs a test little.
@@ -82,6 +82,11 @@ impl Broker {
         self.running.address()
     }
 
+    /// Where its SQS-compatible endpoint listens, if it was asked for one.
+    pub fn sqs_address(&self) -> Option<SocketAddr> {
+        self.running.sqs_address()
+    }
+
     /// The driver that it took, and why.
     pub fn driver(&self) -> &str {
         &self.running.description().driver
@@ -131,6 +136,7 @@ impl Default for Builder {
     fn default() -> Self {
         let config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            sqs_listen: SqsListen::Off,
             pin_threads: false,
             segment_bytes: SEGMENT_BYTES,
             hot_bytes_max: MEMORY_BYTES_MAX,
@@ -174,6 +180,19 @@ impl Builder {
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.config.listen = address;
+        self
+    }
+
+    /// Has an SQS-compatible endpoint at this address; port 0 takes a free one. Without it there is none.
+    ///
+    /// ```
+    /// let broker = tenpin_broker::embedded::Broker::builder().sqs_listen(([127, 0, 0, 1], 0).into()).start()?;
+    /// println!("AWS_ENDPOINT_URL=http://{}", broker.sqs_address().expect("it was asked for"));
+    /// # Ok::<(), tenpin_broker::embedded::Failure>(())
+    /// ```
+    #[must_use]
+    pub fn sqs_listen(mut self, address: SocketAddr) -> Self {
+        self.config.sqs_listen = SqsListen::At(address);
         self
     }
 

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod exit;
 pub mod flaws;
 pub mod folder;
+mod gateway;
 pub mod journal;
 pub mod mesh;
 pub mod reshard;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use tenpin_broker::config::{self, Changes, DurabilitySetting, IoSetting, Layers};
+use tenpin_broker::config::{self, Changes, DurabilitySetting, IoSetting, Layers, SqsListen};
 use tenpin_broker::exit::{ExitReason, Failure};
 use tenpin_broker::{reshard, tools};
 
@@ -64,6 +64,21 @@ struct ServeFlags {
     /// Address of the binary protocol; port 0 takes a free one [default: 127.0.0.1:7010].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<std::net::SocketAddr>,
+    /// Address of the SQS-compatible endpoint, or off; port 0 takes a free one [default: 127.0.0.1:9324].
+    #[arg(long, value_name = "ADDRESS:PORT|off")]
+    sqs_listen: Option<SqsListen>,
+    /// What queue URLs begin with, as https://queues.example; the host by which each client came if not given.
+    #[arg(long, value_name = "URL")]
+    sqs_public_url: Option<String>,
+    /// Make a queue when the SQS-compatible endpoint is asked for one that does not exist.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    sqs_create_queues: Option<bool>,
+    /// Region of queues whose clients name none [default: us-east-1].
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// Account of queues whose clients name none: 12 digits [default: 000000000000].
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Option<String>,
     /// How to talk to the kernel [default: auto].
     #[arg(long, value_enum)]
     io: Option<IoSetting>,
@@ -139,6 +154,11 @@ impl ServeFlags {
         let changes = Changes {
             data_dir: self.data_dir,
             listen: self.listen,
+            sqs_listen: self.sqs_listen,
+            sqs_public_url: self.sqs_public_url,
+            sqs_create_queues: self.sqs_create_queues,
+            region: self.region,
+            account: self.account,
             io: self.io,
             durability: self.durability,
             shards: self.shards,

@@ -16,6 +16,11 @@ pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
     let (signals, listener) = stop_on_signals(running.stopper())?;
     // Only now: whoever reads this may send a signal at once.
     say_hello(config, &running);
+    if let Some(address) = running.sqs_address().filter(|address| !address.ip().is_loopback()) {
+        eprintln!(
+            "tenpin: the SQS endpoint at {address} accepts any credentials: whoever can reach it may do everything"
+        );
+    }
     let result = running.join();
     signals.close();
     // It only ever waits for signals, and has just been told to end.
@@ -57,9 +62,13 @@ fn say_hello(config: &Config, running: &Running) {
         DurabilitySetting::Memory => "in memory".to_owned(),
         _ => format!("in {}", config.data_dir.display()),
     };
+    let sqs = match running.sqs_address() {
+        Some(address) => format!("SQS endpoint http://{address} (any credentials are accepted)"),
+        None => "no SQS endpoint (--sqs-listen off)".to_owned(),
+    };
     let server::Description { shards, driver } = running.description();
     let text = format!(
-        "tenpin {}\n  listening on {address} (binary protocol)\n  data {data} ({durability})\n  shards {shards}\n  driver {driver}\n  \
+        "tenpin {}\n  listening on {address} (binary protocol)\n  {sqs}\n  data {data} ({durability})\n  shards {shards}\n  driver {driver}\n  \
          try it: cargo run --release --bin tenpin-bench -- hello --address {address}\n",
         env!("CARGO_PKG_VERSION"),
     );

@@ -6,6 +6,7 @@
 //! connection, which a listener per shard and the kernel's hash over them are not.
 
 mod cores;
+mod front;
 mod opening;
 mod running;
 mod threads;
@@ -16,16 +17,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, DurabilitySetting, IoSetting};
+use crate::config::{Config, DurabilitySetting, IoSetting, SqsListen};
 use crate::exchange::mesh::Incoming;
 use crate::exit::{ExitReason, Failure};
 use crate::folder::{Folder, Identity};
+use crate::gateway::Bell;
 use crate::mesh::{Peer, RING_CAPACITY, Wake, mesh};
 use crate::shard::epoll::EpollDriver;
 use crate::shard::uring::{self, UringDriver};
 use crate::shard::waker::Waker;
 
 use cores::{Cores, Plan};
+use front::FrontSetup;
 use running::{Ending, Report, Threads};
 use threads::{Common, RealDriver, ShardSetup};
 
@@ -57,19 +60,20 @@ pub fn start(config: &Config, say: Say) -> Result<Running, Failure> {
         None => Identity::random(config.segment_bytes, shards)?,
     };
     opening::check(config, &identity)?;
-    let listener = listen(config.listen).map_err(|error| {
-        let text = format!("cannot listen on {}: {error}; choose another --listen", config.listen);
-        Failure::new(ExitReason::Listen, text)
-    })?;
-    let address = listener.local_addr().map_err(|error| {
-        Failure::new(ExitReason::Listen, format!("the listening socket has no address: {error}"))
-    })?;
+    let (listener, address) = listen(config.listen, "--listen")?;
+    let sqs = match config.sqs_listen {
+        SqsListen::Off => None,
+        SqsListen::At(address) => Some(listen(address, "--sqs-listen, or --sqs-listen off")?),
+    };
+    let sqs_address = sqs.as_ref().map(|(_, address)| *address);
     let (uring, driver) = choose_driver(config.io)?;
     let plan = Plan::new(identity.shards, &cores, config.pin_threads, std::process::id() as usize);
     let description = Description { shards: plan.describe(), driver };
-    let setups =
-        set_up(&identity, folder.as_ref(), listener).map_err(|error| unexpected("a waker", &error))?;
-    let wakes = setups.iter().map(|setup| Box::new(setup.waker.clone()) as Box<dyn Wake>).collect();
+    let (setups, front) = set_up(&identity, folder.as_ref(), listener, sqs.map(|(listener, _)| listener))
+        .map_err(|error| unexpected("a waker", &error))?;
+    let mut wakes: Vec<_> =
+        setups.iter().map(|setup| Box::new(setup.waker.clone()) as Box<dyn Wake>).collect();
+    wakes.extend(front.iter().map(|front| Box::new(front.bell.clone()) as Box<dyn Wake>));
     let ending = Arc::new(Ending::new(wakes));
     let common = Common {
         config: config.clone(),
@@ -79,24 +83,30 @@ pub fn start(config: &Config, say: Say) -> Result<Running, Failure> {
         say,
     };
     let threads = if uring {
-        start_threads::<UringDriver>(&plan, setups, &common)?
+        start_threads::<UringDriver>(&plan, setups, front, &common)?
     } else {
-        start_threads::<EpollDriver>(&plan, setups, &common)?
+        start_threads::<EpollDriver>(&plan, setups, front, &common)?
     };
-    Ok(Running { address, description, ending, threads })
+    Ok(Running { address, sqs_address, description, ending, threads })
 }
 
-/// A broker that was just killed may have the port for a moment still: the kernel ends its ring behind it.
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Listens at an address that a flag can change. A broker that was just killed may have the port for a moment
+/// still: the kernel ends its ring behind it.
+fn listen(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), Failure> {
     let began = Instant::now();
-    loop {
+    let listener = loop {
         match TcpListener::bind(address) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < PORT_WAIT_MAX => {
                 std::thread::sleep(PORT_WAIT_MAX / 40);
             }
-            result => return result,
+            result => break result,
         }
-    }
+    };
+    let bound = listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    bound.map_err(|error| {
+        let text = format!("cannot listen on {address}: {error}; choose another {flag}");
+        Failure::new(ExitReason::Listen, text)
+    })
 }
 
 /// What each shard is made of, but for what its own thread has to make.
@@ -104,10 +114,15 @@ fn set_up(
     identity: &Identity,
     folder: Option<&Folder>,
     listener: TcpListener,
-) -> std::io::Result<Vec<ShardSetup>> {
+    sqs_listener: Option<TcpListener>,
+) -> std::io::Result<(Vec<ShardSetup>, Option<FrontSetup>)> {
     let wakers = (0..identity.shards).map(|_| Waker::new()).collect::<Result<Vec<_>, _>>()?;
-    let wakes = wakers.iter().map(|waker| Box::new(waker.clone()) as Box<dyn Wake>).collect();
-    let peers: Vec<Peer<Incoming<TcpStream>>> = mesh(wakes, RING_CAPACITY);
+    let mut wakes: Vec<_> = wakers.iter().map(|waker| Box::new(waker.clone()) as Box<dyn Wake>).collect();
+    let bell = Bell::default();
+    wakes.extend(sqs_listener.iter().map(|_| Box::new(bell.clone()) as Box<dyn Wake>));
+    let mut peers: Vec<Peer<Incoming<TcpStream>>> = mesh(wakes, RING_CAPACITY);
+    // Behind the shards.
+    let front = sqs_listener.and_then(|listener| peers.pop().map(|peer| FrontSetup { listener, peer, bell }));
     let mut listener = Some(listener);
     let setup = |(number, (waker, peer))| ShardSetup {
         number,
@@ -116,18 +131,29 @@ fn set_up(
         waker,
         peer,
     };
-    Ok((0..identity.shards).zip(wakers.into_iter().zip(peers)).map(setup).collect())
+    let setups = (0..identity.shards).zip(wakers.into_iter().zip(peers)).map(setup).collect();
+    Ok((setups, front))
 }
 
 /// Starts the threads, and lets them serve when all shards are recovered.
 fn start_threads<D: RealDriver>(
     plan: &Plan,
     setups: Vec<ShardSetup>,
+    front: Option<FrontSetup>,
     common: &Common,
 ) -> Result<Threads, Failure> {
     let (reports, from_threads) = mpsc::channel();
     let mut threads = Threads::new(from_threads);
-    let started = start_all::<D>(plan, setups, common, &reports, &mut threads);
+    let started = start_all::<D>(plan, setups, common, &reports, &mut threads).and_then(|mut go| {
+        if let Some(front) = front {
+            let (give, take) = mpsc::channel();
+            let handle = front::start(front, common.clone(), reports.clone(), take)
+                .map_err(|error| unexpected("the thread of the SQS endpoint cannot start", &error))?;
+            threads.add(handle);
+            go.push(give);
+        }
+        Ok(go)
+    });
     drop(reports);
     let ready = started.and_then(|go| Ok((go, threads.wait_until_ready()?)));
     let (go, complaints) = ready.inspect_err(|_| {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Say;
+use crate::catalog::NameDefaults;
 use crate::config::{Config, DurabilitySetting};
 use crate::engine::EngineOptions;
 use crate::exit::{ExitReason, Failure};
@@ -63,6 +64,10 @@ pub(super) fn open_shard(
     say: &Say,
 ) -> Result<Opened<Sound>, Failure> {
     let engine_options = EngineOptions {
+        defaults: NameDefaults {
+            account: config.account.as_str().into(),
+            region: config.region.as_str().into(),
+        },
         minute_rules: config.minute_rules,
         shards: identity.shards,
         distribution: identity.distribution as u8,

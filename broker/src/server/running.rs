@@ -158,6 +158,7 @@ impl Threads {
 /// stopped or fails.
 pub struct Running {
     pub(super) address: SocketAddr,
+    pub(super) sqs_address: Option<SocketAddr>,
     pub(super) description: Description,
     pub(super) ending: Arc<Ending>,
     pub(super) threads: Threads,
@@ -176,6 +177,11 @@ impl Running {
     /// The address of the binary protocol.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the SQS-compatible endpoint, if there is one.
+    pub fn sqs_address(&self) -> Option<SocketAddr> {
+        self.sqs_address
     }
 
     /// What it has come to.

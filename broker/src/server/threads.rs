@@ -85,16 +85,16 @@ pub(super) struct ShardSetup {
 }
 
 /// Tells the starter that a thread is over, even where a bug ends it, and the other threads that it has failed.
-struct LastWords {
-    reports: Sender<Report>,
-    ending: Arc<Ending>,
-    result: Option<Result<(), Failure>>,
+pub(super) struct LastWords {
+    pub(super) reports: Sender<Report>,
+    pub(super) ending: Arc<Ending>,
+    pub(super) result: Option<Result<(), Failure>>,
 }
 
 impl Drop for LastWords {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| {
-            Err(Failure::new(ExitReason::Unexpected, "the thread of a shard has ended by a bug of its own"))
+            Err(Failure::new(ExitReason::Unexpected, "a thread of the broker has ended by a bug of its own"))
         });
         if result.is_err() {
             self.ending.abandon();

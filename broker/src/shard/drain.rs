@@ -67,7 +67,8 @@ impl<F: Flaws> Core<F> {
         if let Some(drain) = &mut self.drain {
             drain.told_clients = true;
         }
-        for connection in self.connections.clients_mut().filter(|connection| connection.stage != Stage::Closing)
+        for connection in
+            self.connections.clients_mut().filter(|connection| connection.stage != Stage::Closing)
         {
             let text = "the broker is shutting down; connect again later";
             tenpin_protocol::ErrorFrame::encode(

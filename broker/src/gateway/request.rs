@@ -1,0 +1,255 @@
+//! One HTTP request: which protocol it speaks, what it asks for, and the response that it gets.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::hash::BuildHasher;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::call::Call;
+use super::identity::Identity;
+use super::link::{Answer, Line};
+use super::server::{Client, HeldBytes};
+use super::socket::ReplyBody;
+use super::target::{Origin, QueueName};
+use crate::sqs::{Action, ErrorName, Reply, ServiceError, json, json_out, query, xml};
+
+/// How long a client may take for a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a response looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// The JSON protocol.
+    Json,
+    /// The Query protocol.
+    Xml,
+    /// The Query protocol, for clients that would rather have JSON.
+    QueryJson,
+}
+
+/// What a client is answered, before it is an HTTP response.
+struct Answered {
+    format: Format,
+    result: Result<Vec<u8>, ServiceError>,
+    owed: Option<Answer>,
+    /// Whether the connection must end, as not all of the request was read.
+    ends_connection: bool,
+}
+
+/// Serves a request. Whatever is wrong with it becomes a response.
+pub(super) async fn serve(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Infallible> {
+    if request.method() == Method::GET && request.uri().path() == "/health" {
+        return Ok(plain(&client, StatusCode::OK, "application/json", br#"{"status":"ok"}"#));
+    }
+    let id = RequestId::new(&client);
+    let Answered { format, result, owed, ends_connection } = answer(&client, request, &id).await;
+    let mut response = match &result {
+        Ok(_) => Response::new(ReplyBody::new(result.unwrap_or_default(), &client.owed)),
+        Err(error) => refusal(&client, format, error, &id),
+    };
+    if let Some(answer) = owed {
+        client.owed.owe(answer);
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(format)));
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        headers.insert("x-amzn-requestid", value);
+    }
+    if ends_connection {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+fn plain(
+    client: &Client,
+    status: StatusCode,
+    content_type: &'static str,
+    text: &[u8],
+) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::new(text.to_vec(), &client.owed));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Json => json_out::CONTENT_TYPE,
+        Format::Xml => xml::CONTENT_TYPE,
+        Format::QueryJson => json_out::QUERY_CONTENT_TYPE,
+    }
+}
+
+fn refusal(client: &Client, format: Format, error: &ServiceError, id: &RequestId) -> Response<ReplyBody> {
+    let mut body = Vec::new();
+    match format {
+        Format::Json => json_out::write_error(error, &mut body),
+        Format::Xml => xml::write_error(error, &id.0, &mut body),
+        Format::QueryJson => json_out::write_query_error(error, &id.0, &mut body),
+    }
+    let mut response = Response::new(ReplyBody::new(body, &client.owed));
+    let status = StatusCode::from_u16(error.name.status());
+    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if format == Format::Json
+        && let Ok(value) = HeaderValue::from_str(&json_out::query_error_header(error))
+    {
+        response.headers_mut().insert(json_out::QUERY_ERROR_HEADER, value);
+    }
+    response
+}
+
+async fn answer(client: &Client, request: Request<Incoming>, id: &RequestId) -> Answered {
+    let (head, body) = request.into_parts();
+    let target = head.headers.get("x-amz-target").map(|target| target.to_str().unwrap_or_default());
+    let format = format_of(&head.headers, target);
+    let refused =
+        |error, ends_connection| Answered { format, result: Err(error), owed: None, ends_connection };
+    if head.method != Method::POST && (head.method != Method::GET || format == Format::Json) {
+        let text = format!("The method {} is not served here.", head.method);
+        return refused(ServiceError::new(ErrorName::MethodNotAllowed, text), true);
+    }
+    let gateway = &client.gateway;
+    let mut held = gateway.body_bytes.hold();
+    let body = match read_body(client, body, &mut held).await {
+        Ok(body) => body,
+        Err(error) => return refused(error, true),
+    };
+    let identity = Identity::claimed(&head.headers, head.uri.query(), &gateway.options.account);
+    let origin = Origin::new(&head.headers, &identity, &gateway.rules);
+    let path = head.uri.path();
+    let queue_of_path = if path.len() > 1 { origin.queue_of_url(path) } else { None };
+    let parsed = match format {
+        Format::Json => json::parse(target.unwrap_or_default(), &body),
+        Format::Xml | Format::QueryJson => {
+            query::parse(head.uri.query().unwrap_or_default(), &body, queue_of_path.is_some())
+        }
+    };
+    let action = match parsed {
+        Ok(action) => action,
+        Err(error) => return refused(error, false),
+    };
+    let (result, owed) = call(client, &action, format, id, &origin, queue_of_path).await;
+    Answered { format, result, owed, ends_connection: false }
+}
+
+async fn call(
+    client: &Client,
+    action: &Action<'_>,
+    format: Format,
+    id: &RequestId,
+    origin: &Origin,
+    queue_of_path: Option<QueueName>,
+) -> (Result<Vec<u8>, ServiceError>, Option<Answer>) {
+    // Where this request is dropped on its way, its line goes with it, and what it waits for.
+    let line = client.line.borrow_mut().take();
+    let mut line = line.unwrap_or_else(|| Line::new(&client.gateway.link));
+    let print = |reply: &Reply<'_>, out: &mut Vec<u8>| match format {
+        Format::Json => json_out::write_reply(reply, out),
+        Format::Xml => xml::write_reply(reply, &id.0, out),
+        Format::QueryJson => json_out::write_query_reply(reply, &id.0, out),
+    };
+    let mut call = Call {
+        queues: &client.gateway.queues,
+        line: &mut line,
+        origin,
+        queue_of_path,
+        print: &print,
+        out: Vec::new(),
+        owed: None,
+    };
+    let result = call.serve(action).await;
+    let Call { out, owed, .. } = call;
+    *client.line.borrow_mut() = Some(line);
+    (result.map(|()| out), owed)
+}
+
+fn format_of(headers: &HeaderMap, target: Option<&str>) -> Format {
+    let has = |name, text: &str| {
+        headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(text))
+    };
+    match target {
+        Some(_) => Format::Json,
+        None if has(CONTENT_TYPE, "x-amz-json") => Format::Json,
+        None if has(ACCEPT, "application/json") => Format::QueryJson,
+        None => Format::Xml,
+    }
+}
+
+/// Reads a body whole, within its bounds of length and time.
+async fn read_body(client: &Client, body: Incoming, held: &mut HeldBytes<'_>) -> Result<Bytes, ServiceError> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let read = read_parts(client, body, held);
+    tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| {
+        Err(ServiceError::new(ErrorName::RequestTimeout, "The request's body did not come in time."))
+    })
+}
+
+async fn read_parts(
+    client: &Client,
+    mut body: Incoming,
+    held: &mut HeldBytes<'_>,
+) -> Result<Bytes, ServiceError> {
+    let gateway = &client.gateway;
+    let bytes_max = gateway.options.body_bytes_max;
+    let stated = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let too_long = || {
+        let text = format!("The request's body is longer than {bytes_max} bytes.");
+        ServiceError::new(ErrorName::RequestEntityTooLarge, text)
+    };
+    if stated.is_some_and(|bytes| bytes > bytes_max) {
+        return Err(too_long());
+    }
+    let mut all = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let broken = |_| ServiceError::new(ErrorName::MalformedInput, "The request's body is broken off.");
+        // What is no data are trailers, which mean nothing here.
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if all.len() + data.len() > bytes_max {
+            return Err(too_long());
+        }
+        if !gateway.body_bytes.take(held, data.len()) {
+            let text = "Too many requests are on their way; send it again later.";
+            return Err(ServiceError::new(ErrorName::ServiceUnavailable, text));
+        }
+        if all.is_empty() && stated == Some(data.len()) {
+            return Ok(data);
+        }
+        if all.is_empty() {
+            all.reserve(stated.unwrap_or(data.len()));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.into())
+}
+
+/// A request's id, by which it is known in responses. It means nothing.
+struct RequestId(String);
+
+impl RequestId {
+    fn new(client: &Client) -> Self {
+        let count = client.gateway.count_request();
+        let [a, b] = [0, 1].map(|half| client.gateway.random.hash_one((count, half)));
+        Self(show_uuid((u128::from(a) << 64 | u128::from(b)).to_be_bytes()))
+    }
+}
+
+/// Sixteen bytes in the form of a UUID.
+fn show_uuid(bytes: [u8; 16]) -> String {
+    let digits = u128::from_be_bytes(bytes);
+    let text = format!("{digits:032x}");
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+}

@@ -1,0 +1,295 @@
+//! Accepting clients, and the end of it all.
+
+use std::cell::{Cell, RefCell};
+use std::hash::RandomState;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+use super::call::Queues;
+use super::link::{Bell, GatewayPeer, Line, Link};
+use super::request;
+use super::socket::{Owed, Socket};
+use super::target::UrlRules;
+use super::timer::TokioTimer;
+
+/// How long a client may take for the head of a request, and be silent between two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest head of a request; hyper answers a longer one with 431 and closes the connection. It is also how
+/// much of a body is read at a time.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most headers of a request; hyper answers more with 431.
+const HEADERS_MAX: usize = 100;
+/// Clients at a time; one more is answered 503 and closed.
+const CONNECTIONS_MAX: usize = 20_000;
+/// Bytes of all requests' bodies in memory at a time; a request that needs more is answered 503.
+const ALL_BODY_BYTES_MAX: usize = 256 << 20;
+/// How long accepting rests when the system lacks descriptors or memory for one more client.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a gateway that is told to stop waits for its clients to be answered; shards wait as long.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long it then waits until shards have taken what it has said.
+const FAREWELL_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// What is said to a client beyond [`CONNECTIONS_MAX`].
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// What the gateway can be told.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The account of clients that name none: twelve digits.
+    pub(crate) account: Box<str>,
+    /// The region of clients that name none.
+    pub(crate) region: Box<str>,
+    /// What queue URLs begin with, whatever host clients came by.
+    pub(crate) public_url: Option<String>,
+    /// Whether `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
+    pub(crate) trusts_forwarded: bool,
+    /// Longest body of a request.
+    pub(crate) body_bytes_max: usize,
+    /// Whether a queue that does not exist is made when it is used.
+    pub(crate) makes_queues: bool,
+}
+
+/// How a gateway is told to end.
+pub(crate) struct Ending {
+    /// In good order.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// At once.
+    pub(crate) is_abandoned: Box<dyn Fn() -> bool + Send>,
+}
+
+/// What a gateway is made of.
+pub(crate) struct Setup {
+    pub(crate) listener: TcpListener,
+    pub(crate) peer: GatewayPeer,
+    pub(crate) bell: Bell,
+    pub(crate) shards: u16,
+    pub(crate) options: Options,
+    pub(crate) ending: Ending,
+}
+
+/// How far the gateway is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Stopping,
+    Abandoned,
+}
+
+/// What all clients of the gateway share.
+pub(super) struct Gateway {
+    pub(super) link: Rc<Link>,
+    pub(super) queues: Queues,
+    pub(super) options: Options,
+    pub(super) rules: UrlRules,
+    pub(super) body_bytes: BodyBytes,
+    /// What request ids are made of.
+    pub(super) random: RandomState,
+    requests: Cell<u64>,
+    connections: Cell<usize>,
+    connection_ended: Notify,
+}
+
+impl Gateway {
+    /// The number of one more request.
+    pub(super) fn count_request(&self) -> u64 {
+        let number = self.requests.get() + 1;
+        self.requests.set(number);
+        number
+    }
+}
+
+/// What the gateway keeps of a client's connection.
+pub(super) struct Client {
+    pub(super) gateway: Rc<Gateway>,
+    /// Its connection to a shard, while no request uses it.
+    pub(super) line: RefCell<Option<Line>>,
+    pub(super) owed: Rc<Owed>,
+}
+
+/// Runs a gateway on this thread until it has stopped.
+pub(crate) fn run(setup: Setup) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    LocalSet::new().block_on(&runtime, serve(setup))
+}
+
+async fn serve(setup: Setup) -> io::Result<()> {
+    let Setup { listener, peer, bell, shards, options, ending } = setup;
+    listener.set_nonblocking(true)?;
+    let rules = UrlRules {
+        public_url: options.public_url.clone(),
+        trusts_forwarded: options.trusts_forwarded,
+        listening: listener.local_addr()?,
+        region: options.region.clone(),
+    };
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let link = Link::new(peer, bell, shards);
+    let (say_phase, phase) = watch::channel(Phase::Serving);
+    let carrier = spawn_local({
+        let link = Rc::clone(&link);
+        async move { link.run(&mut || tell(&ending, &say_phase)).await }
+    });
+    let gateway = Rc::new(Gateway {
+        queues: Queues::new(options.makes_queues),
+        link,
+        options,
+        rules,
+        body_bytes: BodyBytes::default(),
+        random: RandomState::new(),
+        requests: Cell::new(0),
+        connections: Cell::new(0),
+        connection_ended: Notify::new(),
+    });
+    accept(&gateway, &listener, phase.clone()).await;
+    drop(listener);
+    drain(&gateway, phase).await;
+    carrier.abort();
+    Ok(())
+}
+
+/// Says how far the gateway is, where that is new.
+fn tell(ending: &Ending, say_phase: &watch::Sender<Phase>) {
+    let phase = match () {
+        () if (ending.is_abandoned)() => Phase::Abandoned,
+        () if ending.stop.load(Ordering::Acquire) => Phase::Stopping,
+        () => Phase::Serving,
+    };
+    say_phase.send_if_modified(|before| std::mem::replace(before, phase) != phase);
+}
+
+/// Accepts clients until the gateway is to stop.
+async fn accept(
+    gateway: &Rc<Gateway>,
+    listener: &tokio::net::TcpListener,
+    mut phase: watch::Receiver<Phase>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) if gateway.connections.get() >= CONNECTIONS_MAX => {
+                // A socket that is new has room for so little.
+                let _ = stream.try_write(TOO_MANY);
+            }
+            Ok((stream, address)) => {
+                spawn_local(serve_client(Rc::clone(gateway), stream, address, phase.clone()));
+            }
+            // Whatever the client did, or the system lacks: the next one is accepted when it may be.
+            Err(_) => tokio::time::sleep(ACCEPT_REST).await,
+        }
+    }
+}
+
+async fn serve_client(
+    gateway: Rc<Gateway>,
+    stream: TcpStream,
+    _address: SocketAddr,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let _counted = Counted::new(&gateway);
+    // Without it responses are only later.
+    let _ = stream.set_nodelay(true);
+    let owed = Rc::new(Owed::default());
+    let client = Rc::new(Client { gateway, line: RefCell::new(None), owed: Rc::clone(&owed) });
+    let service = service_fn(move |request| request::serve(Rc::clone(&client), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(Socket::new(stream, owed), service);
+    let mut connection = std::pin::pin!(connection);
+    // An error is the client's: it went, or sent what is no HTTP and was told so.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = phase.wait_for(|phase| *phase != Phase::Serving) => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = connection => {},
+        _ = phase.wait_for(|phase| *phase == Phase::Abandoned) => {},
+    }
+}
+
+/// Waits until all clients have been answered, and shards know that they are gone.
+async fn drain(gateway: &Rc<Gateway>, mut phase: watch::Receiver<Phase>) {
+    let all_gone = async {
+        while gateway.connections.get() > 0 {
+            gateway.connection_ended.notified().await;
+        }
+    };
+    tokio::select! {
+        () = all_gone => {},
+        () = tokio::time::sleep(DRAIN_TIME_MAX) => {},
+        _ = phase.wait_for(|phase| *phase == Phase::Abandoned) => return,
+    }
+    let all_said = async {
+        while gateway.link.has_more_to_say() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Shards that have ended take nothing any more.
+    let _ = tokio::time::timeout(FAREWELL_TIME_MAX, all_said).await;
+}
+
+/// Counts a connection as long as it is served.
+struct Counted(Rc<Gateway>);
+
+impl Counted {
+    fn new(gateway: &Rc<Gateway>) -> Self {
+        gateway.connections.set(gateway.connections.get() + 1);
+        Self(Rc::clone(gateway))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.connection_ended.notify_one();
+    }
+}
+
+/// Bytes of requests' bodies that are in memory.
+#[derive(Debug, Default)]
+pub(super) struct BodyBytes(Cell<usize>);
+
+impl BodyBytes {
+    /// Counts so many more as part of what `held` stands for; `false`: there is no room for them.
+    pub(super) fn take(&self, held: &mut HeldBytes<'_>, bytes: usize) -> bool {
+        let all = self.0.get() + bytes;
+        if all > ALL_BODY_BYTES_MAX {
+            return false;
+        }
+        self.0.set(all);
+        held.bytes += bytes;
+        true
+    }
+
+    /// Nothing yet, given back when it is dropped.
+    pub(super) fn hold(&self) -> HeldBytes<'_> {
+        HeldBytes { all: self, bytes: 0 }
+    }
+}
+
+/// A request's part of [`BodyBytes`].
+pub(super) struct HeldBytes<'b> {
+    all: &'b BodyBytes,
+    bytes: usize,
+}
+
+impl Drop for HeldBytes<'_> {
+    fn drop(&mut self) {
+        self.all.0.set(self.all.0.get() - self.bytes);
+    }
+}

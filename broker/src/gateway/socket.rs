@@ -1,0 +1,167 @@
+//! A client's socket as hyper sees it, which knows when a response has been written whole, and gives up on
+//! clients that take nothing.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::link::Answer;
+
+/// How long a client may take nothing of a response before its connection is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a connection's client is owed: the answer whose messages are its own once the response that tells
+/// of them has been written (rule 4).
+#[derive(Default)]
+pub(super) struct Owed {
+    answer: RefCell<Option<Answer>>,
+    /// Whether hyper has all of the response.
+    is_taken: Cell<bool>,
+}
+
+impl Owed {
+    /// The next response tells of these messages.
+    pub(super) fn owe(&self, answer: Answer) {
+        self.is_taken.set(false);
+        *self.answer.borrow_mut() = Some(answer);
+    }
+
+    /// All that hyper had is written.
+    fn written(&self) {
+        if self.is_taken.replace(false)
+            && let Some(answer) = self.answer.borrow_mut().take()
+        {
+            answer.given();
+        }
+    }
+}
+
+/// The socket of a connection.
+pub(super) struct Socket {
+    stream: TcpStream,
+    owed: Rc<Owed>,
+    /// Runs while the client takes nothing.
+    patience: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, owed: Rc<Owed>) -> Self {
+        Self { stream, owed, patience: None }
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let filled = {
+            // SAFETY: nothing in here makes initialised bytes uninitialised: a `ReadBuf` only ever fills.
+            let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            buffer.filled().len()
+        };
+        // SAFETY: the stream has filled, and so initialised, so many bytes.
+        unsafe { cursor.advance(filled) };
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.watch(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes the socket when nothing is left in its own buffer.
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.owed.written();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Socket {
+    /// Ends the connection where nothing could be written for too long.
+    fn watch(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.patience = None;
+            return written;
+        }
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        ready!(patience.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// The body of a response.
+pub(super) struct ReplyBody {
+    bytes: Bytes,
+    owed: Rc<Owed>,
+}
+
+impl ReplyBody {
+    pub(super) fn new(bytes: Vec<u8>, owed: &Rc<Owed>) -> Self {
+        Self { bytes: bytes.into(), owed: Rc::clone(owed) }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.owed.is_taken.set(true);
+        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
