@@ -27,3 +27,7 @@ pub use filters::AttributeFilter;
 pub use replies::Reply;
 pub use text::Text;
 
+#[cfg(test)]
+mod parse_tests;
+#[cfg(test)]
+mod print_tests;
