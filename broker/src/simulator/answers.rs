@@ -74,6 +74,7 @@ pub(super) fn take(
                     broker_id: message.fixed.id,
                     sent_at_ms: message.fixed.sent_at_ms,
                     receive_count: message.fixed.receive_count,
+                    handle: &handle,
                     visibility_seconds,
                     shard,
                 };
@@ -83,8 +84,7 @@ pub(super) fn take(
                 if message.trace_header() != habits::trace_header(id).as_deref() {
                     world.violation(format!("message {id} has another trace header than it was sent with"));
                 }
-                let delivery = (received.broker_id, received.receive_count);
-                client.took(Held { queue, id, handle, delivery });
+                client.took(Held { queue, id, handle });
                 if is_fifo {
                     let group = habits::group(id);
                     if message.group() != Some(&*group) {
@@ -106,7 +106,7 @@ pub(super) fn take(
             for (held, outcome) in entries.into_iter().zip(reply.outcomes) {
                 let ending = if outcome.is_success() { Ending::Done(window) } else { Ending::Refused };
                 expected(world, outcome.code(), allowed, "a delete");
-                world.checker.delete_ended(held.id, held.delivery, ending);
+                world.checker.delete_ended(held.id, &held.handle, ending);
             }
         }
         (Asked::Change { entries, .. }, Response::ChangeVisibility(reply)) => {
@@ -159,6 +159,7 @@ fn peeked(world: &mut World, queue: u64, reply: &tenpin_protocol::PeekReply<'_>,
             broker_id: message.fixed.message.id,
             sent_at_ms: message.fixed.message.sent_at_ms,
             receive_count: message.fixed.message.receive_count,
+            handle: &[],
             visibility_seconds: None,
             shard: 0,
         };
@@ -263,7 +264,7 @@ pub(super) fn end(world: &mut World, asked: &Asked, ending: Ending) {
         }
         Asked::Delete { entries, .. } => {
             for held in entries {
-                checker.delete_ended(held.id, held.delivery, ending);
+                checker.delete_ended(held.id, &held.handle, ending);
             }
         }
         Asked::Change { entries, .. } => {

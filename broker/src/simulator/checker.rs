@@ -107,6 +107,8 @@ pub struct Received<'a> {
     pub broker_id: [u8; 16],
     /// When the broker says it was sent.
     pub sent_at_ms: u64,
+    /// What deletes it.
+    pub handle: &'a [u8],
     /// How often it was received, by the broker's count.
     pub receive_count: u32,
     /// For how long it is hidden at least; `None`: as the queue says.

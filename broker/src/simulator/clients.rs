@@ -105,8 +105,6 @@ pub(super) struct Held {
     pub(super) queue: u64,
     pub(super) id: u64,
     pub(super) handle: Vec<u8>,
-    /// The id that the message had, and how often it had been received.
-    pub(super) delivery: ([u8; 16], u32),
 }
 
 /// One client of the broker.

@@ -112,8 +112,10 @@ pub struct Message {
     pub deletes_under_way: u32,
     /// The broker's id.
     pub broker_id: Option<[u8; 16]>,
-    /// The ids that it was seen with, where it may move.
+    /// The ids that it was seen with, and the handle of the last delivery, where it may move.
     pub lives: Vec<Life>,
+    /// See above.
+    pub last_handle: Vec<u8>,
     /// Deliveries and changes of visibility since the last crash.
     pub holds: Vec<Hold>,
     /// Changes of visibility so far, to number them across crashes.
@@ -136,6 +138,7 @@ impl Message {
             deletes_under_way: 0,
             broker_id: None,
             lives: Vec::new(),
+            last_handle: Vec::new(),
             holds: Vec::new(),
             forgotten_holds: 0,
         }

@@ -82,12 +82,12 @@ impl Checker {
         message.deletes_under_way += 1;
     }
 
-    /// A message's delete has ended; its handle was of this delivery of the message with this id.
-    pub fn delete_ended(&mut self, id: u64, delivery: ([u8; 16], u32), ending: Ending) {
+    /// A message's delete by this handle has ended.
+    pub fn delete_ended(&mut self, id: u64, handle: &[u8], ending: Ending) {
         let message = self.messages.get_mut(&id).expect("it was received");
         message.deletes_under_way -= 1;
         if self.moves {
-            return self.moving_delete_ended(id, delivery, ending);
+            return self.moving_delete_ended(id, handle, ending);
         }
         message.delete_ended(ending);
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{Checker, Ending, Received, Window};
-use crate::simulator::message::{Hold, HoldKind, Message};
+use crate::simulator::message::{HoldKind, Message};
 use crate::simulator::moving;
 use crate::simulator::plan::Plan;
 
@@ -108,6 +108,9 @@ impl Checker {
         self.check_time(id, received, window);
         if self.messages[&id].lives.last().is_some_and(|life| life.id == received.broker_id) {
             self.check_holds(id, received, window);
+            if let Some(message) = self.messages.get_mut(&id) {
+                message.last_handle = received.handle.to_vec();
+            }
         }
     }
 
@@ -124,27 +127,27 @@ impl Checker {
         }
     }
 
-    /// A delete of a message that may move has ended. Its handle's delivery is this one of this life. It has
-    /// surely taken the message only while that delivery lasted: later it may have moved, and the handle
-    /// mean nothing any more (rule 6).
-    pub(super) fn moving_delete_ended(
-        &mut self,
-        id: u64,
-        (broker_id, count): ([u8; 16], u32),
-        ending: Ending,
-    ) {
-        let message = &self.messages[&id];
-        let Ending::Done(window) = ending else {
-            return self.messages.get_mut(&id).expect("it was just read").delete_ended(ending);
+    /// A delete of a message that may move has ended. It has surely taken the message only while the handle's
+    /// delivery lasted: later it may have moved, and the handle mean nothing any more (rule 6).
+    pub(super) fn moving_delete_ended(&mut self, id: u64, handle: &[u8], ending: Ending) {
+        let Some(message) = self.messages.get(&id) else { return };
+        let ending = match ending {
+            Ending::Done(window) if message.last_handle != handle || !self.is_held(message, window) => {
+                Ending::Unknown(Some(window.from_ns))
+            }
+            ending => ending,
         };
-        let is_life = message.lives.last().is_some_and(|life| life.id == broker_id);
-        let is_held = |hold: &Hold| {
-            matches!(hold.kind, HoldKind::Delivery { count: last, .. } if last == count)
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.delete_ended(ending);
+        }
+    }
+
+    /// Whether a message's last delivery lasted at least until the end of a window.
+    fn is_held(&self, message: &Message, window: Window) -> bool {
+        message.holds.last().is_some_and(|hold| {
+            matches!(hold.kind, HoldKind::Delivery { .. })
                 && self.elapsed_ns_max(hold.from_ns, window.to_ns) < hold.hidden_ns
-        };
-        let is_certain = is_life && message.holds.last().is_some_and(is_held);
-        let ending = if is_certain { ending } else { Ending::Unknown(Some(window.from_ns)) };
-        self.messages.get_mut(&id).expect("it was just read").delete_ended(ending);
+        })
     }
 
     /// A queue says what tasks it has.
