@@ -11,7 +11,7 @@
 //! remembers what it has taken until the other says that it has no open move below a number, so a message
 //! that comes twice is stored once, even where it has been deleted meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use super::keyed_hash::{Key, group_key};
@@ -114,9 +114,25 @@ pub(super) struct Outgoing {
 pub(super) struct Moves {
     pub outgoing: BTreeMap<u64, Outgoing>,
     pub arrivals: BTreeMap<(u16, u64), Position>,
+    /// Moves that are over, while that may not be durable: after a crash they may be open again. Where the
+    /// record ends that says so, the other shard, and the number.
+    settling: VecDeque<(Position, u16, u64)>,
     /// Dead letters that other shards have not taken, by slot and sequence: they are delivered before
     /// they are tried again. No part of the state: who begins anew tries once more.
     pub stayed: BTreeSet<(u32, u64)>,
+}
+
+impl Moves {
+    /// The first move to a shard that is open, or may be after a crash: what is below does not come again.
+    fn open_from(&mut self, to_shard: u16, durable: Position) -> Option<u64> {
+        while self.settling.front().is_some_and(|(end, ..)| *end <= durable) {
+            self.settling.pop_front();
+        }
+        let settling = self.settling.iter().filter(|(_, to, _)| *to == to_shard).map(|&(.., number)| number);
+        let open = self.outgoing.values().map(|outgoing| outgoing.record);
+        let open = open.filter(|record| record.to_shard == to_shard).map(|record| record.number);
+        settling.min().into_iter().chain(open.take(1)).min()
+    }
 }
 
 const MOVING_OUT_LENGTH: u32 = (crate::journal::PREFIX_BYTES + MOVING_OUT_BYTES) as u32;
@@ -218,7 +234,7 @@ impl<F: Flaws> Engine<F> {
     fn want_move(&mut self, number: u64, log: &mut Log<F>, out: &mut Vec<(u16, Moving)>) -> bool {
         let Some(outgoing) = self.moves.outgoing.get(&number) else { return false };
         let record = outgoing.record;
-        let settled_below = self.open_from(record.to_shard).unwrap_or(number);
+        let settled_below = self.moves.open_from(record.to_shard, log.durable()).unwrap_or(number);
         let slot = &self.slab[record.slot];
         let name = self.queues.get(slot.queue).map(|queue| queue.name.clone());
         let is_there = slot.sequence == record.sequence && slot.flags() & FLAG_MOVING != 0;
@@ -262,16 +278,6 @@ impl<F: Flaws> Engine<F> {
             self.settle_move(number, End::Left, log);
         }
         true
-    }
-
-    /// The first open move to a shard.
-    fn open_from(&self, to_shard: u16) -> Option<u64> {
-        self.moves
-            .outgoing
-            .values()
-            .map(|outgoing| outgoing.record)
-            .find(|record| record.to_shard == to_shard)
-            .map(|record| record.number)
     }
 
     /// Takes a message from another shard. Its answer may leave when the log is durable up to the
@@ -499,6 +505,9 @@ impl<F: Flaws> Engine<F> {
         let record = MovedOut { number, time_ms: self.now_ms, slot: index, refused, sequence, task };
         append(log, self.now_ms, Kind::MovedOut, MOVED_OUT_BYTES, 0, false, |out| record.write(out));
         log.release(outgoing.position, MOVING_OUT_LENGTH);
+        if log.durable() < log.end() {
+            self.moves.settling.push_back((log.end(), outgoing.record.to_shard, number));
+        }
         if task != 0 {
             self.task_moved(task, !refused, end == End::Refused, log);
         }
@@ -592,4 +601,30 @@ pub(super) fn read_message(bytes: &[u8]) -> Option<([u8; 16], u32, Vec<u8>)> {
     let raw = RawRecord::parse(bytes).ok()?;
     let stored = StoredMessage::parse(&raw).ok()?;
     Some((stored.id, stored.body_bytes, stored.content.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(number: u64, to_shard: u16) -> Outgoing {
+        let record =
+            MovingOut { number, source: 1, target: 2, time_ms: 3, slot: 4, to_shard, sequence: 5, task: 0 };
+        Outgoing { record, position: Position(1), given: true }
+    }
+
+    /// Else the other shard would forget what has come, and take it once more after a crash.
+    #[test]
+    fn a_move_counts_as_open_until_its_end_is_durable() {
+        let mut moves = Moves::default();
+        moves.outgoing.insert(30, open(30, 1));
+        moves.outgoing.insert(20, open(20, 2));
+        moves.settling.push_back((Position(100), 1, 10));
+        moves.settling.push_back((Position(200), 1, 11));
+        assert_eq!(moves.open_from(1, Position(99)), Some(10));
+        assert_eq!(moves.open_from(2, Position(99)), Some(20), "each shard by itself");
+        assert_eq!(moves.open_from(1, Position(150)), Some(11));
+        assert_eq!(moves.open_from(1, Position(200)), Some(30));
+        assert_eq!(moves.open_from(3, Position(200)), None);
+    }
 }
