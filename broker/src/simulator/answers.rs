@@ -212,6 +212,9 @@ fn refused(client: &mut Client, world: &mut World, asked: &Asked, code: Option<E
         }
         (asked, code) => {
             let allowed: &[ErrorCode] = match asked {
+                Asked::Create { .. } if moving::may_lack_letters(world) => {
+                    &[ErrorCode::InvalidParameterValue, ErrorCode::QueueNameExists, ErrorCode::StorageFull]
+                }
                 Asked::Create { .. } => {
                     &[ErrorCode::QueueNameExists, ErrorCode::QueueDeletedRecently, ErrorCode::StorageFull]
                 }

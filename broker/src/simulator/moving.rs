@@ -14,6 +14,7 @@ use super::habits::{open, queue_name};
 use super::plan::{BrokerPlan, ClientPlan, Faults, MS, Operations, SECOND};
 use super::random::Random;
 use super::world::World;
+use crate::journal::Durability;
 
 /// Queues that are sent to; as many have their dead letters.
 const WORK_QUEUES: usize = 2;
@@ -198,6 +199,12 @@ pub(super) fn listed(
     let is_idle = tasks.iter().all(|task| !task.is_active());
     world.checker.tasks_listed(queue, tasks, window);
     client.drain.tasks_are_idle(queue, is_idle, window);
+}
+
+/// Whether a power cut may have taken the dead-letter queue that a client knows, so that a queue which names
+/// it is refused.
+pub(super) fn may_lack_letters(world: &World) -> bool {
+    world.checker.has_moves() && world.plan.broker.durability == Durability::Async
 }
 
 /// Refusals that a request about tasks may get.
