@@ -12,20 +12,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+use serde_json::json;
+
+use crate::bodies::BodySizes;
 use crate::client::{Answer, Client, ClientError, Receive};
 use crate::load::{Account, Books};
 use crate::measure::{self, Memory};
 use crate::process::{BrokerCommand, BrokerProcess};
-use crate::wire::BATCH_MAX;
+use crate::progress::Progress;
+use crate::random::Random;
+use crate::report::{HostGaps, Percentiles, Record, RequestTimes};
 
 /// The queue that is used.
 const QUEUE: &str = "backlog";
-
-/// Requests under way.
-const UNDER_WAY_MAX: usize = 64;
-
-/// A line of progress after so many messages.
-const PROGRESS_MESSAGES: u64 = 1_000_000;
 
 /// How long a broker may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(120);
@@ -39,12 +39,15 @@ pub struct BacklogOptions {
     pub parent: PathBuf,
     /// Messages.
     pub messages: u64,
-    /// Bytes of each body.
-    pub body_bytes: usize,
-    /// Kill the broker when all is queued, and measure how long a new one takes to have it again.
-    pub restart: bool,
-    /// Whether to print progress.
-    pub verbose: bool,
+    /// Sizes of bodies.
+    pub bodies: BodySizes,
+    /// Messages a request.
+    pub batch: usize,
+    /// Requests under way.
+    pub depth: usize,
+    /// How often to kill the broker when all is queued, and to measure how long a new one takes to have it
+    /// again.
+    pub restarts: u32,
 }
 
 /// Piling up, or draining.
@@ -77,12 +80,14 @@ impl fmt::Display for Leg {
 pub struct BacklogReport {
     /// Piling up.
     pub queued: Leg,
-    /// From the start of the new process until it listened, and its memory then.
-    pub recovered: Option<(Duration, Memory)>,
+    /// For each restart, from the start of the new process until it listened, and its memory then.
+    pub recovered: Vec<(Duration, Memory)>,
     /// Draining.
     pub drained: Leg,
-    /// Messages that came before one that was sent earlier.
-    pub out_of_order: u64,
+    /// Processor time of the client while it queued and drained, for each message, in microseconds.
+    pub client_us: f64,
+    /// Round trips of sends, in nanoseconds.
+    pub requests: Histogram<u64>,
     /// What became of the messages.
     pub account: Account,
 }
@@ -90,20 +95,71 @@ pub struct BacklogReport {
 impl BacklogReport {
     /// Whether every message came once, whole and in order.
     pub fn is_clean(&self) -> bool {
-        self.account.is_clean() && self.out_of_order == 0
+        self.account.is_clean()
+    }
+
+    /// The report's form. A lifecycle's processor time is that of both legs; the rate is the drain's.
+    pub fn record(&self, command: &str, options: &BacklogOptions, run: u32) -> Record {
+        let leg = |leg: &Leg| {
+            json!({
+                "messages_per_second": leg.rate,
+                "broker_cpu_us_per_message": leg.broker_us,
+                "resident_bytes": leg.memory.resident_bytes,
+            })
+        };
+        let recovered: Vec<_> = self
+            .recovered
+            .iter()
+            .map(|(took, memory)| json!({ "seconds": took.as_secs_f64(), "resident_bytes": memory.resident_bytes }))
+            .collect();
+        let command_of = &options.command;
+        Record {
+            command: command.to_owned(),
+            variant: format!("{} {}", command_of.io, command_of.durability),
+            run,
+            settings: json!({
+                "shards": command_of.shards,
+                "driver": command_of.io,
+                "durability": command_of.durability,
+                "broker_arguments": command_of.arguments,
+                "messages": options.messages,
+                "body": options.bodies.to_string(),
+                "batch": options.batch,
+                "depth": options.depth,
+                "restarts": options.restarts,
+            }),
+            lifecycles_per_second: 1.0 / (1.0 / self.queued.rate + 1.0 / self.drained.rate),
+            broker_cpu_us_per_message: Some(self.queued.broker_us + self.drained.broker_us),
+            client_cpu_us_per_message: self.client_us,
+            broker_cores_used: None,
+            client_cores_used: f64::NAN,
+            limited_by_client: false,
+            account: self.account,
+            latency_us: Percentiles::of(&self.requests),
+            latency_in_gaps_us: Percentiles::default(),
+            requests_us: RequestTimes::default(),
+            client_late_us: None,
+            broker_resident_bytes_max: Some(self.drained.memory.resident_bytes_max),
+            wire_bytes_per_message: f64::NAN,
+            disk_bytes_per_message: None,
+            syscalls_per_message: None,
+            load_average: measure::load_average(),
+            host_gaps: HostGaps::default(),
+            more: json!({ "queued": leg(&self.queued), "recovered": recovered, "drained": leg(&self.drained) }),
+        }
     }
 }
 
 impl fmt::Display for BacklogReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "queued:    {}", self.queued)?;
-        if let Some((took, memory)) = self.recovered {
+        for (took, memory) in &self.recovered {
             let (now, most) = (memory.resident_bytes >> 20, memory.resident_bytes_max >> 20);
             let seconds = took.as_secs_f64();
             writeln!(formatter, "recovered: in {seconds:.2} s, {now} MiB resident ({most} MiB at most)")?;
         }
         writeln!(formatter, "drained:   {}", self.drained)?;
-        write!(formatter, "{}, {} out of order", self.account, self.out_of_order)
+        write!(formatter, "{}", self.account)
     }
 }
 
@@ -114,23 +170,31 @@ pub fn run(options: &BacklogOptions) -> io::Result<BacklogReport> {
     command.folder = folder.path().join("data");
     let mut broker = command.start()?;
     let mut books = Books::new();
-    let queued = measured(&broker, options.messages, || pile_up(options, broker.address(), &mut books))?;
-    let mut recovered = None;
-    if options.restart {
+    let client = measure::thread_cpu();
+    let mut requests = Histogram::new(3).map_err(io::Error::other)?;
+    let queued = measured(&broker, options.messages, || {
+        pile_up(options, broker.address(), &mut books, &mut requests)
+    })?;
+    let mut recovered = Vec::new();
+    for _ in 0..options.restarts {
         broker.kill()?;
         broker = command.start()?;
-        recovered = Some((broker.listening_after().unwrap_or_default(), broker.memory()?));
+        recovered.push((broker.listening_after().unwrap_or_default(), broker.memory()?));
     }
     let mut out_of_order = 0;
     let drained = measured(&broker, options.messages, || {
         out_of_order = drain(options, broker.address(), &mut books)?;
         Ok(())
     })?;
+    let client_us = (measure::thread_cpu() - client).as_secs_f64() * 1e6 / options.messages.max(1) as f64;
     let (status, printed) = broker.stop(STOP_MAX)?;
     if !status.success() {
         return Err(io::Error::other(format!("the broker stopped with {status}; it printed:\n{printed}")));
     }
-    Ok(BacklogReport { queued, recovered, drained, out_of_order, account: books.close() })
+    // Several shards each have an order of their own.
+    let out_of_order = if options.command.shards.unwrap_or(1) == 1 { out_of_order } else { 0 };
+    let account = Account { out_of_order, ..books.close() };
+    Ok(BacklogReport { queued, recovered, drained, client_us, requests, account })
 }
 
 fn measured(broker: &BrokerProcess, messages: u64, leg: impl FnOnce() -> io::Result<()>) -> io::Result<Leg> {
@@ -144,31 +208,44 @@ fn measured(broker: &BrokerProcess, messages: u64, leg: impl FnOnce() -> io::Res
     })
 }
 
-fn pile_up(options: &BacklogOptions, address: SocketAddr, books: &mut Books) -> io::Result<()> {
+fn pile_up(
+    options: &BacklogOptions,
+    address: SocketAddr,
+    books: &mut Books,
+    requests: &mut Histogram<u64>,
+) -> io::Result<()> {
     let mut client = Client::connect(address)?;
     let queue = client.create(QUEUE, &[])?;
-    let mut bodies = vec![0; BATCH_MAX * options.body_bytes];
-    let mut under_way = 0;
-    while books.made() < options.messages || under_way > 0 {
-        if books.made() < options.messages && under_way < UNDER_WAY_MAX {
-            let count = (options.messages - books.made()).min(BATCH_MAX as u64) as usize;
-            let bodies = &mut bodies[..count * options.body_bytes];
-            bodies.chunks_exact_mut(options.body_bytes).for_each(|body| books.next_body(body));
-            client.submit_bodies(queue, bodies.chunks_exact(options.body_bytes))?;
-            under_way += 1;
-            report_progress(options, "queued", books.made(), count as u64);
+    let progress = Progress::new("queueing", options.messages);
+    let mut random = Random::new(1);
+    let mut bodies = vec![Vec::new(); options.batch];
+    let mut under_way = VecDeque::new();
+    while books.made() < options.messages || !under_way.is_empty() {
+        if books.made() < options.messages && under_way.len() < options.depth {
+            let count = (options.messages - books.made()).min(options.batch as u64) as usize;
+            for body in &mut bodies[..count] {
+                body.resize(options.bodies.next(&mut random), 0);
+                books.next_body(body);
+            }
+            let asked = client.submit_bodies(queue, bodies[..count].iter().map(Vec::as_slice))?;
+            under_way.push_back((asked, Instant::now()));
             continue;
         }
         match client.next_answer()? {
-            (_, Answer::Sent(outcomes)) => {
+            (asked, Answer::Sent(outcomes)) => {
+                let place = under_way.iter().position(|(other, _)| *other == asked);
+                if let Some((_, begun)) = place.and_then(|place| under_way.remove(place)) {
+                    requests.saturating_record(begun.elapsed().as_nanos() as u64);
+                }
                 if let Some(refusal) = outcomes.into_iter().find_map(Result::err) {
                     return Err(io::Error::other(format!("a send was refused: {refusal}")));
                 }
             }
             (_, answer) => return Err(unexpected(answer)),
         }
-        under_way -= 1;
+        progress.set(books.made());
     }
+    progress.finish();
     Ok(())
 }
 
@@ -176,13 +253,15 @@ fn pile_up(options: &BacklogOptions, address: SocketAddr, books: &mut Books) -> 
 fn drain(options: &BacklogOptions, address: SocketAddr, books: &mut Books) -> io::Result<u64> {
     let mut client = Client::connect(address)?;
     let queue = client.open(QUEUE)?;
-    let receive = Receive { messages_max: BATCH_MAX as u8, wait_ms: 0, visibility_seconds: Some(43_200) };
+    let messages_max = options.batch as u8;
+    let receive = Receive { messages_max, wait_ms: 0, visibility_seconds: Some(43_200) };
+    let progress = Progress::new("draining", options.messages);
     let mut order = Order::default();
     let mut deletes = 0;
     let mut is_empty = false;
     let mut taken = 0;
     while !is_empty || !order.waiting.is_empty() || deletes > 0 {
-        while !is_empty && order.waiting.len() + deletes < UNDER_WAY_MAX {
+        while !is_empty && order.waiting.len() + deletes < options.depth {
             order.asked(client.submit_receive(queue, receive)?);
         }
         match client.next_answer()? {
@@ -196,7 +275,7 @@ fn drain(options: &BacklogOptions, address: SocketAddr, books: &mut Books) -> io
                     client.submit_delete(queue, &handles)?;
                     deletes += 1;
                     taken += messages.len() as u64;
-                    report_progress(options, "drained", taken, messages.len() as u64);
+                    progress.set(taken);
                 }
             }
             (_, Answer::Outcomes(outcomes)) => {
@@ -208,13 +287,8 @@ fn drain(options: &BacklogOptions, address: SocketAddr, books: &mut Books) -> io
             (_, answer) => return Err(unexpected(answer)),
         }
     }
+    progress.finish();
     Ok(order.out_of_order)
-}
-
-fn report_progress(options: &BacklogOptions, what: &str, done: u64, by: u64) {
-    if options.verbose && done / PROGRESS_MESSAGES != (done - by) / PROGRESS_MESSAGES {
-        println!("{what} {done} of {}", options.messages);
-    }
 }
 
 fn unexpected(answer: Answer) -> io::Error {

@@ -212,10 +212,19 @@ impl Client {
 
     /// Makes a queue or opens the one that is there; gives its number.
     pub fn create(&mut self, name: &str, attributes: &[(AttributeCode, u64)]) -> Result<u64, ClientError> {
-        let attributes: Vec<Attribute<'_>> = attributes
-            .iter()
-            .map(|(code, value)| Attribute::new(*code, AttributeValue::Number(*value)))
-            .collect();
+        let attributes: Vec<(AttributeCode, AttributeValue<'_>)> =
+            attributes.iter().map(|(code, value)| (*code, AttributeValue::Number(*value))).collect();
+        self.create_with(name, &attributes)
+    }
+
+    /// The same with attributes that may be texts.
+    pub fn create_with(
+        &mut self,
+        name: &str,
+        attributes: &[(AttributeCode, AttributeValue<'_>)],
+    ) -> Result<u64, ClientError> {
+        let attributes: Vec<Attribute<'_>> =
+            attributes.iter().map(|(code, value)| Attribute::new(*code, *value)).collect();
         let request = CreateQueueRequest { name, attributes: Entries::of(&attributes), ..Default::default() };
         let asked = self.submit(&Request::CreateQueue(request));
         self.take_opened(asked)
@@ -338,7 +347,7 @@ impl Client {
         bodies: impl Iterator<Item = &'a [u8]>,
     ) -> Result<u32, ClientError> {
         let asked = self.next_correlation();
-        wire::write_send(&mut self.output, asked, queue, bodies);
+        wire::write_send(&mut self.output, asked, queue, bodies.map(wire::Outgoing::of));
         self.flush_if_much()?;
         Ok(asked)
     }

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A pause this long between two readings of the clock, with nothing to do between them, is the
@@ -57,6 +58,43 @@ pub fn process_memory(pid: u32) -> io::Result<Memory> {
     Ok(Memory { resident_bytes: kib("VmRSS:") * 1024, resident_bytes_max: kib("VmHWM:") * 1024 })
 }
 
+/// Bytes that a process has had written to disk so far.
+pub fn disk_bytes_written(pid: u32) -> io::Result<u64> {
+    let counters = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = counters.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.trim().parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// `perf`, counting the system calls of a process beside it.
+#[derive(Debug)]
+pub struct SystemCalls(Child);
+
+impl SystemCalls {
+    /// Starts counting, where perf is installed.
+    pub fn count(pid: u32) -> Option<Self> {
+        let mut command = Command::new("perf");
+        command.args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().ok().map(SystemCalls)
+    }
+
+    /// Calls for each second of processor time, if perf was allowed to count them.
+    pub fn per_cpu_second(self) -> Option<f64> {
+        // SAFETY: the process is our child and not yet waited for, so that the id is still its own.
+        unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGINT) };
+        let output = self.0.wait_with_output().ok()?;
+        calls_per_second(&String::from_utf8_lossy(&output.stderr))
+    }
+}
+
+/// From a line of count, unit, event, and the nanoseconds for which it was counted.
+fn calls_per_second(printed: &str) -> Option<f64> {
+    let line = printed.lines().find(|line| line.contains("raw_syscalls:sys_enter"))?;
+    let fields: Vec<&str> = line.split(',').collect();
+    let (calls, nanoseconds): (f64, f64) = (fields.first()?.parse().ok()?, fields.get(3)?.parse().ok()?);
+    (nanoseconds > 0.0).then(|| calls * 1e9 / nanoseconds)
+}
+
 /// The load average of the last minute.
 pub fn load_average() -> f64 {
     let line = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -80,6 +118,21 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     // SAFETY: `set` is a valid set of the size given.
     let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets this process, and those that it starts, open as many files as the system allows.
+pub fn raise_file_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is valid for the call, which copies it.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// Pauses in which a thread got no time.
@@ -160,6 +213,13 @@ mod tests {
         assert!(thread_cpu() > Duration::ZERO);
         let memory = process_memory(pid).unwrap();
         assert!(memory.resident_bytes > 0 && memory.resident_bytes_max >= memory.resident_bytes);
+    }
+
+    #[test]
+    fn what_perf_prints_is_read() {
+        assert_eq!(calls_per_second("500,,raw_syscalls:sys_enter,250000000,100.00,,"), Some(2_000.0));
+        assert_eq!(calls_per_second("<not counted>,,raw_syscalls:sys_enter,0,100.00,,"), None);
+        assert_eq!(calls_per_second("event syntax error"), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct BrokerCommand {
     pub io: String,
     /// When it acknowledges: fsync, async or memory.
     pub durability: String,
+    /// Its shards, where that is said.
+    pub shards: Option<u16>,
     /// Where it listens; port 0 takes a free one.
     pub listen: String,
     /// Where its SQS-compatible endpoint listens: an address or `off`.
@@ -48,6 +50,7 @@ impl BrokerCommand {
             folder: folder.to_owned(),
             io: "auto".into(),
             durability: "fsync".into(),
+            shards: None,
             listen: "127.0.0.1:0".into(),
             sqs_listen: "off".into(),
             arguments: Vec::new(),
@@ -62,6 +65,9 @@ impl BrokerCommand {
         command.arg("serve").arg("--data-dir").arg(&self.folder);
         command.args(["--listen", &self.listen, "--io", &self.io, "--durability", &self.durability]);
         command.args(["--sqs-listen", &self.sqs_listen]);
+        if let Some(shards) = self.shards {
+            command.args(["--shards", &shards.to_string()]);
+        }
         command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let core = self.core;

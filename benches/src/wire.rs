@@ -52,47 +52,88 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Appends a send of bodies, at most ten.
+/// A message to write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    /// Its body.
+    pub(crate) body: &'a [u8],
+    /// Its delay; the queue's where it is not given.
+    pub(crate) delay_seconds: Option<u32>,
+    /// The number of its group, on a FIFO queue.
+    pub(crate) group: Option<u64>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A body and nothing else.
+    pub(crate) fn of(body: &'a [u8]) -> Self {
+        Outgoing { body, delay_seconds: None, group: None }
+    }
+}
+
+/// Appends a send of messages, at most ten.
 pub(crate) fn write_send<'a>(
     out: &mut Vec<u8>,
     correlation: u32,
     queue: u64,
-    bodies: impl Iterator<Item = &'a [u8]>,
+    messages: impl Iterator<Item = Outgoing<'a>>,
 ) {
     let mut entries = [SendEntry::default(); BATCH_MAX];
     let mut count = 0;
-    for (entry, body) in entries.iter_mut().zip(bodies) {
-        *entry = SendEntry::new(body);
+    for (entry, message) in entries.iter_mut().zip(messages) {
+        *entry = SendEntry { delay_seconds: message.delay_seconds, ..SendEntry::new(message.body) };
         count += 1;
     }
     Request::Send(SendRequest { queue, entries: Entries::of(&entries[..count]) }).encode(correlation, out);
 }
 
-/// Appends a send to a FIFO queue: bodies, at most ten, each to a group and under a deduplication id of
-/// its own, which is made from the body's first bytes.
+/// Appends a send to a FIFO queue: messages, at most ten, each under a deduplication id of its own, which
+/// is made from the body's first bytes.
 pub(crate) fn write_fifo_send<'a>(
     out: &mut Vec<u8>,
     correlation: u32,
     queue: u64,
-    bodies: impl Iterator<Item = (&'a [u8], u64)>,
+    messages: impl Iterator<Item = Outgoing<'a>>,
 ) {
-    let contents: Vec<(Vec<u8>, usize)> = bodies
-        .take(BATCH_MAX)
-        .map(|(body, group)| {
-            let group = format!("group-{group}");
-            let id: String = body.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
-            let fields =
-                ContentFields { group: Some(&group), deduplication_id: Some(&id), ..Default::default() };
-            let mut content = Vec::with_capacity(body.len() + 128);
-            write_content(&mut content, body, &fields);
-            (content, body.len())
-        })
-        .collect();
-    let entries: Vec<SendEntry<'_>> = contents
-        .iter()
-        .filter_map(|(content, body_bytes)| SendEntry::with_content(content, *body_bytes).ok())
-        .collect();
-    Request::Send(SendRequest { queue, entries: Entries::of(&entries) }).encode(correlation, out);
+    let mut bytes = Vec::with_capacity(BATCH_MAX * 256);
+    let mut ends = [(0, 0, 0); BATCH_MAX];
+    let mut count = 0;
+    for (end, message) in ends.iter_mut().zip(messages) {
+        let begin = bytes.len();
+        let (mut digits, mut name) = ([0; 2 * ID_BYTES], [0; 20]);
+        let id = hexadecimal(&message.body[..message.body.len().min(ID_BYTES)], &mut digits);
+        let group = decimal(message.group.unwrap_or_default(), &mut name);
+        let fields = ContentFields { group: Some(group), deduplication_id: Some(id), ..Default::default() };
+        write_content(&mut bytes, message.body, &fields);
+        *end = (begin, bytes.len(), message.body.len());
+        count += 1;
+    }
+    let mut entries = [SendEntry::default(); BATCH_MAX];
+    for (entry, (begin, end, body_bytes)) in entries.iter_mut().zip(&ends[..count]) {
+        *entry = SendEntry::with_content(&bytes[*begin..*end], *body_bytes)
+            .expect("what was just written can be read");
+    }
+    Request::Send(SendRequest { queue, entries: Entries::of(&entries[..count]) }).encode(correlation, out);
+}
+
+fn hexadecimal<'a>(bytes: &[u8], digits: &'a mut [u8; 2 * ID_BYTES]) -> &'a str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(&digits[..2 * bytes.len()]).unwrap_or_default()
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &str {
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::str::from_utf8(&digits[begin..]).unwrap_or_default();
+        }
+    }
 }
 
 /// Appends a receive.
@@ -163,5 +204,19 @@ pub(crate) fn outcome(outcome: &Outcome<'_>) -> Result<(), Refusal> {
         Ok(())
     } else {
         Err(Refusal::new(outcome.number, outcome.text.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_people_do() {
+        let mut digits = [0; 20];
+        for number in [0, 7, 10, 1_234, u64::MAX] {
+            assert_eq!(decimal(number, &mut digits), number.to_string());
+        }
+        assert_eq!(hexadecimal(&[0x00, 0xaf], &mut [0; 2 * ID_BYTES]), "00af");
     }
 }

@@ -1,13 +1,14 @@
-//! The load tells a broker that loses, repeats or changes messages from one that does not: it is run
-//! against a small one in this process, which does each on demand.
+//! The load tells a broker that loses, repeats, changes, reorders, hurries or delays messages from one that
+//! does not: it is run against a small one in this process, which does each on demand.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tenpin_benches::load::{self, Account, LoadOptions, Shape, Target, Variant};
+use tenpin_benches::load::books::WHOLE;
+use tenpin_benches::load::{self, Account, Fates, LoadOptions, Shape, Target, Variant};
 use tenpin_protocol::{
     Entries, FRAME_BYTES_MAX_LEAST, HelloReply, Outcome, OutcomeReply, QueueOpened, ReceiveReply,
     ReceivedFixed, ReceivedMessage, Request, Response, SendOutcome, SendReply, split_frame,
@@ -20,34 +21,86 @@ enum Fault {
     Lose,
     Repeat,
     Change,
+    /// The hundredth message changes places with the one before.
+    Reorder,
+    /// The hundredth comes back before its visibility timeout is over.
+    ReturnEarly,
+    /// The hundredth comes back long after it.
+    ReturnLate,
+    /// The hundredth never comes back.
+    ReturnNever,
+    /// The hundredth comes before its delay is over.
+    Hurry,
+    /// The hundredth is shown again after it was deleted.
+    Revive,
 }
 
-/// The messages of the one queue there is, and what shall become of the hundredth.
+/// When a message can be received: now, later, or never again.
+struct Stored {
+    number: u64,
+    body: Vec<u8>,
+    available_at: Instant,
+}
+
+/// The messages of all queues as if they were one, and what shall become of the hundredth.
 struct Store {
-    visible: VecDeque<(u64, Vec<u8>)>,
-    hidden: HashMap<u64, Vec<u8>>,
+    messages: VecDeque<Stored>,
     next: u64,
     fault: Fault,
 }
 
+/// The message that something happens to.
+const VICTIM: u64 = 100;
+
 impl Store {
-    fn send(&mut self, body: &[u8]) {
+    fn send(&mut self, body: &[u8], delay_seconds: u32) {
         self.next += 1;
+        let number = self.next;
+        let is_victim = number == VICTIM;
         let mut body = body.to_vec();
+        let mut available_at = Instant::now() + Duration::from_secs(u64::from(delay_seconds));
         match self.fault {
-            Fault::Lose if self.next == 100 => return,
-            Fault::Repeat if self.next == 100 => self.visible.push_back((u64::MAX, body.clone())),
-            Fault::Change if self.next == 100 => body[30] ^= 4,
+            Fault::Lose if is_victim => return,
+            Fault::Repeat if is_victim => {
+                self.messages.push_back(Stored { number: u64::MAX, body: body.clone(), available_at });
+            }
+            Fault::Change if is_victim => body[30] ^= 4,
+            Fault::Hurry if is_victim => available_at = Instant::now(),
             _ => {}
         }
-        self.visible.push_back((self.next, body));
+        self.messages.push_back(Stored { number, body, available_at });
+        let count = self.messages.len();
+        if self.fault == Fault::Reorder && is_victim && count > 1 {
+            self.messages.swap(count - 1, count - 2);
+        }
     }
 
-    fn receive(&mut self, max: usize) -> Vec<(u64, Vec<u8>)> {
-        let count = max.min(self.visible.len());
-        let taken: Vec<(u64, Vec<u8>)> = self.visible.drain(..count).collect();
-        self.hidden.extend(taken.iter().cloned());
+    fn receive(&mut self, max: usize, visibility_seconds: u32) -> Vec<(u64, Vec<u8>)> {
+        let now = Instant::now();
+        let visibility = Duration::from_secs(u64::from(visibility_seconds));
+        let mut taken = Vec::new();
+        for message in self.messages.iter_mut().filter(|message| message.available_at <= now).take(max) {
+            let hidden = match self.fault {
+                Fault::ReturnEarly if message.number == VICTIM => visibility / 2,
+                Fault::ReturnLate if message.number == VICTIM => visibility + Duration::from_secs(3),
+                Fault::ReturnNever if message.number == VICTIM => visibility * 1_000,
+                _ => visibility,
+            };
+            message.available_at = now + hidden;
+            taken.push((message.number, message.body.clone()));
+        }
         taken
+    }
+
+    fn delete(&mut self, number: u64) {
+        if let Some(place) = self.messages.iter().position(|message| message.number == number) {
+            if self.fault == Fault::Revive && number == VICTIM {
+                self.messages[place].available_at = Instant::now();
+                self.messages[place].number = u64::MAX;
+            } else {
+                self.messages.remove(place);
+            }
+        }
     }
 }
 
@@ -58,7 +111,7 @@ fn serve(store: &Mutex<Store>, mut stream: TcpStream) {
         let mut output = Vec::new();
         while let Some((frame, length)) = split_frame(&input, FRAME_BYTES_MAX_LEAST).unwrap() {
             let request = Request::decode(&frame).unwrap();
-            answer(&mut store.lock().unwrap(), &request, frame.correlation, &mut output);
+            answer(store, &request, frame.correlation, &mut output);
             input.drain(..length);
         }
         if stream.write_all(&output).is_err() {
@@ -71,7 +124,19 @@ fn serve(store: &Mutex<Store>, mut stream: TcpStream) {
     }
 }
 
-fn answer(store: &mut Store, request: &Request<'_>, correlation: u32, output: &mut Vec<u8>) {
+/// What there is, or nothing after a short wait.
+fn receive(store: &Mutex<Store>, max: usize, visibility_seconds: u32, wait_ms: u32) -> Vec<(u64, Vec<u8>)> {
+    let end = Instant::now() + Duration::from_millis(u64::from(wait_ms.min(20)));
+    loop {
+        let taken = store.lock().unwrap().receive(max, visibility_seconds);
+        if !taken.is_empty() || Instant::now() >= end {
+            return taken;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn answer(store: &Mutex<Store>, request: &Request<'_>, correlation: u32, output: &mut Vec<u8>) {
     match request {
         Request::Hello(_) => {
             let reply = HelloReply { frame_bytes_max: FRAME_BYTES_MAX_LEAST as u32, ..HelloReply::default() };
@@ -84,14 +149,15 @@ fn answer(store: &mut Store, request: &Request<'_>, correlation: u32, output: &m
                 .entries
                 .iter()
                 .map(|entry| {
-                    store.send(entry.body);
+                    store.lock().unwrap().send(entry.body, entry.delay_seconds.unwrap_or(0));
                     SendOutcome::default()
                 })
                 .collect();
             Response::Send(SendReply { outcomes: Entries::of(&outcomes) }).encode(correlation, output);
         }
-        Request::Receive(receive) => {
-            let taken = store.receive(usize::from(receive.max));
+        Request::Receive(request) => {
+            let (max, wait_ms) = (usize::from(request.max), request.wait_ms);
+            let taken = receive(store, max, request.visibility_seconds, wait_ms);
             let handles: Vec<[u8; 8]> = taken.iter().map(|(number, _)| number.to_le_bytes()).collect();
             let fixed = ReceivedFixed::default();
             let messages: Vec<ReceivedMessage<'_>> = taken
@@ -106,7 +172,7 @@ fn answer(store: &mut Store, request: &Request<'_>, correlation: u32, output: &m
                 .handles
                 .iter()
                 .map(|handle| {
-                    store.hidden.remove(&u64::from_le_bytes(handle.try_into().unwrap()));
+                    store.lock().unwrap().delete(u64::from_le_bytes(handle.try_into().unwrap()));
                     Outcome::default()
                 })
                 .collect();
@@ -120,8 +186,7 @@ fn answer(store: &mut Store, request: &Request<'_>, correlation: u32, output: &m
 fn start(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let store =
-        Arc::new(Mutex::new(Store { visible: VecDeque::new(), hidden: HashMap::new(), next: 0, fault }));
+    let store = Arc::new(Mutex::new(Store { messages: VecDeque::new(), next: 0, fault }));
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let store = Arc::clone(&store);
@@ -131,55 +196,123 @@ fn start(fault: Fault) -> SocketAddr {
     address
 }
 
-fn load_with(fault: Fault, depth: u64) -> Account {
-    load_in(Shape::Steps, fault, depth);
-    load_in(Shape::Rounds, fault, depth)
-}
-
-fn load_in(shape: Shape, fault: Fault, depth: u64) -> Account {
-    let options = LoadOptions {
+fn options() -> LoadOptions {
+    LoadOptions {
         connections: 2,
-        in_flight: 3,
-        shape,
-        batch: 10,
-        body_bytes: 64,
-        depth,
-        fifo_groups: 0,
+        depth: 3,
         warm_up: Duration::ZERO,
         length: Duration::from_millis(100),
-        client_core: None,
-    };
+        ..LoadOptions::default()
+    }
+}
+
+fn load_with(fault: Fault, options: &LoadOptions) -> Account {
     let target = Target::Running { address: start(fault), pid: Some(std::process::id()) };
     let variant = Variant { name: format!("{fault:?}"), target };
-    let all = load::run(&options, &[variant], 1, &mut |_, run| assert!(run.rate() > 0.0)).unwrap();
-    assert_eq!(all[0].is_clean(), fault == Fault::Nothing, "{}", all[0]);
-    *all[0].runs[0].account()
+    let report = load::run("test", options, &[variant], 1, &mut |_| ()).unwrap();
+    let record = &report.records[0];
+    assert_eq!(report.is_clean(), fault == Fault::Nothing, "{}", record.told());
+    assert!(options.rate.is_some() || record.lifecycles_per_second > 0.0);
+    record.account
+}
+
+/// The same fault in each way of loading.
+fn load_in_all_ways(fault: Fault) -> [Account; 3] {
+    let steps = LoadOptions { shape: Shape::Steps, ..options() };
+    let open = LoadOptions { rate: Some(5_000), ..options() };
+    [load_with(fault, &options()), load_with(fault, &steps), load_with(fault, &open)]
+}
+
+fn ordered() -> LoadOptions {
+    // One connection, so that the small broker, which locks no group, shows them in order.
+    LoadOptions { connections: 1, fifo_groups: 1, ..options() }
+}
+
+fn left() -> LoadOptions {
+    let fates = Fates { left: WHOLE, visibility_seconds: 1, ..Fates::default() };
+    LoadOptions { fates, rate: Some(3_000), ..options() }
 }
 
 #[test]
 fn a_good_broker_is_clean() {
-    let account = load_with(Fault::Nothing, 0);
-    assert!(account.sent > 100 && account.is_clean(), "{account}");
+    for account in load_in_all_ways(Fault::Nothing) {
+        assert!(account.sent > 100 && account.is_clean(), "{account}");
+    }
 }
 
 #[test]
 fn a_deep_queue_is_drained() {
-    let account = load_with(Fault::Nothing, 5_000);
+    let account = load_with(Fault::Nothing, &LoadOptions { backlog: 5_000, ..options() });
     assert!(account.sent > 5_000 && account.is_clean(), "{account}");
 }
 
 #[test]
+fn many_queues_and_sizes_are_loaded() {
+    let load = LoadOptions { bodies: "64:9,100-1000:1".parse().unwrap(), ..options() };
+    assert!(load_with(Fault::Nothing, &load).sent > 100);
+}
+
+#[test]
+fn a_number_of_messages_is_measured() {
+    let load = LoadOptions { messages: Some(1_000), length: Duration::ZERO, ..options() };
+    assert!(load_with(Fault::Nothing, &load).sent >= 1_000);
+    let open = LoadOptions { rate: Some(5_000), ..load };
+    assert_eq!(load_with(Fault::Nothing, &open).sent, 1_000);
+}
+
+#[test]
 fn a_lost_message_is_counted() {
-    assert_eq!(load_with(Fault::Lose, 0).lost, 1);
+    assert_eq!(load_in_all_ways(Fault::Lose).map(|account| account.lost), [1; 3]);
 }
 
 #[test]
 fn a_repeated_message_is_counted() {
-    assert_eq!(load_with(Fault::Repeat, 0).duplicated, 1);
+    assert_eq!(load_in_all_ways(Fault::Repeat).map(|account| account.duplicated), [1; 3]);
+}
+
+#[test]
+fn a_message_that_comes_back_from_the_dead_is_counted() {
+    assert_eq!(load_in_all_ways(Fault::Revive).map(|account| account.duplicated), [1; 3]);
 }
 
 #[test]
 fn a_changed_message_is_counted() {
-    let account = load_with(Fault::Change, 0);
-    assert_eq!((account.corrupted, account.lost), (1, 1), "{account}");
+    for account in load_in_all_ways(Fault::Change) {
+        assert_eq!((account.corrupted, account.lost), (1, 1), "{account}");
+    }
+}
+
+#[test]
+fn messages_that_change_places_in_a_group_are_counted() {
+    assert!(load_with(Fault::Nothing, &ordered()).sent > 100);
+    assert_eq!(load_with(Fault::Reorder, &ordered()).out_of_order, 1);
+}
+
+#[test]
+fn messages_that_are_left_come_back_once() {
+    let account = load_with(Fault::Nothing, &left());
+    assert!(account.redelivered > 100 && account.redelivered == account.sent, "{account}");
+}
+
+#[test]
+fn a_message_that_comes_back_too_early_is_counted() {
+    assert_eq!(load_with(Fault::ReturnEarly, &left()).early, 1);
+}
+
+#[test]
+fn a_message_that_comes_back_too_late_is_counted() {
+    assert_eq!(load_with(Fault::ReturnLate, &left()).late, 1);
+}
+
+#[test]
+fn a_message_that_does_not_come_back_is_counted() {
+    assert_eq!(load_with(Fault::ReturnNever, &left()).lost, 1);
+}
+
+#[test]
+fn a_delayed_message_that_comes_too_early_is_counted() {
+    let fates = Fates { delayed: WHOLE, delay_seconds: 1, visibility_seconds: 30, ..Fates::default() };
+    let load = LoadOptions { fates, rate: Some(3_000), ..options() };
+    assert!(load_with(Fault::Nothing, &load).sent > 100);
+    assert_eq!(load_with(Fault::Hurry, &load).early, 1);
 }

@@ -1,44 +1,169 @@
-//! Books over all messages of a run: what was sent has to be received once, whole.
+//! Books over all messages of a run: what was sent has to be received whole and once, unless it was left to
+//! come back; then it has to come back, not too early and not too late; and groups keep their order.
 
+use std::collections::HashMap;
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::payload::{self, Corrupted, Payload};
+
+/// The low bits of an origin say from which stream a message is: a queue, and a group of it.
+const STREAM_BITS: u32 = 24;
+const STREAM_MASK: u64 = (1 << STREAM_BITS) - 1;
+
+/// Most streams that messages can be told apart by.
+pub const STREAMS_MAX: u64 = 1 << STREAM_BITS;
+
+/// A broker that counts in milliseconds may show a message again so much too early by our clock.
+const EARLY_TOLERANCE_NS: u64 = 2_000_000;
+
+/// A message that is due may be passed over by receives for so long before it is late.
+const LATE_TOLERANCE_NS: u64 = 2_000_000_000;
+
+/// After so many receives a doomed message moves to the dead-letter queue.
+pub const RECEIVES_MAX: u32 = 2;
+
+/// Shares are counted in parts of this.
+pub const WHOLE: u64 = 10_000;
+
+/// Which messages are not simply received and deleted, each in parts of [`WHOLE`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Fates {
+    /// Left once, to come back.
+    pub left: u64,
+    /// Left until they move to the dead-letter queue.
+    pub doomed: u64,
+    /// Sent with a delay.
+    pub delayed: u64,
+    /// For how long what is received stays hidden.
+    pub visibility_seconds: u32,
+    /// How long the delay is.
+    pub delay_seconds: u32,
+}
+
+impl Fates {
+    /// Whether every message is received once and deleted.
+    pub fn is_plain(&self) -> bool {
+        self.left + self.doomed + self.delayed == 0
+    }
+
+    /// Whether a message is sent with a delay.
+    pub fn is_delayed(&self, number: u64) -> bool {
+        self.delayed > 0 && spread(number, 1) < self.delayed
+    }
+
+    fn is_doomed(&self, number: u64) -> bool {
+        self.doomed > 0 && spread(number, 2) < self.doomed
+    }
+
+    fn is_left(&self, number: u64) -> bool {
+        self.left > 0 && spread(number, 3) < self.left
+    }
+}
+
+/// The same part of [`WHOLE`] for a number every time, evenly spread.
+fn spread(number: u64, salt: u64) -> u64 {
+    crate::random::Random::new(number ^ salt << 56).below(WHOLE)
+}
+
+/// A message that is to come, and not before a time.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    not_before_ns: u64,
+    /// How often it was received; 0: it is delayed.
+    receives: u32,
+}
+
+/// Of a receive: what the books must know.
+#[derive(Debug, Clone, Copy)]
+pub struct Receipt {
+    /// The queue's number in the load.
+    pub queue: usize,
+    /// Whether it is the dead-letter queue.
+    pub is_dead_letter_queue: bool,
+    /// Which reply, no two the same.
+    pub reply: u64,
+    /// When it was asked for.
+    pub asked_ns: u64,
+    /// When it came.
+    pub now_ns: u64,
+}
+
+/// What to do with a message that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Delete it; its number, where it came for the first time and without a delay.
+    Delete(Option<u64>),
+    /// Leave it to come back.
+    Leave(Option<u64>),
+}
 
 /// The account of one run. Numbers are given out in order, so a bit each is enough.
 #[derive(Debug)]
 pub struct Books {
     origin: u64,
+    fates: Fates,
+    streams_per_queue: u64,
     next: u64,
-    refused: u64,
     received: Vec<u64>,
     received_once: u64,
-    duplicated: u64,
-    corrupted: u64,
-    strange: u64,
+    held: HashMap<u64, Held>,
+    /// For each stream, one more than the highest number that came; empty where order is not promised.
+    highest: Vec<u64>,
+    /// What is left in each stream, with the reply it came in, in order.
+    left: HashMap<u64, Vec<(u64, u64)>>,
+    /// For each queue, when the last receive was asked that waited and brought nothing.
+    empty_asked_ns: Vec<u64>,
+    account: Account,
+    deleted_late: u64,
 }
 
 impl Books {
-    /// Empty books with an origin of their own.
+    /// Empty books for one queue whose messages simply come, with an origin of their own.
     pub fn new() -> Self {
+        Self::of(Fates::default(), 1, 1, false)
+    }
+
+    /// Empty books for some queues and streams on each, in which order is promised or not.
+    pub fn of(fates: Fates, queues: usize, streams_per_queue: u64, ordered: bool) -> Self {
+        let streams = if ordered { queues as u64 * streams_per_queue } else { 0 };
         Books {
-            origin: payload::new_origin(),
+            origin: payload::new_origin() & !STREAM_MASK,
+            fates,
+            streams_per_queue,
             next: 0,
-            refused: 0,
             received: Vec::new(),
             received_once: 0,
-            duplicated: 0,
-            corrupted: 0,
-            strange: 0,
+            held: HashMap::new(),
+            highest: vec![0; streams as usize],
+            left: HashMap::new(),
+            empty_asked_ns: vec![0; queues + 1],
+            account: Account::default(),
+            deleted_late: 0,
         }
     }
 
-    /// Fills the body of the next message.
+    /// Fills the body of the next message of the first stream.
     pub fn next_body(&mut self, body: &mut [u8]) {
-        Payload { origin: self.origin, number: self.next }.write(body);
-        if self.next.is_multiple_of(64) {
+        self.next_of(0, body);
+    }
+
+    /// Fills the body of a stream's next message, and gives its number.
+    pub fn next_of(&mut self, stream: u64, body: &mut [u8]) -> u64 {
+        let number = self.next;
+        Payload { origin: self.origin | stream, number }.write(body);
+        if number.is_multiple_of(64) {
             self.received.push(0);
         }
         self.next += 1;
+        number
+    }
+
+    /// Notes that a message is sent with its delay now.
+    pub fn delayed(&mut self, number: u64, now_ns: u64) {
+        let not_before_ns = now_ns + u64::from(self.fates.delay_seconds) * 1_000_000_000;
+        self.held.insert(number, Held { not_before_ns, receives: 0 });
     }
 
     /// How many messages were made so far.
@@ -46,45 +171,160 @@ impl Books {
         self.next
     }
 
-    /// A message was refused: it must not come.
-    pub fn refused(&mut self) {
-        self.refused += 1;
+    /// How many messages the broker still has, by these books, beside those that are held back.
+    pub fn outstanding(&self, finished: u64) -> u64 {
+        self.next.saturating_sub(self.account.refused + finished + self.held.len() as u64)
     }
 
-    /// A message came; gives its number where it is one of this run.
+    /// Whether every message was received as often as it has to be.
+    pub fn is_complete(&self) -> bool {
+        self.held.is_empty() && self.received_once + self.account.refused >= self.next
+    }
+
+    /// A message was refused: it must not come.
+    pub fn refused(&mut self) {
+        self.account.refused += 1;
+    }
+
+    /// A receive waited and brought nothing.
+    pub fn found_empty(&mut self, queue: usize, asked_ns: u64) {
+        self.empty_asked_ns[queue] = self.empty_asked_ns[queue].max(asked_ns);
+    }
+
+    /// Messages whose deletion was answered only when they might have come back already.
+    pub fn deleted_late(&mut self, count: u64) {
+        self.deleted_late += count;
+    }
+
+    /// A message came on the one queue there is; gives its number where it is one of this run.
     pub fn received(&mut self, body: &[u8]) -> Option<u64> {
-        match Payload::read(body) {
-            Ok(Payload { origin, number }) if origin == self.origin && number < self.next => {
-                let word = &mut self.received[(number / 64) as usize];
-                let bit = 1 << (number % 64);
-                if *word & bit == 0 {
-                    *word |= bit;
-                    self.received_once += 1;
-                } else {
-                    self.duplicated += 1;
-                }
-                Some(number)
-            }
-            Ok(_) => {
-                self.strange += 1;
-                None
-            }
-            Err(Corrupted) => {
-                self.corrupted += 1;
-                None
-            }
+        let receipt = Receipt { queue: 0, is_dead_letter_queue: false, reply: 0, asked_ns: 0, now_ns: 0 };
+        match self.arrived(body, receipt) {
+            (_, Some(number)) => Some(number),
+            _ => None,
         }
     }
 
-    /// The account once the queue is empty.
+    /// A message came: what to do with it, and its number where it is one of this run.
+    pub fn arrived(&mut self, body: &[u8], receipt: Receipt) -> (Verdict, Option<u64>) {
+        let strange = (Verdict::Delete(None), None);
+        let Payload { origin, number } = match Payload::read(body) {
+            Ok(payload) => payload,
+            Err(Corrupted) => {
+                self.account.corrupted += 1;
+                return strange;
+            }
+        };
+        let stream = origin & STREAM_MASK;
+        let is_of_queue =
+            receipt.is_dead_letter_queue || stream / self.streams_per_queue == receipt.queue as u64;
+        if origin & !STREAM_MASK != self.origin || number >= self.next || !is_of_queue {
+            self.account.strange += 1;
+            return strange;
+        }
+        let word = &mut self.received[(number / 64) as usize];
+        let bit = 1 << (number % 64);
+        let is_first = *word & bit == 0;
+        *word |= bit;
+        let verdict =
+            if is_first { self.first(number, stream, receipt) } else { self.again(number, stream, receipt) };
+        (verdict, Some(number))
+    }
+
+    fn first(&mut self, number: u64, stream: u64, receipt: Receipt) -> Verdict {
+        self.received_once += 1;
+        if receipt.is_dead_letter_queue {
+            self.account.strange += 1;
+        }
+        let was_delayed = self.fates.delayed > 0 && self.held.contains_key(&number);
+        if was_delayed && let Some(held) = self.held.remove(&number) {
+            self.judge_time(held.not_before_ns, receipt);
+        }
+        if !self.highest.is_empty() {
+            self.judge_order(number, stream, receipt);
+        }
+        let told = (!was_delayed).then_some(number);
+        if self.fates.is_doomed(number) || self.fates.is_left(number) {
+            self.leave(number, stream, 1, receipt);
+            return Verdict::Leave(told);
+        }
+        Verdict::Delete(told)
+    }
+
+    fn again(&mut self, number: u64, stream: u64, receipt: Receipt) -> Verdict {
+        let Some(held) = self.held.remove(&number) else {
+            self.account.duplicated += 1;
+            return Verdict::Delete(None);
+        };
+        if let Some(left) = self.left.get_mut(&stream) {
+            left.retain(|(other, _)| *other != number);
+        }
+        let is_doomed = self.fates.is_doomed(number);
+        if receipt.is_dead_letter_queue {
+            if is_doomed && held.receives == RECEIVES_MAX {
+                self.account.dead_lettered += 1;
+            } else {
+                self.account.strange += 1;
+            }
+            return Verdict::Delete(None);
+        }
+        self.judge_time(held.not_before_ns, receipt);
+        self.account.redelivered += 1;
+        if held.receives >= RECEIVES_MAX {
+            // It had been received as often as it may be.
+            self.account.duplicated += 1;
+            return Verdict::Delete(None);
+        }
+        if is_doomed {
+            self.leave(number, stream, held.receives + 1, receipt);
+            return Verdict::Leave(None);
+        }
+        Verdict::Delete(None)
+    }
+
+    fn leave(&mut self, number: u64, stream: u64, receives: u32, receipt: Receipt) {
+        let not_before_ns = receipt.asked_ns + u64::from(self.fates.visibility_seconds) * 1_000_000_000;
+        self.held.insert(number, Held { not_before_ns, receives });
+        if !self.highest.is_empty() {
+            let left = self.left.entry(stream).or_default();
+            let place = left.partition_point(|(other, _)| *other < number);
+            left.insert(place, (number, receipt.reply));
+        }
+    }
+
+    fn judge_time(&mut self, not_before_ns: u64, receipt: Receipt) {
+        if receipt.now_ns + EARLY_TOLERANCE_NS < not_before_ns {
+            self.account.early += 1;
+        }
+        // Late is what a receive has passed over that was asked when the message was long due.
+        if self.empty_asked_ns[receipt.queue] > not_before_ns + LATE_TOLERANCE_NS {
+            self.account.late += 1;
+        }
+    }
+
+    /// In a group a later message comes neither before an earlier one nor while that is in flight.
+    fn judge_order(&mut self, number: u64, stream: u64, receipt: Receipt) {
+        let highest = &mut self.highest[stream as usize];
+        let is_overtaken = number < *highest;
+        *highest = (*highest).max(number + 1);
+        let is_locked = self
+            .left
+            .get(&stream)
+            .is_some_and(|left| left.iter().any(|(other, reply)| *other < number && *reply != receipt.reply));
+        self.account.out_of_order += u64::from(is_overtaken || is_locked);
+    }
+
+    /// The account once the queues are empty.
     pub fn close(&self) -> Account {
+        let sent = self.next - self.account.refused;
+        let never_came_back = self.held.values().filter(|held| held.receives > 0).count() as u64;
+        let allowed = self.account.duplicated.min(self.deleted_late);
         Account {
-            sent: self.next - self.refused,
-            refused: self.refused,
-            lost: (self.next - self.refused).saturating_sub(self.received_once),
-            duplicated: self.duplicated,
-            corrupted: self.corrupted,
-            strange: self.strange,
+            sent,
+            lost: sent.saturating_sub(self.received_once) + never_came_back,
+            duplicated: self.account.duplicated - allowed,
+            duplicated_allowed: allowed,
+            ..self.account
         }
     }
 }
@@ -96,36 +336,50 @@ impl Default for Books {
 }
 
 /// What became of the messages of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
     /// Accepted by the broker.
     pub sent: u64,
     /// Not accepted.
     pub refused: u64,
-    /// Accepted and never received.
+    /// Accepted and never received, or left to come back and never seen again.
     pub lost: u64,
-    /// Received again although they had been received in time.
+    /// Received again although they were deleted or hidden.
     pub duplicated: u64,
+    /// The same where the deletion was answered only after the message might have been shown again.
+    pub duplicated_allowed: u64,
+    /// Received after a later one of their group, or while an earlier one was in flight.
+    pub out_of_order: u64,
+    /// Received before their delay or their visibility timeout was over.
+    pub early: u64,
+    /// Received long after that although receives had waited for them.
+    pub late: u64,
     /// Received with other bytes than were sent.
     pub corrupted: u64,
-    /// Of another run: the queue was not empty, or not ours alone.
+    /// Of another run, or on another queue than they were sent to.
     pub strange: u64,
+    /// Left, and received again as they should be.
+    pub redelivered: u64,
+    /// Moved to the dead-letter queue as they should be.
+    pub dead_lettered: u64,
 }
 
 impl Account {
-    /// Whether every message came once and whole.
+    /// Whether nothing happened that the semantics do not allow.
     pub fn is_clean(&self) -> bool {
-        (self.refused, self.lost, self.duplicated, self.corrupted, self.strange) == (0, 0, 0, 0, 0)
+        let Account { refused, lost, duplicated, out_of_order, early, late, corrupted, strange, .. } = self;
+        refused + lost + duplicated + out_of_order + early + late + corrupted + strange == 0
     }
 }
 
 impl fmt::Display for Account {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Account { sent, refused, lost, duplicated, corrupted, strange } = self;
+        let Account { sent, refused, lost, duplicated, out_of_order, early, late, .. } = self;
         write!(
             formatter,
-            "{sent} messages: {refused} refused, {lost} lost, {duplicated} duplicated, {corrupted} corrupted, \
-             {strange} strange"
+            "{sent} messages: {refused} refused, {lost} lost, {duplicated} duplicated, {out_of_order} out of \
+             order, {early} early, {late} late, {} corrupted, {} strange; {} redelivered, {} dead letters",
+            self.corrupted, self.strange, self.redelivered, self.dead_lettered
         )
     }
 }
@@ -134,11 +388,26 @@ impl fmt::Display for Account {
 mod tests {
     use super::*;
 
+    fn receipt(reply: u64, asked_ms: u64, now_ms: u64) -> Receipt {
+        Receipt {
+            queue: 0,
+            is_dead_letter_queue: false,
+            reply,
+            asked_ns: asked_ms * 1_000_000,
+            now_ns: now_ms * 1_000_000,
+        }
+    }
+
+    fn books(fates: Fates, ordered: bool, messages: usize) -> (Books, Vec<[u8; 64]>) {
+        let mut books = Books::of(fates, 1, 1, ordered);
+        let mut bodies = vec![[0; 64]; messages];
+        bodies.iter_mut().for_each(|body| books.next_body(body));
+        (books, bodies)
+    }
+
     #[test]
     fn each_fault_is_counted_where_it_belongs() {
-        let mut books = Books::new();
-        let mut bodies = vec![[0; 64]; 70];
-        bodies.iter_mut().for_each(|body| books.next_body(body));
+        let (mut books, bodies) = books(Fates::default(), false, 70);
         for body in &bodies[1..] {
             books.received(body);
         }
@@ -147,11 +416,78 @@ mod tests {
         broken[40] ^= 1;
         assert_eq!(books.received(&broken), None);
         let mut other = [0; 64];
-        Payload { origin: books.origin ^ 1, number: 1 }.write(&mut other);
+        Payload { origin: books.origin ^ 1 << 40, number: 1 }.write(&mut other);
         assert_eq!(books.received(&other), None);
+        Payload { origin: books.origin | 7, number: 2 }.write(&mut other);
+        assert_eq!(books.received(&other), None, "it was sent to another queue");
         let account = books.close();
-        let expected = Account { sent: 70, refused: 0, lost: 1, duplicated: 1, corrupted: 1, strange: 1 };
+        let expected =
+            Account { sent: 70, lost: 1, duplicated: 1, corrupted: 1, strange: 2, ..Account::default() };
         assert_eq!(account, expected);
         assert!(!account.is_clean());
+    }
+
+    const ALL_LEFT: Fates =
+        Fates { left: WHOLE, doomed: 0, delayed: 0, visibility_seconds: 5, delay_seconds: 0 };
+
+    #[test]
+    fn what_was_left_has_to_come_back_in_time_and_once() {
+        let (mut books, bodies) = books(ALL_LEFT, false, 4);
+        for body in &bodies {
+            assert!(matches!(books.arrived(body, receipt(1, 0, 1)).0, Verdict::Leave(Some(_))));
+        }
+        assert_eq!(books.close().lost, 4, "none has come back yet");
+        books.arrived(&bodies[0], receipt(2, 4_900, 4_997));
+        books.arrived(&bodies[1], receipt(3, 4_900, 5_000));
+        books.found_empty(0, 7_001_000_000);
+        books.arrived(&bodies[2], receipt(4, 8_000, 8_001));
+        assert!(!books.is_complete());
+        let account = books.close();
+        assert_eq!((account.early, account.late, account.lost, account.redelivered), (1, 1, 1, 3));
+        books.arrived(&bodies[1], receipt(5, 9_000, 9_001));
+        assert_eq!(books.close().duplicated, 1);
+        books.deleted_late(1);
+        assert_eq!((books.close().duplicated, books.close().duplicated_allowed), (0, 1));
+    }
+
+    #[test]
+    fn a_delayed_message_must_not_come_before_its_time() {
+        let fates = Fates { delayed: WHOLE, delay_seconds: 1, visibility_seconds: 30, ..Fates::default() };
+        let (mut books, bodies) = books(fates, false, 2);
+        (0..2).for_each(|number| books.delayed(number, 0));
+        books.arrived(&bodies[0], receipt(1, 0, 900));
+        assert_eq!(books.arrived(&bodies[1], receipt(2, 0, 1_000)), (Verdict::Delete(None), Some(1)));
+        assert_eq!((books.close().early, books.is_complete()), (1, true));
+    }
+
+    #[test]
+    fn a_group_keeps_its_order_and_waits_for_what_is_in_flight() {
+        let (mut plain, bodies) = books(Fates::default(), true, 3);
+        plain.arrived(&bodies[1], receipt(1, 0, 1));
+        plain.arrived(&bodies[0], receipt(2, 0, 1));
+        plain.arrived(&bodies[2], receipt(3, 0, 1));
+        assert_eq!(plain.close().out_of_order, 1);
+
+        let (mut left, bodies) = books(ALL_LEFT, true, 3);
+        left.arrived(&bodies[0], receipt(1, 0, 1));
+        left.arrived(&bodies[1], receipt(1, 0, 1));
+        assert_eq!(left.close().out_of_order, 0, "one reply may bring several of a group");
+        left.arrived(&bodies[2], receipt(2, 0, 1));
+        assert_eq!(left.close().out_of_order, 1, "the first is still in flight");
+    }
+
+    #[test]
+    fn a_doomed_message_is_left_until_it_is_a_dead_letter() {
+        let fates = Fates { doomed: WHOLE, visibility_seconds: 1, ..Fates::default() };
+        let (mut books, bodies) = books(fates, false, 2);
+        for time in [0, 2_000] {
+            assert!(matches!(books.arrived(&bodies[0], receipt(1, time, time)).0, Verdict::Leave(_)));
+        }
+        let dead = Receipt { is_dead_letter_queue: true, queue: 1, ..receipt(3, 4_000, 4_001) };
+        assert_eq!(books.arrived(&bodies[0], dead).0, Verdict::Delete(None));
+        assert_eq!((books.close().dead_lettered, books.close().strange), (1, 0));
+        books.arrived(&bodies[1], receipt(4, 0, 1));
+        books.arrived(&bodies[1], dead);
+        assert_eq!(books.close().strange, 1, "received once only, it is no dead letter yet");
     }
 }

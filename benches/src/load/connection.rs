@@ -1,5 +1,6 @@
 //! One connection of the load: bytes in, bytes out, and its requests under way.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -21,18 +22,38 @@ impl Step {
     const ALL: [Step; 3] = [Step::Send, Step::Receive, Step::Delete];
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// To send, receive and delete by turns.
+    Cycle,
+    /// To send by a timetable.
+    Produce,
+    /// To receive and delete what others have sent.
+    Consume,
+}
+
+/// A delete that is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deletion {
+    pub(super) asked_ns: u64,
+    /// When the messages may come back if the broker has not deleted them by then.
+    pub(super) expires_ns: u64,
+}
+
 /// A place for requests: one step after the other, or a round of all three together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
-    /// Which steps are under way, a bit each.
-    under_way: u8,
+    /// How many of each step are under way.
+    under_way: [u32; 3],
     /// The step that was answered last.
     pub(super) last: Option<Step>,
-    /// When they were asked, in nanoseconds since the run's start.
+    /// When the send and the receive were asked, in nanoseconds since the run's start.
+    pub(super) sent_ns: u64,
     pub(super) asked_ns: u64,
-    /// Messages in the send and in the delete that are under way.
-    pub(super) sending: u32,
-    pub(super) deleting: u32,
+    /// Which of the connection's queues it works on.
+    pub(super) queue: usize,
+    pub(super) deletions: VecDeque<Deletion>,
     /// Handles of what was received and is not yet asked to be deleted, one behind the other, and
     /// where each ends.
     pub(super) handles: Vec<u8>,
@@ -42,86 +63,168 @@ pub(super) struct Slot {
 impl Slot {
     /// Whether nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        self.under_way == 0
+        self.under_way == [0; 3]
+    }
+
+    /// Whether a receive is under way.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.under_way[Step::Receive as usize] > 0
     }
 
     /// Notes that a step was asked.
     pub(super) fn begin(&mut self, step: Step) {
-        self.under_way |= 1 << step as u8;
+        self.under_way[step as usize] += 1;
     }
 
     /// Notes that it was answered; false where it was not under way.
     pub(super) fn end(&mut self, step: Step) -> bool {
-        let was_under_way = self.under_way & 1 << step as u8 != 0;
-        self.under_way &= !(1 << step as u8);
         self.last = Some(step);
-        was_under_way
+        let left = self.under_way[step as usize].checked_sub(1);
+        self.under_way[step as usize] = left.unwrap_or(0);
+        left.is_some()
     }
 }
 
-/// The correlation id of a slot's step; each has one of its own, and none is 0.
-pub(super) fn correlation(slot: usize, step: Step) -> u32 {
-    (slot * Step::ALL.len() + step as usize + 1) as u32
+/// What an answer belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A step of a slot, and how many entries it had.
+    Slot { slot: usize, step: Step, count: u32 },
+    /// A send by the timetable, by its number.
+    Timed(u32),
 }
 
-/// The slot and step of a correlation id.
-pub(super) fn slot_and_step(correlation: u32) -> Option<(usize, Step)> {
-    let number = (correlation as usize).checked_sub(1)?;
-    Some((number / Step::ALL.len(), Step::ALL[number % Step::ALL.len()]))
+/// Set in correlation ids of sends by the timetable.
+const TIMED: u32 = 1 << 31;
+const COUNT_SHIFT: u32 = 27;
+const PLACE_MASK: u32 = (1 << COUNT_SHIFT) - 1;
+
+/// Most slots on a connection.
+pub(super) const SLOTS_MAX: usize = 1 << 20;
+
+/// The correlation id of a slot's step; none is 0.
+pub(super) fn correlation(slot: usize, step: Step, count: u32) -> u32 {
+    count << COUNT_SHIFT | (slot * Step::ALL.len() + step as usize + 1) as u32
+}
+
+/// The correlation id of a send by the timetable; numbers come round again after two thousand millions.
+pub(super) fn timed_correlation(number: u64) -> u32 {
+    TIMED | (number as u32 & !TIMED)
+}
+
+/// What a correlation id stands for.
+pub(super) fn asked(correlation: u32) -> Option<Asked> {
+    if correlation & TIMED != 0 {
+        return Some(Asked::Timed(correlation & !TIMED));
+    }
+    let number = ((correlation & PLACE_MASK) as usize).checked_sub(1)?;
+    let step = Step::ALL[number % Step::ALL.len()];
+    Some(Asked::Slot { slot: number / Step::ALL.len(), step, count: correlation >> COUNT_SHIFT })
+}
+
+/// Which message groups of its queues a connection sends to, so that no other connection sends to them
+/// where there are enough.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Groups {
+    pub(super) first: u64,
+    pub(super) step: u64,
+    pub(super) count: u64,
+    pub(super) next: u64,
+}
+
+impl Groups {
+    /// Of the connection that is number `share` of `shares` on its queue.
+    pub(super) fn of(groups: u64, share: u64, shares: u64) -> Self {
+        if groups >= shares {
+            let count = (groups - share).div_ceil(shares);
+            Groups { first: share, step: shares, count, next: 0 }
+        } else {
+            Groups { first: share, step: 0, count: 1, next: 0 }
+        }
+    }
+
+    /// The stream of the next message; its group is that number modulo the number of groups.
+    pub(super) fn next(&mut self) -> u64 {
+        let chosen = self.first + self.step * self.next;
+        self.next = (self.next + 1) % self.count.max(1);
+        chosen
+    }
 }
 
 /// Bytes in and out of a socket that never blocks.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) index: usize,
-    pub(super) queue: u64,
+    pub(super) role: Role,
+    /// Its queues: the load's number and the broker's.
+    pub(super) queues: Vec<(usize, u64)>,
+    pub(super) next_queue: usize,
+    pub(super) groups: Groups,
     pub(super) input: Vec<u8>,
     /// Of `input`, what has arrived and is not yet taken.
     pub(super) arrived: std::ops::Range<usize>,
     pub(super) output: Vec<u8>,
     pub(super) frame_bytes_max: usize,
+    pub(super) bytes: u64,
     written: usize,
     waits_for_room: bool,
     pub(super) slots: Vec<Slot>,
 }
 
 impl Connection {
-    /// Connects, says hello and opens the queue by ordinary means; from then on nothing blocks.
+    /// Connects, says hello and opens the queues by ordinary means; from then on nothing blocks.
     pub(super) fn open(
         address: SocketAddr,
-        queue_name: &str,
+        role: Role,
+        queues: &[(usize, String)],
         index: usize,
-        in_flight: usize,
+        slots: usize,
         epoll: &Epoll,
     ) -> io::Result<Self> {
         let mut client = Client::connect(address)?;
-        let queue = client.open(queue_name)?;
+        let queues = queues
+            .iter()
+            .map(|(number, name)| Ok((*number, client.open(name)?)))
+            .collect::<io::Result<Vec<_>>>()?;
         let frame_bytes_max = client.frame_bytes_max();
         let stream = client.into_stream()?;
         stream.set_nonblocking(true)?;
         epoll.add(&stream, index)?;
+        let mut slots = vec![Slot::default(); slots];
+        for (place, slot) in slots.iter_mut().enumerate() {
+            slot.queue = place % queues.len().max(1);
+        }
         Ok(Connection {
             stream,
             index,
-            queue,
-            input: vec![0; READ_BYTES],
+            role,
+            queues,
+            next_queue: 0,
+            groups: Groups::default(),
+            input: vec![0; 4 << 10],
             arrived: 0..0,
-            output: Vec::with_capacity(READ_BYTES),
+            output: Vec::new(),
             frame_bytes_max,
+            bytes: 0,
             written: 0,
             waits_for_room: false,
-            slots: vec![Slot::default(); in_flight],
+            slots,
         })
+    }
+
+    /// Bytes that the kernel has not taken yet.
+    pub(super) fn unwritten(&self) -> usize {
+        self.output.len() - self.written
     }
 
     /// Reads what there is, as much as there is room for; says whether there may be more.
     pub(super) fn fill(&mut self) -> io::Result<bool> {
         if self.arrived.is_empty() {
             self.arrived = 0..0;
-        } else if self.input.len() - self.arrived.end < READ_BYTES / 2 {
+        } else if self.input.len() - self.arrived.end < self.input.len() / 2 {
             self.input.copy_within(self.arrived.clone(), 0);
             self.arrived = 0..self.arrived.len();
-            if self.input.len() - self.arrived.end < READ_BYTES / 2 {
+            if self.input.len() - self.arrived.end < self.input.len() / 2 {
                 self.input.resize(self.input.len() * 2, 0);
             }
         }
@@ -129,7 +232,12 @@ impl Connection {
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed a connection")),
             Ok(count) => {
                 self.arrived.end += count;
-                Ok(self.arrived.end == self.input.len())
+                self.bytes += count as u64;
+                let is_full = self.arrived.end == self.input.len();
+                if is_full && self.arrived.start == 0 && self.input.len() < READ_BYTES {
+                    self.input.resize(READ_BYTES, 0);
+                }
+                Ok(is_full)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
@@ -141,7 +249,10 @@ impl Connection {
     pub(super) fn flush(&mut self, epoll: &Epoll) -> io::Result<()> {
         while self.written < self.output.len() {
             match self.stream.write(&self.output[self.written..]) {
-                Ok(count) => self.written += count,
+                Ok(count) => {
+                    self.written += count;
+                    self.bytes += count as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -157,5 +268,32 @@ impl Connection {
             epoll.watch_room(&self.stream, self.index, self.waits_for_room)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correlation_ids_tell_what_was_asked() {
+        let place = Asked::Slot { slot: 70, step: Step::Delete, count: 10 };
+        assert_eq!(asked(correlation(70, Step::Delete, 10)), Some(place));
+        let last = Asked::Slot { slot: SLOTS_MAX - 1, step: Step::Receive, count: 0 };
+        assert_eq!(asked(correlation(SLOTS_MAX - 1, Step::Receive, 0)), Some(last));
+        assert_eq!(asked(timed_correlation(12)), Some(Asked::Timed(12)));
+        assert_eq!(asked(0), None);
+    }
+
+    #[test]
+    fn connections_share_groups_without_meeting() {
+        let mut seen = std::collections::HashSet::new();
+        for share in 0..3 {
+            let mut groups = Groups::of(10, share, 3);
+            let own: std::collections::HashSet<u64> = (0..20).map(|_| groups.next()).collect();
+            assert!(own.iter().all(|group| seen.insert(*group) && *group < 10));
+        }
+        assert_eq!(seen.len(), 10);
+        assert_eq!(Groups::of(2, 5, 8).next(), 5, "a stream of its own, in a group that others use too");
     }
 }

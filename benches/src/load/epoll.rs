@@ -53,11 +53,21 @@ impl Epoll {
 
     /// Waits, and says how many sockets are ready; [`Epoll::ready`] tells which.
     pub(super) fn wait(&mut self, at_most: Duration) -> io::Result<usize> {
-        let timeout_ms = at_most.as_millis().min(i32::MAX as u128) as i32;
+        let timeout = libc::timespec {
+            tv_sec: at_most.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_nsec: i64::from(at_most.subsec_nanos()) as libc::c_long,
+        };
         let room = self.events.len() as i32;
-        // SAFETY: the buffer has room for `room` events.
-        let count =
-            unsafe { libc::epoll_wait(self.file.as_raw_fd(), self.events.as_mut_ptr(), room, timeout_ms) };
+        // SAFETY: the buffer has room for `room` events, and `timeout` is valid for the call.
+        let count = unsafe {
+            libc::epoll_pwait2(
+                self.file.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                room,
+                &timeout,
+                std::ptr::null(),
+            )
+        };
         if count >= 0 {
             return Ok(count as usize);
         }

@@ -1,38 +1,45 @@
-//! Lifecycles under load: messages sent, received and deleted over and over, what each costs the
-//! broker, and how long each request takes.
+//! Messages sent, received and deleted over and over, what each costs the broker, and how long each takes.
 //!
-//! Every connection has a number of slots, each with a batch under way: sent, received, deleted, and
-//! again, as rounds or as single steps (see [`Shape`]). One thread serves all connections. What is compared is
-//! interleaved: all variants once, then all again, as many times as there are runs.
+//! In a closed loop every connection has a number of slots, each with a batch under way: sent, received,
+//! deleted, and again, as rounds or as single steps (see [`Shape`]). With a rate the loop is open: one half
+//! of the connections sends by a timetable whatever the broker does, the other half waits in receives, and a
+//! message's time counts from when it was to be sent, so that a stall costs every message that it made late
+//! (coordinated omission). One thread serves all connections. What is compared is interleaved: all variants
+//! once, then all again, as many times as there are runs.
 
-mod books;
+pub mod books;
 mod connection;
 mod epoll;
 mod generator;
+mod open;
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use serde_json::{Value, json};
 
-pub use self::books::{Account, Books};
-use self::generator::{Generator, Measured, Times};
+pub use self::books::{Account, Books, Fates};
+use self::generator::{Generator, Measured};
+use crate::bodies::BodySizes;
 use crate::measure;
 use crate::process::BrokerCommand;
-
-/// The queue that is used.
-const QUEUE: &str = "bench";
-/// The same where it is a FIFO queue.
-const FIFO_QUEUE: &str = "bench.fifo";
+use crate::progress::Progress;
+use crate::report::{HostGaps, Percentiles, Record, Report, RequestTimes};
 
 /// How long a probe looks for gaps on each core before a run.
 const PROBE: Duration = Duration::from_millis(250);
 
 /// How long a broker may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(60);
+
+/// How often a run is looked at from beside.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A client that idles less than this share of its time is the limit.
+const IDLE_MIN: f64 = 0.03;
 
 /// What a slot asks for together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,26 +54,138 @@ pub enum Shape {
 /// The size and shape of the load.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Connections.
+    /// Connections; with a rate, so many that send and so many that receive.
     pub connections: usize,
-    /// Slots on each: rounds, or single requests, that are under way at once.
-    pub in_flight: usize,
+    /// Slots on each: rounds, single requests, or with a rate waiting receives, that are under way at once.
+    pub depth: usize,
     /// What a slot asks for together.
     pub shape: Shape,
     /// Messages a request, 1 to 10.
     pub batch: usize,
-    /// Bytes of each body.
-    pub body_bytes: usize,
-    /// Messages in the queue beside those under way.
-    pub depth: u64,
-    /// Groups of a FIFO queue, each message with a deduplication id of its own; 0: a standard queue.
+    /// Sizes of bodies.
+    pub bodies: BodySizes,
+    /// Messages queued before anything is received.
+    pub backlog: u64,
+    /// Queues, over which connections and requests are spread.
+    pub queues: usize,
+    /// Queues that stand beside them with nothing to do.
+    pub idle_queues: usize,
+    /// Connections that stay open with nothing to do.
+    pub idle_connections: usize,
+    /// Groups of each FIFO queue, each message with a deduplication id of its own; 0: standard queues.
     pub fifo_groups: u64,
+    /// Messages a second, sent whatever the broker does; none: as fast as answers come.
+    pub rate: Option<u64>,
+    /// Which messages are left, delayed, or end as dead letters.
+    pub fates: Fates,
     /// Before measuring.
     pub warm_up: Duration,
-    /// Of the measurement.
+    /// Of the measurement, unless a number of messages is given.
     pub length: Duration,
+    /// Messages to measure.
+    pub messages: Option<u64>,
+    /// Whether perf counts the broker's system calls, which costs it a little.
+    pub syscalls: bool,
     /// The core of the client, where it shall stay on one.
     pub client_core: Option<usize>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions {
+            connections: 8,
+            depth: 8,
+            shape: Shape::Rounds,
+            batch: 10,
+            bodies: BodySizes::fixed(64),
+            backlog: 0,
+            queues: 1,
+            idle_queues: 0,
+            idle_connections: 0,
+            fifo_groups: 0,
+            rate: None,
+            fates: Fates::default(),
+            warm_up: Duration::from_secs(1),
+            length: Duration::from_secs(10),
+            messages: None,
+            syscalls: false,
+            client_core: None,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// The name of one of the queues.
+    pub fn queue_name(&self, queue: usize) -> String {
+        format!("bench-{queue}{}", self.suffix())
+    }
+
+    /// The name of the queue of dead letters.
+    pub fn dead_letter_queue(&self) -> String {
+        format!("bench-dead{}", self.suffix())
+    }
+
+    fn suffix(&self) -> &'static str {
+        if self.fifo_groups > 0 { ".fifo" } else { "" }
+    }
+
+    /// The queues that a connection works on.
+    fn queues_of(&self, connection: usize) -> Vec<(usize, String)> {
+        let (queues, connections) = (self.queues.max(1), self.connections.max(1));
+        let own: Vec<usize> = if queues <= connections {
+            vec![connection % queues]
+        } else {
+            (connection..queues).step_by(connections).collect()
+        };
+        own.into_iter().map(|queue| (queue, self.queue_name(queue))).collect()
+    }
+
+    /// All that decides the load, for the report.
+    pub fn settings(&self) -> Value {
+        json!({
+            "connections": self.connections,
+            "depth": self.depth,
+            "shape": if self.shape == Shape::Rounds { "rounds" } else { "steps" },
+            "batch": self.batch,
+            "body": self.bodies.to_string(),
+            "backlog": self.backlog,
+            "queues": self.queues,
+            "idle_queues": self.idle_queues,
+            "idle_connections": self.idle_connections,
+            "fifo_groups": self.fifo_groups,
+            "rate": self.rate,
+            "fates_of_10000": self.fates,
+            "warm_up_seconds": self.warm_up.as_secs_f64(),
+            "seconds": self.messages.is_none().then_some(self.length.as_secs_f64()),
+            "messages": self.messages,
+        })
+    }
+
+    /// The load in words.
+    pub fn told(&self) -> String {
+        let kind = match self.fifo_groups {
+            0 => "standard".to_owned(),
+            groups => format!("FIFO with {groups} groups"),
+        };
+        let loop_ = match (self.rate, self.shape) {
+            (Some(rate), _) => format!("{rate} messages/s by a timetable, {} receives waiting", self.depth),
+            (None, Shape::Rounds) => format!("{} rounds under way", self.depth),
+            (None, Shape::Steps) => format!("{} single requests under way", self.depth),
+        };
+        let mut text = format!(
+            "{} connections, {loop_} on each, batches of {}, bodies of {} bytes, {} queued beside, {} queues, {kind}",
+            self.connections, self.batch, self.bodies, self.backlog, self.queues
+        );
+        let Fates { left, doomed, delayed, visibility_seconds, delay_seconds } = self.fates;
+        if !self.fates.is_plain() {
+            let percent = |share: u64| share as f64 * 100.0 / books::WHOLE as f64;
+            text.push_str(&format!(
+                "; {} % left to come back after {visibility_seconds} s, {} % delayed by {delay_seconds} s, {} % dead letters",
+                percent(left), percent(delayed), percent(doomed)
+            ));
+        }
+        text
+    }
 }
 
 /// A broker to measure.
@@ -97,211 +216,183 @@ pub struct Variant {
     pub target: Target,
 }
 
-/// One run's figures, and the state of the machine around it.
-#[derive(Debug, Clone)]
-pub struct Run {
-    measured: Measured,
-    load_average: f64,
-    probes: Vec<measure::Gaps>,
-}
-
-impl Run {
-    /// Lifecycles a second.
-    pub fn rate(&self) -> f64 {
-        self.measured.lifecycles as f64 / self.measured.length.as_secs_f64()
-    }
-
-    /// Processor time of the broker for a lifecycle, in microseconds.
-    pub fn broker_us(&self) -> Option<f64> {
-        self.measured.broker_cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / self.measured.lifecycles.max(1) as f64)
-    }
-
-    /// Processor time of the client for a lifecycle, in microseconds.
-    pub fn client_us(&self) -> f64 {
-        self.measured.client_cpu.as_secs_f64() * 1e6 / self.measured.lifecycles.max(1) as f64
-    }
-
-    /// Whether every message came once and whole.
-    pub fn account(&self) -> &Account {
-        &self.measured.account
-    }
-
-    /// Round trips of all requests outside of gaps, in nanoseconds.
-    fn round_trips(&self) -> Histogram<u64> {
-        let Times { send, receive, delete, .. } = &self.measured.times;
-        let mut all = send.clone();
-        for histogram in [receive, delete] {
-            all.add(histogram).expect("histograms that grow take anything");
+impl Variant {
+    fn settings(&self) -> Value {
+        match &self.target {
+            Target::Running { address, .. } => json!({ "address": address.to_string() }),
+            Target::Started { command, .. } => json!({
+                "shards": command.shards,
+                "driver": command.io,
+                "durability": command.durability,
+                "broker_arguments": command.arguments,
+                "broker_core": command.core,
+            }),
         }
-        all
     }
 }
 
-impl fmt::Display for Run {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let broker = self.broker_us().map_or_else(|| "-".into(), |cpu| format!("{cpu:.3}"));
-        let all = self.round_trips();
-        let us = |quantile: f64| all.value_at_quantile(quantile) as f64 / 1e3;
-        write!(
-            formatter,
-            "{:>10.0}/s  broker {broker} µs  client {:.3} µs  round trip {:.0} / {:.0} / {:.0} µs (p50/p99/p99.9)  load {:.2}",
-            self.rate(),
-            self.client_us(),
-            us(0.5),
-            us(0.99),
-            us(0.999),
-            self.load_average,
-        )?;
-        let Times { in_gaps, .. } = &self.measured.times;
-        write!(
-            formatter,
-            "\n{:>12}client core: {}; {} requests apart",
-            "",
-            self.measured.gaps,
-            in_gaps.len()
-        )?;
-        for (core, gaps) in self.probes.iter().enumerate() {
-            write!(formatter, "; core {core} before: {gaps}")?;
-        }
-        Ok(())
+/// Settings of the target and of the load as one.
+pub fn settings(variant: &Variant, options: &LoadOptions) -> Value {
+    let mut all = variant.settings();
+    if let (Value::Object(all), Value::Object(own)) = (&mut all, options.settings()) {
+        all.extend(own);
     }
+    all
 }
 
-/// The round trips of one kind of request.
-type StepTimes = fn(&Times) -> &Histogram<u64>;
-
-/// All runs of a variant.
-#[derive(Debug, Clone)]
-pub struct VariantRuns {
-    /// Its name.
-    pub name: String,
-    /// In the order in which they ran.
-    pub runs: Vec<Run>,
-}
-
-impl VariantRuns {
-    /// Whether every message of every run came once and whole.
-    pub fn is_clean(&self) -> bool {
-        self.runs.iter().all(|run| run.account().is_clean())
-    }
-}
-
-impl fmt::Display for VariantRuns {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let spread = |figure: &dyn Fn(&Run) -> f64| Spread::of(self.runs.iter().map(figure));
-        writeln!(formatter, "{}, {} runs: median (least to most)", self.name, self.runs.len())?;
-        writeln!(formatter, "  lifecycles/s           {:.0}", spread(&Run::rate))?;
-        if self.runs.iter().all(|run| run.broker_us().is_some()) {
-            let broker = spread(&|run| run.broker_us().unwrap_or(f64::NAN));
-            writeln!(formatter, "  broker µs a lifecycle  {broker:.3}")?;
-        }
-        writeln!(formatter, "  client µs a lifecycle  {:.3}", spread(&Run::client_us))?;
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            let times = spread(&|run| run.round_trips().value_at_quantile(quantile) as f64 / 1e3);
-            writeln!(formatter, "  round trip {name:<5} µs    {times:.0}")?;
-        }
-        let steps: [(&str, StepTimes); 3] = [
-            ("send", |times| &times.send),
-            ("receive", |times| &times.receive),
-            ("delete", |times| &times.delete),
-        ];
-        for (name, histogram) in steps {
-            let times = spread(&|run| histogram(&run.measured.times).value_at_quantile(0.5) as f64 / 1e3);
-            writeln!(formatter, "  {name:<7} p50 µs         {times:.0}")?;
-        }
-        let faults = self.runs.iter().filter(|run| !run.account().is_clean()).count();
-        let sent: u64 = self.runs.iter().map(|run| run.account().sent).sum();
-        write!(formatter, "  {sent} messages accounted for, {faults} runs with faults")?;
-        for run in self.runs.iter().filter(|run| !run.account().is_clean()) {
-            write!(formatter, "\n  FAULT: {}", run.account())?;
-        }
-        Ok(())
-    }
-}
-
-/// Median, least and most.
-#[derive(Debug, Clone, Copy)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = figures.collect();
-        sorted.sort_by(f64::total_cmp);
-        let Some((&least, &most)) = sorted.first().zip(sorted.last()) else {
-            return Spread { median: f64::NAN, least: f64::NAN, most: f64::NAN };
-        };
-        let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 };
-        Spread { median, least, most }
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = formatter.precision().unwrap_or(3);
-        let Spread { median, least, most } = self;
-        write!(formatter, "{median:.digits$} ({least:.digits$} to {most:.digits$})")
-    }
-}
+/// What is looked at from beside while a run is on: the time since its start, the broker's process, and its
+/// data folder where it has one.
+pub type Look<'a> = dyn FnMut(Duration, Option<u32>, Option<&std::path::Path>) + 'a;
 
 /// Runs all variants in turn, `runs` times, and tells each run's figures to `each` as it ends.
 pub fn run(
+    command: &str,
     options: &LoadOptions,
     variants: &[Variant],
     runs: u32,
-    each: &mut dyn FnMut(&Variant, &Run),
-) -> io::Result<Vec<VariantRuns>> {
-    let mut all: Vec<VariantRuns> =
-        variants.iter().map(|variant| VariantRuns { name: variant.name.clone(), runs: Vec::new() }).collect();
-    for _ in 0..runs {
-        for (variant, collected) in variants.iter().zip(&mut all) {
-            let run = run_once(options, &variant.target)?;
-            each(variant, &run);
-            collected.runs.push(run);
+    each: &mut dyn FnMut(&Record),
+) -> io::Result<Report> {
+    let mut report = Report::default();
+    for run in 1..=runs {
+        for variant in variants {
+            let record = run_once(command, options, variant, run, &mut |_, _, _| {})?;
+            each(&record);
+            report.records.push(record);
         }
     }
-    Ok(all)
+    Ok(report)
 }
 
-fn run_once(options: &LoadOptions, target: &Target) -> io::Result<Run> {
-    let probes = (0..measure::cores()).map(|core| measure::spin_probe(core, PROBE)).collect();
+/// Runs a variant once.
+pub fn run_once(
+    command: &str,
+    options: &LoadOptions,
+    variant: &Variant,
+    run: u32,
+    look: &mut Look<'_>,
+) -> io::Result<Record> {
+    let probes: Vec<measure::Gaps> =
+        (0..measure::cores()).map(|core| measure::spin_probe(core, PROBE)).collect();
     let load_average = measure::load_average();
-    let measured = match target {
-        Target::Running { address, pid } => load(options, *address, *pid)?,
+    let name = &variant.name;
+    let (measured, memory) = match &variant.target {
+        Target::Running { address, pid } => {
+            let measured = load(options, name, *address, *pid, None, look)?;
+            (measured, pid.and_then(|pid| measure::process_memory(pid).ok()))
+        }
         Target::Started { command, parent } => {
             let folder = tempfile::Builder::new().prefix("tenpin-bench-").tempdir_in(parent)?;
             let mut command = command.clone();
             command.folder = folder.path().join("data");
             let broker = command.start()?;
-            let measured = load(options, broker.address(), Some(broker.pid()))?;
+            let (address, pid) = (broker.address(), Some(broker.pid()));
+            let measured = load(options, name, address, pid, Some(&command.folder), look)?;
+            let memory = broker.memory().ok();
             let (status, printed) = broker.stop(STOP_MAX)?;
             if !status.success() {
                 return Err(io::Error::other(format!(
                     "the broker stopped with {status}; it printed:\n{printed}"
                 )));
             }
-            measured
+            (measured, memory)
         }
     };
-    Ok(Run { measured, load_average, probes })
+    let mut record = record(command, options, variant, run, &measured);
+    if options.syscalls && record.syscalls_per_message.is_none() {
+        eprintln!("system calls are missing: perf is not installed, or may not count them here");
+    }
+    record.load_average = load_average;
+    record.broker_resident_bytes_max = memory.map(|memory| memory.resident_bytes_max);
+    let longest = probes.iter().map(|gaps| gaps.longest).max().unwrap_or_default();
+    let total: Duration = probes.iter().map(|gaps| gaps.total).sum();
+    record.more = json!({
+        "spin_probe_before": {
+            "watched_ms": PROBE.as_millis() as u64 * probes.len() as u64,
+            "gap_ms": total.as_secs_f64() * 1e3,
+            "longest_ms": longest.as_secs_f64() * 1e3,
+        }
+    });
+    Ok(record)
+}
+
+fn record(command: &str, options: &LoadOptions, variant: &Variant, run: u32, measured: &Measured) -> Record {
+    let messages = measured.lifecycles.max(1) as f64;
+    let seconds = measured.length.as_secs_f64().max(f64::MIN_POSITIVE);
+    let broker_us = measured.broker_cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / messages);
+    let times = &measured.times;
+    let (latency, in_gaps, late) = match &measured.timed {
+        Some((end_to_end, in_gaps, late)) => (end_to_end.clone(), in_gaps, Some(Percentiles::of(late))),
+        None => (times.all(), &times.in_gaps, None),
+    };
+    Record {
+        command: command.to_owned(),
+        variant: variant.name.clone(),
+        run,
+        settings: settings(variant, options),
+        lifecycles_per_second: measured.lifecycles as f64 / seconds,
+        broker_cpu_us_per_message: broker_us,
+        client_cpu_us_per_message: measured.client_cpu.as_secs_f64() * 1e6 / messages,
+        broker_cores_used: measured.broker_cpu.map(|cpu| cpu.as_secs_f64() / seconds),
+        client_cores_used: measured.client_cpu.as_secs_f64() / seconds,
+        limited_by_client: measured.idle.as_secs_f64() / seconds < IDLE_MIN,
+        account: measured.account,
+        latency_us: Percentiles::of(&latency),
+        latency_in_gaps_us: Percentiles::of(in_gaps),
+        requests_us: RequestTimes {
+            send: Percentiles::of(&times.send),
+            receive: Percentiles::of(&times.receive),
+            delete: Percentiles::of(&times.delete),
+        },
+        client_late_us: late,
+        broker_resident_bytes_max: None,
+        wire_bytes_per_message: measured.wire_bytes as f64 / messages,
+        disk_bytes_per_message: measured.disk_bytes.map(|bytes| bytes as f64 / messages),
+        // Calls for each second of the broker's processor time, and that time for each message.
+        syscalls_per_message: measured
+            .syscalls_per_cpu_second
+            .zip(broker_us)
+            .map(|(calls, us)| calls * us / 1e6),
+        load_average: f64::NAN,
+        host_gaps: HostGaps { ..measured.gaps },
+        more: Value::Null,
+    }
 }
 
 /// Loads from a thread of its own, which may be pinned without the caller being so afterwards.
-fn load(options: &LoadOptions, address: SocketAddr, pid: Option<u32>) -> io::Result<Measured> {
-    std::thread::scope(|scope| {
+fn load(
+    options: &LoadOptions,
+    name: &str,
+    address: SocketAddr,
+    pid: Option<u32>,
+    folder: Option<&std::path::Path>,
+    look: &mut Look<'_>,
+) -> io::Result<Measured> {
+    let progress = Progress::of_time(name, options.warm_up + options.length);
+    let begun = Instant::now();
+    let measured = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if let Some(core) = options.client_core {
                 measure::pin_to_core(core)?;
             }
+            crate::gaps::keep_time_exactly();
             Generator::connect(options, address)?.run(pid)
         });
+        while !thread.is_finished() {
+            std::thread::park_timeout(LOOK);
+            progress.set(begun.elapsed().as_millis() as u64);
+            look(begun.elapsed(), pid, folder);
+        }
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the load's thread panicked")))
-    })
+    });
+    progress.finish();
+    measured
+}
+
+/// A histogram of nanoseconds with three significant digits, which grows.
+fn histogram() -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(100, 100_000_000_000, 3).expect("the bounds are in order");
+    histogram.auto(true);
+    histogram
 }
 
 #[cfg(test)]
@@ -309,10 +400,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spread_has_the_middle_and_the_ends() {
-        let spread = Spread::of([3.0, 1.0, 2.0].into_iter());
-        assert_eq!((spread.median, spread.least, spread.most), (2.0, 1.0, 3.0));
-        assert_eq!(Spread::of([1.0, 2.0].into_iter()).median, 1.5);
-        assert_eq!(format!("{spread:.1}"), "2.0 (1.0 to 3.0)");
+    fn queues_are_shared_out() {
+        let options = LoadOptions { connections: 3, queues: 2, ..LoadOptions::default() };
+        let own = |options: &LoadOptions, connection| -> Vec<usize> {
+            options.queues_of(connection).into_iter().map(|(queue, _)| queue).collect()
+        };
+        assert_eq!([own(&options, 0), own(&options, 1), own(&options, 2)], [[0], [1], [0]]);
+        let many = LoadOptions { connections: 2, queues: 5, ..LoadOptions::default() };
+        assert_eq!((own(&many, 0), own(&many, 1)), (vec![0, 2, 4], vec![1, 3]));
     }
 }

@@ -1,0 +1,332 @@
+//! The commands: each from its arguments to its figures, as a table, as JSON and as charts.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::arguments::{
+    self, BacklogArguments, FaninArguments, HelloArguments, KillArguments, LatencyArguments, ReportArguments,
+    SoakArguments, Task, ThroughputArguments,
+};
+use crate::backlog::{self, BacklogOptions};
+use crate::chart::{self, Axes, Bar, Line};
+use crate::kill::{self, KillOptions};
+use crate::load::{self, LoadOptions, Shape, Variant};
+use crate::process::BrokerCommand;
+use crate::report::{Record, Report};
+use crate::soak::{self, SoakOptions};
+use crate::{hello, measure, payload};
+
+/// Whether all was as it has to be.
+pub type Verdict = Result<bool, Box<dyn Error>>;
+
+/// Carries out a command.
+pub fn run(task: &Task) -> Verdict {
+    match task {
+        Task::Hello(arguments) => say_hello(arguments),
+        Task::Throughput(arguments) => throughput(arguments),
+        Task::Latency(arguments) => latency(arguments),
+        Task::Soak(arguments) => soak(arguments),
+        Task::Backlog(arguments) => backlog(arguments, "backlog"),
+        Task::Recover(arguments) => backlog(arguments, "recover"),
+        Task::Fanin(arguments) => fanin(arguments),
+        Task::Kill(arguments) => run_kill(arguments),
+    }
+}
+
+fn say_hello(arguments: &HelloArguments) -> Verdict {
+    hello::run(arguments.address, &arguments.queue, &mut io::stdout().lock())?;
+    Ok(true)
+}
+
+fn tell(record: &Record) {
+    println!("{}", record.told());
+}
+
+fn throughput(arguments: &ThroughputArguments) -> Verdict {
+    let options = LoadOptions {
+        connections: arguments.connections.max(1),
+        depth: arguments.depth.max(1),
+        shape: if arguments.steps { Shape::Steps } else { Shape::Rounds },
+        rate: arguments.rate.map(|rate| rate.max(1)),
+        ..arguments.load.options(arguments.broker.core_of_client())?
+    };
+    let variants = arguments.broker.variants()?;
+    println!("{}\n{}", measure::machine(), options.told());
+    let report = load::run("throughput", &options, &variants, arguments.report.runs.max(1), &mut tell)?;
+    if let Some(file) = &arguments.report.chart {
+        std::fs::write(file, throughput_chart(&report))?;
+    }
+    finish("throughput", &report, &arguments.report)
+}
+
+fn throughput_chart(report: &Report) -> String {
+    let bars: Vec<Bar> = report
+        .variants()
+        .into_iter()
+        .map(|variant| {
+            let spread = report.spread(variant, |record| record.lifecycles_per_second);
+            let range = (spread.least, spread.most);
+            Bar { name: variant.to_owned(), value: spread.median, range, stands_out: false }
+        })
+        .collect();
+    chart::bars("Messages sent, received and deleted each second", "messages/s", &bars)
+}
+
+/// Measures all rates and variants in turn, as many times as there are runs.
+fn latency(arguments: &LatencyArguments) -> Verdict {
+    let options = LoadOptions {
+        connections: arguments.connections.max(1),
+        depth: arguments.depth.max(1),
+        batch: usize::from(arguments.load.batch.unwrap_or(1)),
+        ..arguments.load.options(arguments.broker.core_of_client())?
+    };
+    let variants = arguments.broker.variants()?;
+    let is_curve = arguments.rate.len() > 1;
+    println!("{}", measure::machine());
+    let mut report = Report::default();
+    for run in 1..=arguments.report.runs.max(1) {
+        for rate in &arguments.rate {
+            let options = LoadOptions { rate: Some((*rate).max(1)), ..options.clone() };
+            if run == 1 {
+                println!("{}", options.told());
+            }
+            for variant in &variants {
+                let mut record = load::run_once("latency", &options, variant, run, &mut |_, _, _| {})?;
+                if is_curve {
+                    record.variant = format!("{} at {rate}/s", variant.name);
+                }
+                tell(&record);
+                report.records.push(record);
+            }
+        }
+    }
+    if let Some(file) = &arguments.report.chart {
+        std::fs::write(file, percentile_chart(&report))?;
+    }
+    if let Some(file) = &arguments.rate_chart {
+        std::fs::write(file, rate_chart(&report, &variants, &arguments.rate))?;
+    }
+    finish("latency", &report, &arguments.report)
+}
+
+/// Of several runs of a variant, the one with the shortest tail: the others met more of the neighbours.
+fn best<'a>(report: &'a Report, variant: &str) -> Option<&'a Record> {
+    report
+        .records
+        .iter()
+        .filter(|record| record.variant == variant)
+        .min_by(|one, other| one.latency_us.p999.total_cmp(&other.latency_us.p999))
+}
+
+fn percentile_chart(report: &Report) -> String {
+    let ticks = best(report, report.variants().first().copied().unwrap_or_default())
+        .map(|record| record.latency_us.points().map(|(name, _)| name.to_owned()))
+        .map_or_else(Vec::new, |names| (0..).map(f64::from).zip(names).collect());
+    let lines: Vec<Line> = report
+        .variants()
+        .into_iter()
+        .filter_map(|variant| {
+            let points = (0..).map(f64::from).zip(best(report, variant)?.latency_us.points());
+            let points = points.map(|(place, (_, us))| (place, us)).collect();
+            Some(Line { name: variant.to_owned(), points })
+        })
+        .collect();
+    let axes = Axes {
+        title: "From a message's intended send time to its receipt",
+        across: "percentile, of the best run outside of the host's gaps",
+        up: "µs",
+        ticks,
+    };
+    chart::lines(&axes, &lines)
+}
+
+fn rate_chart(report: &Report, variants: &[Variant], rates: &[u64]) -> String {
+    let place = |rate: &u64| (*rate as f64).log10();
+    let mut lines = Vec::new();
+    for variant in variants {
+        for (name, figure) in [
+            ("p50", (|record| record.latency_us.p50) as fn(&Record) -> f64),
+            ("p99", |record| record.latency_us.p99),
+            ("p99.99", |record| record.latency_us.p9999),
+        ] {
+            let points = rates.iter().filter_map(|rate| {
+                let record = best(report, &format!("{} at {rate}/s", variant.name))?;
+                Some((place(rate), figure(record)))
+            });
+            lines.push(Line { name: format!("{}, {name}", variant.name), points: points.collect() });
+        }
+    }
+    let axes = Axes {
+        title: "Latency from send to receipt over rate",
+        across: "messages a second",
+        up: "µs",
+        ticks: rates.iter().map(|rate| (place(rate), chart::shortly(*rate as f64))).collect(),
+    };
+    chart::lines(&axes, &lines)
+}
+
+fn soak(arguments: &SoakArguments) -> Verdict {
+    let delay = if arguments.fifo_groups > 0 { 0.0 } else { arguments.delay };
+    let load = LoadOptions {
+        connections: arguments.connections.max(1),
+        depth: arguments.depth.max(1),
+        batch: usize::from(arguments.batch),
+        bodies: arguments.body.clone(),
+        queues: arguments.queues.max(1),
+        fifo_groups: arguments.fifo_groups,
+        rate: Some(arguments.rate.max(1)),
+        fates: arguments::fates(arguments.redeliver, arguments.dead_letters, delay, arguments.fifo_groups)?,
+        warm_up: Duration::from_secs(5),
+        length: Duration::try_from_secs_f64(arguments.minutes * 60.0)?,
+        client_core: arguments.broker.core_of_client(),
+        ..LoadOptions::default()
+    };
+    println!("{}\n{}", measure::machine(), load.told());
+    let options = SoakOptions { load };
+    let mut report = Report::default();
+    let mut is_bounded = true;
+    for run in 1..=arguments.report.runs.max(1) {
+        for variant in arguments.broker.variants()? {
+            let (record, judged) = soak::run(&options, &variant, run)?;
+            tell(&record);
+            println!("{judged}");
+            is_bounded &= judged.is_bounded();
+            report.records.push(record);
+        }
+    }
+    Ok(finish("soak", &report, &arguments.report)? && is_bounded)
+}
+
+fn fanin(arguments: &FaninArguments) -> Verdict {
+    measure::raise_file_limit()?;
+    let load = arguments.load.options(arguments.broker.core_of_client())?;
+    let queues = arguments.queues_in_all.max(load.queues);
+    let connections = arguments.connections.max(1);
+    let active = if arguments.active == 0 { connections } else { arguments.active.min(connections) };
+    let busy = LoadOptions {
+        connections: active,
+        queues: if arguments.active == 0 { queues } else { active.min(queues) },
+        depth: arguments.depth.max(1),
+        ..load
+    };
+    // Against the same load alone; where all are active, against one of the usual size.
+    let alone = if arguments.active == 0 {
+        LoadOptions { connections: 8, queues: 1, ..busy.clone() }
+    } else {
+        busy.clone()
+    };
+    let among = LoadOptions {
+        idle_queues: queues - busy.queues,
+        idle_connections: connections - busy.connections,
+        ..busy
+    };
+    println!("{}\nalone: {}", measure::machine(), alone.told());
+    println!(
+        "among: {}, {} more connections and {} more queues",
+        among.told(),
+        among.idle_connections,
+        among.idle_queues
+    );
+    let mut report = Report::default();
+    for run in 1..=arguments.report.runs.max(1) {
+        for variant in arguments.broker.variants()? {
+            for (name, options) in [("alone", &alone), ("among", &among)] {
+                let mut record = load::run_once("fanin", options, &variant, run, &mut |_, _, _| {})?;
+                record.variant = format!("{}, {name}", variant.name);
+                tell(&record);
+                report.records.push(record);
+            }
+        }
+    }
+    for variant in arguments.broker.variants()? {
+        let cpu = |name: &str| {
+            let cpu = |record: &Record| record.broker_cpu_us_per_message.unwrap_or(f64::NAN);
+            report.spread(&format!("{}, {name}", variant.name), cpu).median
+        };
+        let (alone, among) = (cpu("alone"), cpu("among"));
+        let times = among / alone;
+        report.notes.push(format!(
+            "{}: {among:.3} µs of broker CPU a message among many, {alone:.3} alone: {times:.2} times",
+            variant.name
+        ));
+    }
+    finish("fanin", &report, &arguments.report)
+}
+
+fn backlog(arguments: &BacklogArguments, name: &str) -> Verdict {
+    let mut command = BrokerCommand::new(&arguments::program(&arguments.spawn)?, &arguments.folder);
+    command.io.clone_from(&arguments.driver);
+    command.durability.clone_from(&arguments.durability);
+    command.shards = Some(arguments.shards.max(1));
+    command.arguments.clone_from(&arguments.broker_arguments);
+    command.start_up_max = Duration::from_secs(600);
+    let restarts = match name {
+        // Every run of a recovery starts from the same backlog.
+        "recover" => arguments.report.runs.max(1),
+        _ => u32::from(arguments.restart),
+    };
+    let options = BacklogOptions {
+        command,
+        parent: arguments.folder.clone(),
+        messages: arguments.messages,
+        bodies: arguments.body.clone(),
+        batch: usize::from(arguments.batch),
+        depth: arguments.depth.max(1),
+        restarts,
+    };
+    if options.command.durability == "memory" && restarts > 0 {
+        return Err("what is in memory only is gone with its process: recovery needs fsync or async".into());
+    }
+    println!("{}", measure::machine());
+    let mut report = Report::default();
+    let runs = if name == "recover" { 1 } else { arguments.report.runs.max(1) };
+    for run in 1..=runs {
+        let outcome = backlog::run(&options)?;
+        println!("{outcome}");
+        report.records.push(outcome.record(name, &options, run));
+    }
+    if let Some(file) = &arguments.report.json {
+        report.write_json(name, file)?;
+    }
+    if arguments.report.chart.is_some() {
+        println!("a {name} has no chart");
+    }
+    Ok(report.is_clean())
+}
+
+fn run_kill(arguments: &KillArguments) -> Verdict {
+    let folder = tempfile::Builder::new().prefix("tenpin-kill-").tempdir_in(&arguments.folder)?;
+    let program = arguments::program(&arguments.spawn)?;
+    let mut command = BrokerCommand::new(&program, &folder.path().join("data"));
+    command.io.clone_from(&arguments.driver);
+    command.durability.clone_from(&arguments.durability);
+    command.arguments.clone_from(&arguments.broker_arguments);
+    let seed = arguments.seed.unwrap_or_else(payload::new_origin);
+    println!("seed {seed}");
+    let options = KillOptions {
+        command,
+        kills: arguments.kills,
+        connections: arguments.connections.max(1),
+        body_bytes_max: arguments.body.most(),
+        seed,
+        verbose: true,
+    };
+    let report = kill::run(&options)?;
+    println!("{report}");
+    let is_kept = report.totals.violations == 0;
+    if !is_kept {
+        println!("the data folder is kept: {}", folder.keep().display());
+    }
+    Ok(is_kept)
+}
+
+/// Prints the table, writes the JSON, and says whether all went well.
+pub(crate) fn finish(command: &str, report: &Report, arguments: &ReportArguments) -> Verdict {
+    println!("\n{}\n{}", report.table(), report.foot());
+    if let Some(file) = &arguments.json {
+        report.write_json(command, Path::new(file))?;
+    }
+    Ok(report.is_clean())
+}

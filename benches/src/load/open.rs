@@ -1,0 +1,160 @@
+//! Sending by a timetable that does not wait for the broker, and judging times by it.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::histogram;
+use crate::gaps::{self, Probes};
+use crate::report::HostGaps;
+
+/// Samples are judged when they are so old that every gap which they overlap is known.
+const JUDGED_AFTER_NS: u64 = 1_000_000_000;
+
+/// When each message is due. All of a batch are due together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timetable {
+    pub(super) start_ns: u64,
+    pub(super) rate: u64,
+    pub(super) batch: u64,
+    /// The number of the first message; those before it had no time.
+    pub(super) first: u64,
+    /// Messages in all, and how many of them come before measuring.
+    pub(super) total: u64,
+    pub(super) warm_up: u64,
+}
+
+impl Timetable {
+    /// When a batch is due, counted from 0.
+    pub(super) fn batch_due_ns(&self, batch: u64) -> u64 {
+        self.start_ns
+            + (u128::from(batch) * u128::from(self.batch) * 1_000_000_000 / u128::from(self.rate)) as u64
+    }
+
+    /// When a message is due, if it is one that counts.
+    pub(super) fn due_ns(&self, number: u64) -> Option<u64> {
+        let place = number.checked_sub(self.first)?;
+        (place >= self.warm_up).then(|| self.batch_due_ns(place / self.batch))
+    }
+
+    pub(super) fn batches(&self) -> u64 {
+        self.total.div_ceil(self.batch)
+    }
+}
+
+/// The timetable at work, and what was measured by it.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) table: Timetable,
+    pub(super) next_batch: u64,
+    /// Requests that are not answered yet.
+    pub(super) under_way: u64,
+    probes: Probes,
+    stretches: Vec<(u64, u64)>,
+    /// From when to when; young ones, and older ones that are judged next.
+    young: Vec<(u64, u64)>,
+    older: Vec<(u64, u64)>,
+    turned_ns: u64,
+    pub(super) end_to_end: Histogram<u64>,
+    pub(super) in_gaps: Histogram<u64>,
+    /// How late the client was itself.
+    pub(super) lateness: Histogram<u64>,
+}
+
+impl Open {
+    pub(super) fn new(table: Timetable, start: Instant) -> Self {
+        Open {
+            table,
+            next_batch: 0,
+            under_way: 0,
+            probes: Probes::start(start),
+            stretches: Vec::new(),
+            young: Vec::new(),
+            older: Vec::new(),
+            turned_ns: 0,
+            end_to_end: histogram(),
+            in_gaps: histogram(),
+            lateness: histogram(),
+        }
+    }
+
+    /// When the next batch is due; none when all were sent.
+    pub(super) fn next_due_ns(&self) -> Option<u64> {
+        (self.next_batch < self.table.batches()).then(|| self.table.batch_due_ns(self.next_batch))
+    }
+
+    /// How long to wait for it at most.
+    pub(super) fn wait(&self, now_ns: u64, at_most: Duration) -> Duration {
+        self.next_due_ns()
+            .map_or(at_most, |due_ns| at_most.min(Duration::from_nanos(due_ns.saturating_sub(now_ns))))
+    }
+
+    /// A message came for the first time.
+    pub(super) fn received(&mut self, number: u64, now_ns: u64) {
+        let Some(due_ns) = self.table.due_ns(number) else { return };
+        self.young.push((due_ns, now_ns));
+        if now_ns - self.turned_ns >= JUDGED_AFTER_NS {
+            self.turned_ns = now_ns;
+            std::mem::swap(&mut self.young, &mut self.older);
+            // What is young now was older before.
+            let due = std::mem::take(&mut self.young);
+            self.judge(&due, now_ns);
+            self.young = due;
+            self.young.clear();
+        }
+    }
+
+    fn judge(&mut self, samples: &[(u64, u64)], now_ns: u64) {
+        self.stretches.extend(self.probes.take());
+        self.stretches = gaps::merged(std::mem::take(&mut self.stretches));
+        for (from_ns, to_ns) in samples {
+            let is_in_gap = gaps::overlaps(&self.stretches, *from_ns, *to_ns);
+            let histogram = if is_in_gap { &mut self.in_gaps } else { &mut self.end_to_end };
+            histogram.record(to_ns - from_ns).expect("histograms that grow take anything");
+        }
+        // Messages may be slow, but a sample that reaches back further than this is a gap of its own.
+        let keep_ns = now_ns.saturating_sub(60 * JUDGED_AFTER_NS);
+        self.stretches.retain(|(_, to_ns)| *to_ns >= keep_ns);
+    }
+
+    /// Judges what is left, and says what the probes saw.
+    pub(super) fn finish(
+        mut self,
+        now_ns: u64,
+    ) -> (Histogram<u64>, Histogram<u64>, Histogram<u64>, HostGaps) {
+        let left = [std::mem::take(&mut self.older), std::mem::take(&mut self.young)].concat();
+        self.judge(&left, now_ns);
+        (self.end_to_end, self.in_gaps, self.lateness, self.probes.stop())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Timetable {
+        Timetable { start_ns: 500, rate: 1_000, batch: 1, first: 10, total: 5, warm_up: 1 }
+    }
+
+    #[test]
+    fn times_count_from_when_a_message_was_due() {
+        let table = table();
+        assert_eq!(table.due_ns(13), Some(3_000_500));
+        assert_eq!((table.due_ns(10), table.due_ns(9)), (None, None), "one warms up, one is of the backlog");
+        let pairs = Timetable { batch: 2, ..table };
+        assert_eq!(pairs.due_ns(13), Some(2_000_500), "a batch is due together");
+        assert_eq!((table.batches(), pairs.batches()), (5, 3));
+    }
+
+    #[test]
+    fn samples_in_gaps_are_apart() {
+        let mut open = Open::new(table(), Instant::now());
+        open.stretches.push((2_700_000, 2_800_000));
+        open.received(11, 1_100_500);
+        open.received(12, 2_900_500);
+        let (times, in_gaps, _, _) = open.finish(2_900_500);
+        // A real gap of the host may fall on the samples, too.
+        assert!(!in_gaps.is_empty() && times.len() + in_gaps.len() == 2);
+        assert!((900_000..901_000).contains(&in_gaps.max()));
+    }
+}
