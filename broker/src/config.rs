@@ -1,5 +1,6 @@
 //! One typed configuration: defaults, over them the file, over that the environment, over that the flags.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -82,6 +83,55 @@ impl From<SqsListen> for String {
     }
 }
 
+/// A queue that is there when the broker has started.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueSetting {
+    /// Its name.
+    pub name: String,
+    /// Its account, where that is not the default.
+    pub account: Option<String>,
+    /// Its region, where that is not the default.
+    pub region: Option<String>,
+    /// Its attributes, by their names in SQS.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, AttributeSetting>,
+    /// The queue that its dead letters go to, in the same account and region.
+    pub dead_letter_queue: Option<String>,
+    /// After how many receives they do.
+    #[serde(default = "max_receive_count_default")]
+    pub max_receive_count: u32,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The value of an attribute of a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum AttributeSetting {
+    /// A switch.
+    Switch(bool),
+    /// A number.
+    Number(i64),
+    /// A text; numbers and switches can also be said as texts.
+    Text(String),
+}
+
+impl std::fmt::Display for AttributeSetting {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Switch(switch) => write!(formatter, "{switch}"),
+            Self::Number(number) => write!(formatter, "{number}"),
+            Self::Text(text) => formatter.write_str(text),
+        }
+    }
+}
+
+fn max_receive_count_default() -> u32 {
+    10
+}
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -99,6 +149,10 @@ pub struct Config {
     pub sqs_body_bytes_max: u32,
     /// Whether a queue that does not exist is made when the SQS-compatible endpoint is asked for it.
     pub sqs_create_queues: bool,
+    /// Whether `POST /reset` deletes all queues, for tests.
+    pub sqs_reset: bool,
+    /// Queues that are there when the broker has started.
+    pub queues: Vec<QueueSetting>,
     /// The account of queues whose clients name none: twelve digits.
     pub account: String,
     /// The region of queues whose clients name none.
@@ -138,6 +192,8 @@ impl Default for Config {
             sqs_trust_forwarded: false,
             sqs_body_bytes_max: SQS_BODY_BYTES_MAX,
             sqs_create_queues: false,
+            sqs_reset: false,
+            queues: Vec::new(),
             account: NameDefaults::default().account.into(),
             region: NameDefaults::default().region.into(),
             io: IoSetting::Auto,
@@ -173,6 +229,10 @@ pub struct Changes {
     pub sqs_body_bytes_max: Option<u32>,
     /// See [`Config::sqs_create_queues`].
     pub sqs_create_queues: Option<bool>,
+    /// See [`Config::sqs_reset`].
+    pub sqs_reset: Option<bool>,
+    /// See [`Config::queues`].
+    pub queues: Option<Vec<QueueSetting>>,
     /// See [`Config::account`].
     pub account: Option<String>,
     /// See [`Config::region`].
@@ -243,9 +303,8 @@ impl Layers {
     /// Every setting as a line of a configuration file, with where it comes from.
     pub fn describe(&self) -> Result<String, Failure> {
         let config = self.config()?;
-        let as_table = |changes: &Changes| {
-            toml::Table::try_from(changes).expect("settings are numbers, texts and switches")
-        };
+        let as_table =
+            |changes: &Changes| toml::Table::try_from(changes).expect("settings can be written as TOML");
         let values = as_table(&config.as_changes());
         let layers = [(&self.flags, "flag"), (&self.environment, "environment"), (&self.file, "file")];
         let layers = layers.map(|(layer, name)| (as_table(layer), name));
@@ -318,6 +377,8 @@ impl Config {
             sqs_trust_forwarded: Some(self.sqs_trust_forwarded),
             sqs_body_bytes_max: Some(self.sqs_body_bytes_max),
             sqs_create_queues: Some(self.sqs_create_queues),
+            sqs_reset: Some(self.sqs_reset),
+            queues: (!self.queues.is_empty()).then(|| self.queues.clone()),
             account: Some(self.account.clone()),
             region: Some(self.region.clone()),
             io: Some(self.io),
@@ -347,6 +408,8 @@ impl Config {
         set(&mut self.sqs_trust_forwarded, changes.sqs_trust_forwarded);
         set(&mut self.sqs_body_bytes_max, changes.sqs_body_bytes_max);
         set(&mut self.sqs_create_queues, changes.sqs_create_queues);
+        set(&mut self.sqs_reset, changes.sqs_reset);
+        set(&mut self.queues, changes.queues);
         set(&mut self.account, changes.account);
         set(&mut self.region, changes.region);
         set(&mut self.io, changes.io);

@@ -73,6 +73,9 @@ struct ServeFlags {
     /// Make a queue when the SQS-compatible endpoint is asked for one that does not exist.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     sqs_create_queues: Option<bool>,
+    /// Let POST /reset at the SQS-compatible endpoint delete all queues, for tests.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    sqs_reset: Option<bool>,
     /// Region of queues whose clients name none [default: us-east-1].
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
@@ -157,6 +160,7 @@ impl ServeFlags {
             sqs_listen: self.sqs_listen,
             sqs_public_url: self.sqs_public_url,
             sqs_create_queues: self.sqs_create_queues,
+            sqs_reset: self.sqs_reset,
             region: self.region,
             account: self.account,
             io: self.io,

@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 
 use common::http::Http;
-use common::{PATIENCE, wait_until};
+use common::{PATIENCE, TestBroker, wait_until};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
@@ -424,4 +424,145 @@ fn both_fronts_answer_a_history_alike() {
         pair.compare_counts()
     });
     result.unwrap();
+}
+
+/// A broker as a process, with an endpoint and more configuration.
+fn process(config: &str) -> TestBroker {
+    TestBroker::start_with_sqs("memory", config)
+}
+
+/// An HTTP connection to it.
+fn connect_to(broker: &TestBroker) -> Http {
+    Http::connect(broker.process().sqs_address(PATIENCE).unwrap())
+}
+
+#[test]
+fn queues_of_the_configuration_are_there_at_the_start() {
+    let queue = r#"
+        [[queues]]
+        name = "orders"
+        attributes = { VisibilityTimeout = 45, SqsManagedSseEnabled = false }
+        dead_letter_queue = "orders-dead"
+        max_receive_count = 3
+        tags = { team = "one" }
+        [[queues]]
+        name = "orders-dead"
+        [[queues]]
+        name = "steps.fifo"
+        region = "eu-west-1"
+        attributes = { ContentBasedDeduplication = "true" }
+    "#;
+    let mut broker = TestBroker::start_with_sqs("fsync", queue);
+    let mut http = connect_to(&broker);
+    let url = http.json_ok("GetQueueUrl", json!({"QueueName": "orders"}))["QueueUrl"].clone();
+    let attributes = counts(&mut http, url.as_str().unwrap());
+    assert_eq!(attributes["VisibilityTimeout"], "45");
+    assert_eq!(attributes["SqsManagedSseEnabled"], "false");
+    assert!(attributes["RedrivePolicy"].as_str().unwrap().contains(":orders-dead"), "{attributes}");
+    assert_eq!(http.json_ok("ListQueueTags", json!({"QueueUrl": url}))["Tags"], json!({"team": "one"}));
+    http.headers =
+        "authorization: AWS4-HMAC-SHA256 Credential=x/20261128/eu-west-1/sqs/aws4_request\r\n".into();
+    let url = http.json_ok("GetQueueUrl", json!({"QueueName": "steps.fifo"}))["QueueUrl"].clone();
+    assert_eq!(counts(&mut http, url.as_str().unwrap())["ContentBasedDeduplication"], "true");
+    // What is there already is brought to what the configuration says now.
+    broker.stop();
+    broker.start_again(&queue.replace("VisibilityTimeout = 45", "VisibilityTimeout = 46"));
+    let mut http = connect_to(&broker);
+    let url = http.json_ok("GetQueueUrl", json!({"QueueName": "orders"}))["QueueUrl"].clone();
+    assert_eq!(counts(&mut http, url.as_str().unwrap())["VisibilityTimeout"], "46");
+    // What cannot be is refused with the queue's name.
+    broker.stop();
+    let said = broker.fails_to_start(&queue.replace("= 45", "= 45000"));
+    assert!(said.contains("orders") && said.contains("VisibilityTimeout"), "{said}");
+}
+
+#[test]
+fn queues_are_made_at_first_use_where_that_is_asked_for() {
+    let broker = process("sqs_create_queues = true\nminute_rules = false\nsqs_reset = true\n");
+    let mut http = connect_to(&broker);
+    let url = http.json_ok("GetQueueUrl", json!({"QueueName": "new.fifo"}))["QueueUrl"].clone();
+    let send = json!({
+        "QueueUrl": url, "MessageBody": "x", "MessageGroupId": "g", "MessageDeduplicationId": "d",
+    });
+    assert!(http.json_ok("SendMessage", send)["SequenceNumber"].is_string());
+    let sent = http.query_ok("/000000000000/another", "SendMessage", &[("MessageBody", "x")]);
+    assert!(sent.element("MessageId").is_some());
+    // A reset deletes them all.
+    let bytes = http.request("POST", "/reset", "", b"");
+    http.write(&bytes);
+    assert_eq!(http.read().json(), json!({"deleted_queues": 2}));
+    assert_eq!(http.json_ok("ListQueues", json!({})), json!({}));
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_flag() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let broker = process("");
+    let mut second = broker.command.clone();
+    let folder = tempfile::tempdir().unwrap();
+    second.folder = folder.path().join("data");
+    second.sqs_listen = address.clone();
+    let (status, printed) = second.spawn().unwrap().wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(4), "{printed}");
+    assert!(printed.contains(&address) && printed.contains("--sqs-listen off"), "{printed}");
+}
+
+/// Queue URLs as settings say, and a warning where everybody may come.
+#[test]
+fn urls_and_listening_are_settings() {
+    let mut broker = process("sqs_public_url = \"https://queues.example/\"\nregion = \"eu-west-1\"\n");
+    let mut http = connect_to(&broker);
+    let url = create(&mut http, "q", json!({}));
+    assert_eq!(url, "https://queues.example/000000000000/q");
+    http.json_ok("SendMessage", json!({"QueueUrl": url, "MessageBody": "x"}));
+    let arn = &counts(&mut http, &url)["QueueArn"];
+    assert_eq!(arn, "arn:aws:sqs:eu-west-1:000000000000:q");
+    broker.stop();
+    broker.command.sqs_listen = "0.0.0.0:0".into();
+    broker.start_again("");
+    broker.process().wait_for_line("accepts any credentials: whoever can reach it", PATIENCE).unwrap();
+}
+
+/// As many open files as this process, and those that it starts, may have.
+fn allow_many_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write one structure that lives through them.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+}
+
+/// Ten thousand long polls cost no thread and little memory.
+#[test]
+fn ten_thousand_long_polls_wait_in_little_memory() {
+    const POLLS: u64 = 10_000;
+    const BYTES_MAX: u64 = 400 << 20;
+    allow_many_descriptors();
+    let broker = process("");
+    let mut http = connect_to(&broker);
+    let url = create(&mut http, "q", json!({}));
+    let address = broker.process().sqs_address(PATIENCE).unwrap();
+    let request = {
+        let body = json!({"QueueUrl": url, "WaitTimeSeconds": 20}).to_string();
+        http.request("POST", "/", "x-amz-target: AmazonSQS.ReceiveMessage\r\n", body.as_bytes())
+    };
+    let polls: Vec<TcpStream> = (0..POLLS)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(&request).unwrap();
+            stream
+        })
+        .collect();
+    let mut client = broker.client();
+    let queue = client.open("q").unwrap();
+    // All wait at once, before the first has waited for its 20 seconds.
+    wait_until("nearly all wait", || client.counts(queue).unwrap().waiting >= POLLS * 99 / 100);
+    let memory = broker.process().memory().unwrap().resident_bytes;
+    eprintln!("{} waiting long polls, {} MiB", client.counts(queue).unwrap().waiting, memory >> 20);
+    assert!(memory < BYTES_MAX, "{memory} bytes");
+    drop(polls);
+    wait_until("nobody waits", || client.counts(queue).unwrap().waiting == 0);
 }

@@ -9,6 +9,7 @@
 //!   has been written, `link` talks to shards;
 //! - `call` serves an action, with `queues`, `messages`, `receive` and `moves`; what actions and replies
 //!   are, and how they look in both wire protocols, is [`crate::sqs`]'s;
+//! - `prepared` makes the queues of the configuration;
 //! - `identity` says who asks, `target` which queue a URL names.
 //!
 //! Everything in here belongs to one thread (rule 30), and nothing in here is shared with a shard.
@@ -18,6 +19,7 @@ mod identity;
 mod link;
 mod messages;
 mod moves;
+mod prepared;
 mod queues;
 mod receive;
 mod request;

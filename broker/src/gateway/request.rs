@@ -16,6 +16,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::call::Call;
 use super::identity::Identity;
 use super::link::{Answer, Line};
+use super::prepared::delete_queues;
 use super::server::{Client, HeldBytes};
 use super::socket::ReplyBody;
 use super::target::{Origin, QueueName};
@@ -49,8 +50,14 @@ pub(super) async fn serve(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
-    if request.method() == Method::GET && request.uri().path() == "/health" {
-        return Ok(plain(&client, StatusCode::OK, "application/json", br#"{"status":"ok"}"#));
+    match (request.method(), request.uri().path(), request.uri().query()) {
+        (&Method::GET, "/health", None) => {
+            return Ok(plain(&client, StatusCode::OK, br#"{"status":"ok"}"#.to_vec()));
+        }
+        (&Method::POST, "/reset", None) if client.gateway.options.can_reset => {
+            return Ok(Box::pin(reset(&client, request.headers())).await);
+        }
+        _ => {}
     }
     let id = RequestId::new(&client);
     let Answered { format, result, owed, ends_connection } = answer(&client, request, &id).await;
@@ -72,16 +79,27 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-fn plain(
-    client: &Client,
-    status: StatusCode,
-    content_type: &'static str,
-    text: &[u8],
-) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::new(text.to_vec(), &client.owed));
+/// A response in JSON to what is no action of the API.
+fn plain(client: &Client, status: StatusCode, text: Vec<u8>) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::new(text, &client.owed));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Deletes all queues of the account and region that the client means.
+async fn reset(client: &Client, headers: &HeaderMap) -> Response<ReplyBody> {
+    let gateway = &client.gateway;
+    let identity = Identity::claimed(headers, None, &gateway.options.account);
+    let origin = Origin::new(headers, &identity, &gateway.rules);
+    match delete_queues(gateway, &origin).await {
+        Ok(count) => plain(client, StatusCode::OK, format!("{{\"deleted_queues\":{count}}}").into_bytes()),
+        Err(error) => {
+            let mut text = Vec::new();
+            json_out::write_error(&error, &mut text);
+            plain(client, StatusCode::INTERNAL_SERVER_ERROR, text)
+        }
+    }
 }
 
 fn content_type(format: Format) -> &'static str {

@@ -17,10 +17,14 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::call::Queues;
 use super::link::{Bell, GatewayPeer, Line, Link};
+use super::prepared::make_queues;
 use super::request;
 use super::socket::{Owed, Socket};
 use super::target::UrlRules;
 use super::timer::TokioTimer;
+use crate::config::QueueSetting;
+use crate::exit::{ExitReason, Failure};
+use crate::shard::accepting::widen_backlog;
 
 /// How long a client may take for the head of a request, and be silent between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -58,6 +62,10 @@ pub(crate) struct Options {
     pub(crate) body_bytes_max: usize,
     /// Whether a queue that does not exist is made when it is used.
     pub(crate) makes_queues: bool,
+    /// Whether a request can delete all queues.
+    pub(crate) can_reset: bool,
+    /// Queues that are there before anybody is served.
+    pub(crate) queues: Vec<QueueSetting>,
 }
 
 /// How a gateway is told to end.
@@ -70,7 +78,8 @@ pub(crate) struct Ending {
 
 /// What a gateway is made of.
 pub(crate) struct Setup {
-    pub(crate) listener: TcpListener,
+    /// Where clients come; without one the gateway only makes the queues of the configuration.
+    pub(crate) listener: Option<TcpListener>,
     pub(crate) peer: GatewayPeer,
     pub(crate) bell: Bell,
     pub(crate) shards: u16,
@@ -118,21 +127,24 @@ pub(super) struct Client {
 }
 
 /// Runs a gateway on this thread until it has stopped.
-pub(crate) fn run(setup: Setup) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    LocalSet::new().block_on(&runtime, serve(setup))
+pub(crate) fn run(setup: Setup) -> Result<(), Failure> {
+    let failed =
+        |error: io::Error| Failure::new(ExitReason::Unexpected, format!("the SQS endpoint failed: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let outcome = LocalSet::new().block_on(&runtime.map_err(failed)?, serve(setup)).map_err(failed)?;
+    outcome.map_err(|text| Failure::new(ExitReason::Configuration, text))
 }
 
-async fn serve(setup: Setup) -> io::Result<()> {
+/// An error inside is one of the configuration.
+async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
     let Setup { listener, peer, bell, shards, options, ending } = setup;
-    listener.set_nonblocking(true)?;
+    let listening = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let rules = UrlRules {
         public_url: options.public_url.clone(),
         trusts_forwarded: options.trusts_forwarded,
-        listening: listener.local_addr()?,
+        listening: listening.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
         region: options.region.clone(),
     };
-    let listener = tokio::net::TcpListener::from_std(listener)?;
     let link = Link::new(peer, bell, shards);
     let (say_phase, phase) = watch::channel(Phase::Serving);
     let carrier = spawn_local({
@@ -150,11 +162,25 @@ async fn serve(setup: Setup) -> io::Result<()> {
         connections: Cell::new(0),
         connection_ended: Notify::new(),
     });
-    accept(&gateway, &listener, phase.clone()).await;
-    drop(listener);
+    let made = tokio::select! {
+        made = make_queues(&gateway, &gateway.options.queues) => made,
+        _ = stops(phase.clone()) => Ok(()),
+    };
+    if let (Ok(()), Some(listener)) = (&made, listener) {
+        widen_backlog(&listener)?;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        accept(&gateway, &listener, phase.clone()).await;
+    }
     drain(&gateway, phase).await;
     carrier.abort();
-    Ok(())
+    Ok(made)
+}
+
+/// Waits until the gateway is to stop.
+async fn stops(mut phase: watch::Receiver<Phase>) {
+    // Whoever says so lives as long as the gateway.
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
 }
 
 /// Says how far the gateway is, where that is new.
@@ -168,14 +194,10 @@ fn tell(ending: &Ending, say_phase: &watch::Sender<Phase>) {
 }
 
 /// Accepts clients until the gateway is to stop.
-async fn accept(
-    gateway: &Rc<Gateway>,
-    listener: &tokio::net::TcpListener,
-    mut phase: watch::Receiver<Phase>,
-) {
+async fn accept(gateway: &Rc<Gateway>, listener: &tokio::net::TcpListener, phase: watch::Receiver<Phase>) {
     loop {
         let accepted = tokio::select! {
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+            () = stops(phase.clone()) => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -214,7 +236,7 @@ async fn serve_client(
     // An error is the client's: it went, or sent what is no HTTP and was told so.
     tokio::select! {
         _ = connection.as_mut() => return,
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => connection.as_mut().graceful_shutdown(),
+        () = stops(phase.clone()) => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         _ = connection => {},

@@ -68,6 +68,12 @@ impl Origin {
         }
     }
 
+    /// For what nobody has asked for by HTTP: an account and region by themselves.
+    pub(super) fn of_settings(account: &str, region: &str, rules: &UrlRules) -> Self {
+        let identity = Identity { account: account.into(), region: Some(region.into()) };
+        Self::new(&HeaderMap::new(), &identity, rules)
+    }
+
     /// The URL of a queue.
     pub(super) fn url_of(&self, account: &str, name: &str) -> String {
         format!("{}/{account}/{name}", self.base)

@@ -9,12 +9,13 @@ use std::thread::{self, JoinHandle};
 use super::running::Report;
 use super::threads::{Common, LastWords};
 use crate::config::Config;
-use crate::exit::{ExitReason, Failure};
+use crate::exit::Failure;
 use crate::gateway::{self, Bell, Ending, GatewayPeer, Options, Setup};
 
 /// What the endpoint is made of.
 pub(super) struct FrontSetup {
-    pub(super) listener: TcpListener,
+    /// Where it listens; without one it only makes queues.
+    pub(super) listener: Option<TcpListener>,
     pub(super) peer: GatewayPeer,
     /// What wakes it.
     pub(super) bell: Bell,
@@ -51,7 +52,6 @@ fn run(front: FrontSetup, common: &Common) -> Result<(), Failure> {
         ending: Ending { stop: Arc::clone(&common.ending.stop), is_abandoned },
     };
     gateway::run(setup)
-        .map_err(|error| Failure::new(ExitReason::Unexpected, format!("the SQS endpoint failed: {error}")))
 }
 
 fn options(config: &Config) -> Options {
@@ -62,5 +62,7 @@ fn options(config: &Config) -> Options {
         trusts_forwarded: config.sqs_trust_forwarded,
         body_bytes_max: config.sqs_body_bytes_max as usize,
         makes_queues: config.sqs_create_queues,
+        can_reset: config.sqs_reset,
+        queues: config.queues.clone(),
     }
 }

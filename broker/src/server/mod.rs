@@ -69,7 +69,9 @@ pub fn start(config: &Config, say: Say) -> Result<Running, Failure> {
     let (uring, driver) = choose_driver(config.io)?;
     let plan = Plan::new(identity.shards, &cores, config.pin_threads, std::process::id() as usize);
     let description = Description { shards: plan.describe(), driver };
-    let (setups, front) = set_up(&identity, folder.as_ref(), listener, sqs.map(|(listener, _)| listener))
+    let has_front = sqs.is_some() || !config.queues.is_empty();
+    let sqs_listener = sqs.map(|(listener, _)| listener);
+    let (setups, front) = set_up(&identity, folder.as_ref(), listener, has_front.then_some(sqs_listener))
         .map_err(|error| unexpected("a waker", &error))?;
     let mut wakes: Vec<_> =
         setups.iter().map(|setup| Box::new(setup.waker.clone()) as Box<dyn Wake>).collect();
@@ -114,15 +116,15 @@ fn set_up(
     identity: &Identity,
     folder: Option<&Folder>,
     listener: TcpListener,
-    sqs_listener: Option<TcpListener>,
+    front: Option<Option<TcpListener>>,
 ) -> std::io::Result<(Vec<ShardSetup>, Option<FrontSetup>)> {
     let wakers = (0..identity.shards).map(|_| Waker::new()).collect::<Result<Vec<_>, _>>()?;
     let mut wakes: Vec<_> = wakers.iter().map(|waker| Box::new(waker.clone()) as Box<dyn Wake>).collect();
     let bell = Bell::default();
-    wakes.extend(sqs_listener.iter().map(|_| Box::new(bell.clone()) as Box<dyn Wake>));
+    wakes.extend(front.iter().map(|_| Box::new(bell.clone()) as Box<dyn Wake>));
     let mut peers: Vec<Peer<Incoming<TcpStream>>> = mesh(wakes, RING_CAPACITY);
     // Behind the shards.
-    let front = sqs_listener.and_then(|listener| peers.pop().map(|peer| FrontSetup { listener, peer, bell }));
+    let front = front.and_then(|listener| peers.pop().map(|peer| FrontSetup { listener, peer, bell }));
     let mut listener = Some(listener);
     let setup = |(number, (waker, peer))| ShardSetup {
         number,

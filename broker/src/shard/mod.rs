@@ -7,7 +7,7 @@
 //! ground is durable leave (rule 1). Nothing in here blocks, and everything but the driver runs the
 //! same in the simulator.
 
-mod accepting;
+pub(crate) mod accepting;
 mod catalog_steps;
 mod cold;
 #[cfg(test)]

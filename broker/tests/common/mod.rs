@@ -46,12 +46,29 @@ impl TestBroker {
 
     /// The same at a port of the caller's choice.
     pub fn try_start_at(listen: &str, io: &str, durability: &str, config: &str) -> Option<TestBroker> {
+        Self::try_start_with(listen, "off", io, durability, config)
+    }
+
+    /// Starts one over epoll that has an SQS-compatible endpoint.
+    pub fn start_with_sqs(durability: &str, config: &str) -> TestBroker {
+        let broker = Self::try_start_with("127.0.0.1:0", "127.0.0.1:0", "epoll", durability, config);
+        broker.expect("epoll is always there")
+    }
+
+    fn try_start_with(
+        listen: &str,
+        sqs_listen: &str,
+        io: &str,
+        durability: &str,
+        config: &str,
+    ) -> Option<TestBroker> {
         let folder = tempfile::tempdir().unwrap();
         let config_file = folder.path().join("tenpin.toml");
         std::fs::write(&config_file, with_defaults(config)).unwrap();
         let mut command = BrokerCommand::new(program(), &folder.path().join("data"));
         command.io = io.into();
         command.listen = listen.into();
+        command.sqs_listen = sqs_listen.into();
         command.durability = durability.into();
         command.arguments = vec!["--config".into(), config_file.to_str().unwrap().into()];
         let process = command.spawn().unwrap();

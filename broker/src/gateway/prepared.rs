@@ -1,0 +1,140 @@
+//! What is done before anybody is served: queues of the configuration are made, or brought to what it says.
+//! And what undoes everything, for tests.
+
+use std::rc::Rc;
+
+use tenpin_protocol::{DeleteQueueRequest, ErrorCode, ListQueuesRequest, OpenRequest, Request, Response};
+
+use super::call::{Call, unexpected_answer};
+use super::link::Line;
+use super::server::Gateway;
+use super::target::Origin;
+use crate::config::QueueSetting;
+use crate::sqs::actions::{CreateQueue, Pair, SetQueueAttributes, TagQueue};
+use crate::sqs::{Action, Reply, ServiceError, Text};
+
+/// Queues that one reply lists.
+const LISTED_MAX: u16 = 1_000;
+
+/// Makes all queues. Dead-letter queues may be named before they are described; an error names the queue.
+pub(super) async fn make_queues(gateway: &Rc<Gateway>, queues: &[QueueSetting]) -> Result<(), String> {
+    let mut line = Line::new(&gateway.link);
+    for queue in queues {
+        let made = make_queue(gateway, &mut line, queue).await;
+        made.map_err(|error| format!("the queue {} cannot be made: {error}", queue.name))?;
+    }
+    for queue in queues.iter().filter(|queue| queue.dead_letter_queue.is_some()) {
+        let joined = join_dead_letters(gateway, &mut line, queue).await;
+        joined.map_err(|error| format!("the queue {} cannot have dead letters: {error}", queue.name))?;
+    }
+    Ok(())
+}
+
+/// Deletes all queues of an account and region; gives how many there were.
+pub(super) async fn delete_queues(gateway: &Rc<Gateway>, origin: &Origin) -> Result<usize, ServiceError> {
+    let mut line = Line::new(&gateway.link);
+    let (account, region) = (&*origin.account, &*origin.region);
+    let mut count = 0;
+    loop {
+        let request = ListQueuesRequest { max: LISTED_MAX, account, region, prefix: "", next: None };
+        let answer = line.ask(&Request::ListQueues(request)).await?;
+        let Response::ListQueues(reply) = answer.response()? else { return Err(unexpected_answer()) };
+        let names: Vec<String> = reply.queues.iter().map(|queue| queue.name.to_owned()).collect();
+        answer.given();
+        if names.is_empty() {
+            return Ok(count);
+        }
+        for name in &names {
+            match delete_queue(&mut line, OpenRequest { account, region, name }).await {
+                Err(error) if error.name != ErrorCode::QueueDoesNotExist.into() => return Err(error),
+                // Somebody else has deleted it.
+                _ => gateway.queues.forget(&origin.own(name)),
+            }
+            count += 1;
+        }
+    }
+}
+
+async fn delete_queue(line: &mut Line, open: OpenRequest<'_>) -> Result<(), ServiceError> {
+    let answer = line.ask(&Request::Open(open)).await?;
+    let Response::Open(opened) = answer.response()? else { return Err(unexpected_answer()) };
+    answer.given();
+    let request = Request::DeleteQueue(DeleteQueueRequest { queue: opened.queue });
+    line.ask(&request).await?.given();
+    Ok(())
+}
+
+async fn make_queue(
+    gateway: &Rc<Gateway>,
+    line: &mut Line,
+    queue: &QueueSetting,
+) -> Result<(), ServiceError> {
+    let attributes: Vec<_> =
+        queue.attributes.iter().map(|(name, value)| pair(name, value.to_string())).collect();
+    let tags: Vec<_> = queue.tags.iter().map(|(key, value)| pair(key, value.clone())).collect();
+    let mut at_creation = attributes.clone();
+    if queue.name.ends_with(".fifo") && !queue.attributes.contains_key("FifoQueue") {
+        at_creation.push(pair("FifoQueue", "true".to_owned()));
+    }
+    let create =
+        CreateQueue { queue_name: (&*queue.name).into(), attributes: at_creation, tags: tags.clone() };
+    match serve(gateway, line, queue, &create.into()).await {
+        Err(error) if error.name == ErrorCode::QueueNameExists.into() => {}
+        result => return result,
+    }
+    // It is there, and different: the configuration says how it shall be.
+    let queue_url = Some(Text::from(&*queue.name));
+    let changeable = attributes.into_iter().filter(|pair| pair.name != "FifoQueue").collect();
+    let set = SetQueueAttributes { queue_url: queue_url.clone(), attributes: changeable };
+    serve(gateway, line, queue, &set.into()).await?;
+    if tags.is_empty() {
+        return Ok(());
+    }
+    serve(gateway, line, queue, &TagQueue { queue_url, tags }.into()).await
+}
+
+async fn join_dead_letters(
+    gateway: &Rc<Gateway>,
+    line: &mut Line,
+    queue: &QueueSetting,
+) -> Result<(), ServiceError> {
+    let Some(target) = &queue.dead_letter_queue else { return Ok(()) };
+    let origin = origin_of(gateway, queue);
+    let policy = serde_json::json!({
+        "deadLetterTargetArn": format!("arn:aws:sqs:{}:{}:{target}", origin.region, origin.account),
+        "maxReceiveCount": queue.max_receive_count,
+    });
+    let attributes = vec![pair("RedrivePolicy", policy.to_string())];
+    let set = SetQueueAttributes { queue_url: Some(Text::from(&*queue.name)), attributes };
+    serve(gateway, line, queue, &set.into()).await
+}
+
+fn pair(name: &str, value: String) -> Pair<'_> {
+    Pair { name: name.into(), value: value.into() }
+}
+
+fn origin_of(gateway: &Gateway, queue: &QueueSetting) -> Origin {
+    let account = queue.account.as_deref().unwrap_or(&gateway.options.account);
+    let region = queue.region.as_deref().unwrap_or(&gateway.options.region);
+    Origin::of_settings(account, region, &gateway.rules)
+}
+
+async fn serve(
+    gateway: &Rc<Gateway>,
+    line: &mut Line,
+    queue: &QueueSetting,
+    action: &Action<'_>,
+) -> Result<(), ServiceError> {
+    let origin = origin_of(gateway, queue);
+    let print = |_: &Reply<'_>, _: &mut Vec<u8>| {};
+    let mut call = Call {
+        queues: &gateway.queues,
+        line,
+        origin: &origin,
+        queue_of_path: None,
+        print: &print,
+        out: Vec::new(),
+        owed: None,
+    };
+    call.serve(action).await
+}
