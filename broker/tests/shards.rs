@@ -137,3 +137,37 @@ fn what_is_sent_on_one_shard_is_received_on_another() {
         assert_eq!(clients[6].counts(queue).unwrap().all(), 0);
     });
 }
+
+/// A group that is loud on one shard is loud on the others (rule 26): what came after it there, of a quiet
+/// group, goes first as soon as its shares were told.
+#[test]
+fn a_group_that_is_loud_on_one_shard_waits_on_the_others() {
+    use std::time::Duration;
+    use tenpin_client::{NewMessage, Receive, blocking::Client};
+
+    over_each_driver(2, |broker| {
+        // They are given one shard each.
+        let [here, there] = [(); 2].map(|()| Client::connect(broker.address().to_string()).unwrap());
+        let (here, there) = (here.create_queue("fair").unwrap(), there.create_queue("fair").unwrap());
+        let held = Receive::up_to(10).wait(Duration::ZERO).visibility_timeout(Duration::from_secs(600));
+        for _ in 0..6 {
+            let loud: Vec<_> = (0..10).map(|_| NewMessage::new("loud").group("loud")).collect();
+            here.send_batch(&loud).unwrap();
+            assert_eq!(here.receive_with(&held).unwrap().len(), 10);
+        }
+        // While it has a group, the other shard is told.
+        there.send(NewMessage::new("kept").group("kept")).unwrap();
+        assert_eq!(there.receive_with(&held).unwrap().len(), 1);
+        let one = Receive::up_to(1).wait(Duration::from_secs(10));
+        crate::common::wait_until("the quiet group goes first", || {
+            there.send(NewMessage::new("loud").group("loud")).unwrap();
+            there.send(NewMessage::new("quiet").group("quiet")).unwrap();
+            let bodies = [(); 2].map(|()| {
+                let message = there.receive_with(&one).unwrap().pop().expect("it was sent");
+                there.delete(&message).unwrap();
+                message.text().unwrap().to_owned()
+            });
+            bodies == ["quiet", "loud"]
+        });
+    });
+}
