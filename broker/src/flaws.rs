@@ -89,6 +89,8 @@ flaws! {
     SendStaleDeliveries = "send-stale-deliveries",
     /// A start does not complete purges that a crash cut short (breaks rule 20).
     ForgetPurgesCutShort = "forget-purges-cut-short",
+    /// Shard 0 tells of changes of the catalog that a power cut takes from it (breaks rule 20).
+    TellCatalogBeforeItIsDurable = "tell-catalog-before-it-is-durable",
     /// A shard gives hints when it hears of hunger, and never again (breaks rule 24).
     HintOnlyTheNewlyHungry = "hint-only-the-newly-hungry",
     /// A hint takes the message that it is about (breaks rule 24).

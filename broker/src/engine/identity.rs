@@ -9,7 +9,7 @@ const COUNTER_BITS: u32 = 40;
 const COUNTER_MAX: u64 = (1 << COUNTER_BITS) - 1;
 /// Incarnations that a start leaves out. With durability `async` a power cut may take the records of
 /// queues whose numbers clients have already: those numbers must not come to mean other queues.
-const INCARNATIONS_SKIPPED_A_START: u64 = 1 << 14;
+pub(super) const INCARNATIONS_SKIPPED_A_START: u64 = 1 << 14;
 
 /// A data folder can be started this often, which is more than once a second for half a year.
 const START_NUMBER_MAX: u32 = (1 << 24) - 1;

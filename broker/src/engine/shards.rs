@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use tenpin_protocol::MoveTaskStatus;
 
 use super::change::Change;
+use super::identity::INCARNATIONS_SKIPPED_A_START;
+use super::queue::Queue;
 use super::queue_state::Definition;
 use super::slot::NONE;
 use super::{Engine, EngineOptions, Outputs, Ticket};
+use crate::catalog::QueueName;
 use crate::exchange::leases;
 use crate::flaws::Flaws;
 use crate::journal::Log;
@@ -249,6 +252,22 @@ impl<F: Flaws> Engine<F> {
             .filter(|(_, queue)| !queue.deleted)
             .map(|(index, queue)| queue.number(index))
             .collect()
+    }
+
+    /// A queue that was made or deleted here and not on shard 0, both having just started: what shard 0 told
+    /// this shard, it has forgotten itself (rule 20). For the simulator.
+    pub fn ahead_of(&self, first: &Self) -> Option<&QueueName> {
+        let next = first.identity.incarnation_next().saturating_sub(INCARNATIONS_SKIPPED_A_START);
+        let mut made = self.live_queues().filter(|queue| queue.incarnation >= next);
+        let is_there = |incarnation| first.live_queues().any(|queue| queue.incarnation == incarnation);
+        let mut deleted = self.tombstones.by_name.iter();
+        let deleted = deleted.find(|(_, tombstone)| is_there(tombstone.incarnation)).map(|(name, _)| name);
+        deleted.or_else(|| made.next().map(|queue| &queue.name))
+    }
+
+    fn live_queues(&self) -> impl Iterator<Item = &Queue> {
+        let queues = (0..self.queues.table_length()).filter_map(|index| self.queues.get(index));
+        queues.filter(|queue| !queue.deleted)
     }
 
     /// How many messages of a new queue may be in flight here to begin with.

@@ -66,9 +66,9 @@ impl Steps {
     }
 
     /// The next change that is durable here and that the siblings do not know, with its number.
-    pub fn next_to_tell(&mut self, committed: Position) -> Option<(u64, Change)> {
+    pub fn next_to_tell(&mut self, durable: Position) -> Option<(u64, Change)> {
         let step = self.steps.iter_mut().find(|step| !step.told)?;
-        if step.position > committed {
+        if step.position > durable {
             return None;
         }
         step.told = true;

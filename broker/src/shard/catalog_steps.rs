@@ -74,7 +74,9 @@ impl<F: Flaws> Core<F> {
     /// Tells of changes that are durable, applies those told, and answers what is done.
     pub(super) fn drive_catalog(&mut self) {
         let committed = self.log.committed();
-        while let Some((number, change)) = self.exchange.steps.next_to_tell(committed) {
+        // Not before a power cut leaves it here: else the others would know what this shard has forgotten.
+        let durable = if F::has(Flaw::TellCatalogBeforeItIsDurable) { committed } else { self.log.durable() };
+        while let Some((number, change)) = self.exchange.steps.next_to_tell(durable) {
             let me = self.exchange.me;
             let step = || Item::CatalogStep { number, change: change.clone() };
             self.exchange.outbox.push_to_all(me, step);

@@ -12,7 +12,7 @@ use super::driver::Clocks;
 /// A shard's state, recovered and ready.
 pub struct Opened<F: Flaws> {
     pub(super) clock: Clock,
-    pub(super) engine: Engine<F>,
+    pub(crate) engine: Engine<F>,
     pub(super) log: Log<F>,
     /// What recovery found; `None` where there are no files.
     pub report: Option<RecoveryReport>,

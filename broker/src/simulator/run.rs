@@ -199,6 +199,10 @@ impl<F: Flaws> Run<F> {
                 Ok(opened) => {
                     // What each log has lost is known.
                     world.checker.recovered();
+                    if let Some(what) = forgotten_step(&opened) {
+                        world.violation(what);
+                        return None;
+                    }
                     world.broker_up();
                     return Some(opened);
                 }
@@ -387,4 +391,11 @@ impl<F: Flaws> Run<F> {
             ..EngineOptions::new(shard, self.check_key)
         }
     }
+}
+
+/// What a shard was told of the catalog, and shard 0 does not know any more.
+fn forgotten_step<F: Flaws>(opened: &[Opened<F>]) -> Option<String> {
+    let (first, siblings) = opened.split_first()?;
+    let name = siblings.iter().find_map(|sibling| sibling.engine.ahead_of(&first.engine))?;
+    Some(format!("a shard has made or deleted {}, and shard 0 has not", name.name()))
 }
