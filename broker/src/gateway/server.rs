@@ -28,8 +28,8 @@ use crate::shard::accepting::widen_backlog;
 
 /// How long a client may take for the head of a request, and be silent between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest head of a request; hyper answers a longer one with 431 and closes the connection. It is also how
-/// much of a body is read at a time.
+/// Longest head of a request, but for what one read brings beyond it; hyper answers a longer one with 431 and
+/// closes the connection. It is also how much of a body is read at a time.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most headers of a request; hyper answers more with 431.
 const HEADERS_MAX: usize = 100;
