@@ -54,6 +54,9 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
         Some(6) => peek(client, world, queue),
         // A purge would make a FIFO queue forget what a client may send again.
         Some(7) if world.checker.is_fifo(name) => send(client, world, queue),
+        Some(7) if client.plan.spares_cut_purges && world.checker.has_open_purge(queue) => {
+            receive(client, world, queue, false);
+        }
         Some(7) => {
             world.checker.purge_began(queue);
             client.ask(world, PurgeRequest { queue }.into(), Asked::Purge { queue });

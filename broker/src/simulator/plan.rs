@@ -112,6 +112,9 @@ pub struct ClientPlan {
     pub retention_seconds_max: u64,
     /// Largest reply that some receives ask for; `None`: they leave it to the broker.
     pub reply_bytes_max: Option<u64>,
+    /// Whether a queue is left alone by purges once one of them was cut short, so that what came of it
+    /// can be seen.
+    pub spares_cut_purges: bool,
 }
 
 /// What goes wrong, as mean times between two of a kind; 0: never.
@@ -322,8 +325,10 @@ fn set_theme(
             clients.retention_seconds_max = 345_600;
             clients.operations.delete = 1;
             clients.operations.delete_queue = 0;
-            clients.operations.purge = 8;
+            clients.operations.purge = 4;
             clients.operations.send = 60;
+            clients.fifo = false;
+            clients.spares_cut_purges = true;
         }
         // Messages move between queues and shards, and processes end meanwhile.
         10..=12 if has_files => moving::set_theme(random, shards, broker, clients, faults),
@@ -389,6 +394,7 @@ fn draw_clients(random: &mut Random) -> ClientPlan {
         wait_ms_max: *random.pick(&[200, 2_000, 20_000]),
         retention_seconds_max: *random.pick(&[60, 70, 120, 345_600, 345_600, 345_600]),
         reply_bytes_max: random.chance(1, 4).then(|| random.skewed(1_000, 60_000)),
+        spares_cut_purges: false,
     }
 }
 

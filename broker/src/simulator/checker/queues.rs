@@ -94,6 +94,13 @@ impl Checker {
         }
     }
 
+    /// Whether a purge of a queue is under way, or one was cut short.
+    pub fn has_open_purge(&self, number: u64) -> bool {
+        self.queues.get(&number).is_some_and(|queue| {
+            queue.purges_under_way > 0 || queue.purges.iter().any(|purge| purge.to_ns.is_none())
+        })
+    }
+
     /// A purge has ended.
     pub fn purge_ended(&mut self, number: u64, ending: Ending) {
         if let Some(queue) = self.queues.get_mut(&number) {
