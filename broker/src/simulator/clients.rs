@@ -368,7 +368,8 @@ impl Client {
             let wait_ms =
                 if let Asked::Receive { wait_ms, .. } = pending.asked { u64::from(wait_ms) } else { 0 };
             let waited_ns = world.now_ns - pending.asked_ns;
-            let bound_ns = wait_ms * MS * 101 / 100 + if calm > 0 { 20 * SECOND } else { 300 * SECOND };
+            let bound_ns =
+                wait_ms * MS * 101 / 100 + if calm > 0 { 20 * SECOND } else { self.plan.patience_ns };
             let counted_ns = if calm > 0 { waited_ns.min(calm) } else { waited_ns };
             if counted_ns > bound_ns {
                 let text = format!(

@@ -17,6 +17,13 @@ pub const MS: u64 = 1_000_000;
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000 * MS;
 
+/// How long a request may take at most where disks, threads and networks may take long.
+const PATIENCE_NS: u64 = 300 * SECOND;
+
+/// How long one may take where nothing does, and one is asked at a time. A shard looks up by itself after
+/// a tenth of a second, when its log has been idle, and once a second where it has a connection.
+const PATIENCE_WHEN_QUICK_NS: u64 = 50 * MS;
+
 /// The least room that the disk has, in segments.
 const DISK_SEGMENTS_MIN: u64 = LOG_SEGMENTS_MIN;
 
@@ -115,6 +122,8 @@ pub struct ClientPlan {
     /// Whether a queue is left alone by purges once one of them was cut short, so that what came of it
     /// can be seen.
     pub spares_cut_purges: bool,
+    /// How long a request may take beyond its own wait, before the world calms down.
+    pub patience_ns: u64,
 }
 
 /// What goes wrong, as mean times between two of a kind; 0: never.
@@ -207,7 +216,7 @@ impl Plan {
                 }
             }
         }
-        Self {
+        let mut plan = Self {
             shards,
             mesh_ns_max: random.skewed(1_000, 5 * MS),
             broker,
@@ -218,7 +227,21 @@ impl Plan {
             travel_ns_max: random.skewed(10_000, 20 * MS),
             piece_bytes_max: random.skewed(1, 64 << 10).max(8),
             events_a_turn_max: random.skewed(1, 64),
+        };
+        if plan.clients.patience_ns < PATIENCE_NS {
+            plan.be_quick();
         }
+        plan
+    }
+
+    /// Nothing takes long.
+    fn be_quick(&mut self) {
+        self.disk_bytes = 1 << 30;
+        self.mesh_ns_max = self.mesh_ns_max.clamp(50_000, 200_000);
+        self.disk_ns = self.disk_ns.min(100_000);
+        self.travel_ns_max = self.travel_ns_max.min(50_000);
+        self.piece_bytes_max = 64 << 10;
+        self.events_a_turn_max = 64;
     }
 }
 
@@ -332,6 +355,38 @@ fn set_theme(
         }
         // Messages move between queues and shards, and processes end meanwhile.
         10..=12 if has_files => moving::set_theme(random, shards, broker, clients, faults),
+        // One client asks one thing at a time, so that a shard which sleeps through it is woken by nothing
+        // else.
+        13 => {
+            *shards = random.between(3, 5) as u16;
+            *faults = Faults::default();
+            broker.log_bytes_max = None;
+            clients.clients = 1;
+            clients.pipeline = 1;
+            clients.requests = 300;
+            clients.think_ns = random.skewed(50_000, MS);
+            clients.patience_ns = PATIENCE_WHEN_QUICK_NS;
+            clients.delay_seconds_max = 0;
+            clients.operations.get_attributes = 60;
+            clients.operations.garbage = 0;
+        }
+        // Receives come while some of a group's messages are in flight and others were deleted.
+        14 => {
+            *faults = Faults::default();
+            clients.fifo = true;
+            clients.clients = clients.clients.max(2);
+            clients.queues = clients.queues.max(2);
+            clients.requests = clients.requests.max(400);
+            clients.visibility_seconds_max = 60;
+            clients.delay_seconds_max = 0;
+            clients.body_bytes_max = 64;
+            clients.reply_bytes_max = None;
+            clients.operations.send = 20;
+            clients.operations.receive = 40;
+            clients.operations.delete = 20;
+            clients.operations.purge = 0;
+            clients.operations.delete_queue = 0;
+        }
         _ => {}
     }
 }
@@ -395,6 +450,7 @@ fn draw_clients(random: &mut Random) -> ClientPlan {
         retention_seconds_max: *random.pick(&[60, 70, 120, 345_600, 345_600, 345_600]),
         reply_bytes_max: random.chance(1, 4).then(|| random.skewed(1_000, 60_000)),
         spares_cut_purges: false,
+        patience_ns: PATIENCE_NS,
     }
 }
 
