@@ -7,6 +7,7 @@ use tenpin_protocol::{
     ANY_SHARD, CreateQueueRequest, Entries, ListQueuesRequest, NO_QUEUE, OpenRequest, Operation, OwnedFrame,
     Ping, QueueOpened, Request, Response, StatsRequest,
 };
+use tracing::Instrument;
 
 use crate::attributes::QueueAttributes;
 use crate::connection::{unexpected, wait_of};
@@ -175,8 +176,14 @@ impl Client {
         (name.account().unwrap_or(&options.account), name.region().unwrap_or(&options.region))
     }
 
-    /// Makes a request, again where its connection breaks and the time is not over.
+    /// Makes a request, again where its connection breaks and the time is not over. A span goes with it, so
+    /// that what happens to its attempts is told with what was asked.
     pub(crate) async fn call(&self, shard: u16, request: &Request<'_>) -> Result<OwnedFrame> {
+        let span = tracing::debug_span!("tenpin_request", operation = request.operation().name());
+        self.call_until(shard, request).instrument(span).await
+    }
+
+    async fn call_until(&self, shard: u16, request: &Request<'_>) -> Result<OwnedFrame> {
         let options = &self.inner.options;
         let wait = wait_of(request);
         let time = options.request_timeout + wait;
@@ -193,7 +200,7 @@ impl Client {
             if !options.retries || !is_worth_repeating(&error) || Instant::now() + pause >= until {
                 return Err(error);
             }
-            tracing::debug!(operation = request.operation().name(), %error, ?pause, "trying again");
+            tracing::debug!(%error, ?pause, "trying again");
             tokio::time::sleep(pause).await;
         }
     }

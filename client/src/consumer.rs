@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::batcher::Settler;
 use crate::error::{Error, Result};
@@ -415,7 +416,9 @@ where
     while let Some(held) = shift.next().await {
         let message = held.message().clone();
         let receive_count = message.receive_count();
-        let outcome = match run_handler(&*handler, message).await {
+        // What a handler says stands with its message.
+        let span = tracing::info_span!("tenpin_message", id = %message.id(), receive_count);
+        let outcome = match run_handler(&*handler, message).instrument(span).await {
             Ok(Outcome::Failed) => on_error.outcome(receive_count),
             Ok(outcome) => outcome,
             Err(()) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tenpin_protocol::ANY_SHARD;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
@@ -78,7 +79,8 @@ impl Pool {
         state.places.insert(shard, Place::Connecting(attempt.clone()));
         let address = state.addresses.get(&shard).unwrap_or(&self.address).clone();
         let pool = Arc::clone(self);
-        tokio::spawn(async move {
+        let span = tracing::debug_span!(parent: None, "tenpin_connect", address, shard);
+        let connecting = async move {
             let opened = Connection::open(&address, shard, pool.requests_max);
             let result = match tokio::time::timeout(pool.timeout, opened).await {
                 Ok(result) => result.map(Arc::new),
@@ -87,16 +89,15 @@ impl Pool {
                     Err(Error::Connect { address: address.clone(), reason })
                 }
             };
-            tracing::debug!(
-                address,
-                shard,
-                error = result.as_ref().err().map(tracing::field::display),
-                "connected"
-            );
+            match &result {
+                Ok(_) => tracing::debug!("connected"),
+                Err(error) => tracing::debug!(%error, "not connected"),
+            }
             pool.end_attempt(shard, &result);
             // Nobody may be left to hear it.
             let _ = tell.send(Some(result));
-        });
+        };
+        tokio::spawn(connecting.instrument(span));
         attempt
     }
 

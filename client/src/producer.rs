@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tenpin_protocol::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, ErrorCode, Operation};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::error::{Error, Result};
 use crate::message::{NewMessage, Sent};
@@ -270,7 +271,8 @@ impl Task {
                 return;
             }
             let queue = self.queue.clone();
-            self.in_flight.spawn(send(queue, items));
+            let span = tracing::debug_span!(parent: None, "tenpin_batch", messages = items.len());
+            self.in_flight.spawn(send(queue, items).instrument(span));
         }
     }
 
