@@ -42,6 +42,8 @@ pub enum Task {
     Fanin(FaninArguments),
     /// Kills a loaded broker again and again, and checks that it kept every promise.
     Kill(KillArguments),
+    /// Holds many connections of which few are busy: what each silent one costs the broker in memory.
+    Crowd(CrowdArguments),
 }
 
 /// Of `hello`.
@@ -313,6 +315,38 @@ pub struct FaninArguments {
     /// Where the figures go.
     #[command(flatten)]
     pub report: ReportArguments,
+}
+
+/// Of `crowd`.
+#[derive(Debug, Args)]
+pub struct CrowdArguments {
+    /// The `tenpin` to start; the one that lies beside this program if not given.
+    #[arg(long, value_name = "PATH_TO_TENPIN")]
+    pub spawn: Option<PathBuf>,
+    /// Where its data folder is made.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    pub folder: PathBuf,
+    /// Drivers, in turn.
+    #[arg(long, value_delimiter = ',', default_value = "uring,epoll")]
+    pub io: Vec<String>,
+    /// Numbers of shards, in turn.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    pub shards: Vec<u16>,
+    /// Its durability.
+    #[arg(long, default_value = "fsync")]
+    pub durability: String,
+    /// Connections that fall silent after a round each.
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: usize,
+    /// Connections with traffic beside them.
+    #[arg(long, default_value_t = 16)]
+    pub busy: usize,
+    /// Rounds on each busy one: a batch sent, received, deleted.
+    #[arg(long, default_value_t = 100)]
+    pub rounds: usize,
+    /// Bytes of each body.
+    #[arg(long, default_value_t = 1_024)]
+    pub body_bytes: usize,
 }
 
 /// Of `kill`.

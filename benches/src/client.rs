@@ -165,14 +165,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut client = Client {
-            stream,
-            correlation: 0,
-            frame_bytes_max: FRAME_BYTES_MAX_LEAST,
-            output: Vec::new(),
-            input: vec![0; READ_BYTES],
-            arrived: 0..0,
-        };
+        let mut client = Client::from_stream(stream);
         let hello = Hello {
             version_minimum: VERSION,
             version_maximum: VERSION,
@@ -187,6 +180,19 @@ impl Client {
         })?;
         client.frame_bytes_max = frame_bytes_max;
         Ok(client)
+    }
+
+    /// A connection that [`Client::into_stream`] gave, or a new one on which nothing was said. Frames are as
+    /// small as every broker takes them, unless a hello says more.
+    pub fn from_stream(stream: TcpStream) -> Self {
+        Client {
+            stream,
+            correlation: 0,
+            frame_bytes_max: FRAME_BYTES_MAX_LEAST,
+            output: Vec::new(),
+            input: vec![0; READ_BYTES],
+            arrived: 0..0,
+        }
     }
 
     /// Bytes of the largest frame, as agreed at the hello.

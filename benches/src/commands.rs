@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::arguments::{
-    self, BacklogArguments, FaninArguments, HelloArguments, KillArguments, LatencyArguments, ReportArguments,
-    SoakArguments, Task, ThroughputArguments,
+    self, BacklogArguments, CrowdArguments, FaninArguments, HelloArguments, KillArguments, LatencyArguments,
+    ReportArguments, SoakArguments, Task, ThroughputArguments,
 };
 use crate::backlog::{self, BacklogOptions};
 use crate::chart::{self, Axes, Bar, Line};
+use crate::crowd::{self, CrowdOptions};
 use crate::kill::{self, KillOptions};
 use crate::load::{self, LoadOptions, Shape, Variant};
 use crate::process::BrokerCommand;
@@ -32,6 +33,7 @@ pub fn run(task: &Task) -> Verdict {
         Task::Recover(arguments) => backlog(arguments, "recover"),
         Task::Fanin(arguments) => fanin(arguments),
         Task::Kill(arguments) => run_kill(arguments),
+        Task::Crowd(arguments) => run_crowd(arguments),
     }
 }
 
@@ -294,6 +296,31 @@ fn backlog(arguments: &BacklogArguments, name: &str) -> Verdict {
         println!("a {name} has no chart");
     }
     Ok(report.is_clean())
+}
+
+fn run_crowd(arguments: &CrowdArguments) -> Verdict {
+    println!("{}", measure::machine());
+    let program = arguments::program(&arguments.spawn)?;
+    for io in &arguments.io {
+        for shards in &arguments.shards {
+            let folder = tempfile::Builder::new().prefix("tenpin-crowd-").tempdir_in(&arguments.folder)?;
+            let mut command = BrokerCommand::new(&program, &folder.path().join("data"));
+            command.io.clone_from(io);
+            command.durability.clone_from(&arguments.durability);
+            let config = folder.path().join("tenpin.toml");
+            std::fs::write(&config, crowd::CONFIGURATION)?;
+            let config = config.to_str().ok_or("the folder's name is no text")?.to_owned();
+            command.arguments = vec!["--shards".into(), shards.to_string(), "--config".into(), config];
+            let options = CrowdOptions {
+                idle: arguments.connections,
+                busy: arguments.busy,
+                rounds: arguments.rounds,
+                body_bytes: arguments.body_bytes,
+            };
+            println!("{io}, shards {shards}: {}", crowd::run(&command.start()?, &options)?);
+        }
+    }
+    Ok(true)
 }
 
 fn run_kill(arguments: &KillArguments) -> Verdict {

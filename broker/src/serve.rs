@@ -12,6 +12,7 @@ use tenpin_broker::server::{self, Running, Stopper};
 
 /// Runs a broker until the process is told to stop, or it cannot go on.
 pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
+    raise_descriptor_limit();
     let running = server::start(config, Arc::new(|text| eprintln!("tenpin: {text}")))?;
     let (signals, listener) = stop_on_signals(running.stopper())?;
     // Only now: whoever reads this may send a signal at once.
@@ -29,6 +30,20 @@ pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
         eprintln!("tenpin: stopped");
     }
     result
+}
+
+/// Each connection is a descriptor, and the limit that processes begin with is often a small one. Where it
+/// cannot be raised, connections beyond it wait, as they do at every limit.
+fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer, and then a valid limit.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            // A failure leaves the limit as it was.
+            let _ = libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 /// Has the broker stop when the process is told to.

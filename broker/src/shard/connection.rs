@@ -128,6 +128,18 @@ impl Connection {
         self.unsent_bytes() == 0 && self.asked_elsewhere == 0
     }
 
+    /// Gives memory back that a connection has no use for while it is silent.
+    pub(super) fn give_memory_back(&mut self) {
+        self.input.shrink_to_fit();
+        self.spare = Vec::new();
+        self.out.shrink_to_fit();
+        self.held.give_memory_back();
+        self.held_messages.shrink_to_fit();
+        self.unwritten.shrink_to_fit();
+        self.unwritten_messages.shrink_to_fit();
+        self.undelivered_elsewhere.shrink_to_fit();
+    }
+
     /// Notes that the reply which ends at the end of `out` hands out these messages.
     pub(super) fn note_deliveries(&mut self, messages: impl Iterator<Item = DeliveredMessage>) {
         self.note_deliveries_of(LOCAL, messages);
@@ -243,6 +255,12 @@ struct ByteQueue {
 impl ByteQueue {
     fn len(&self) -> usize {
         self.bytes.len() - self.start
+    }
+
+    fn give_memory_back(&mut self) {
+        if self.len() == 0 {
+            *self = Self::default();
+        }
     }
 
     fn pop_into(&mut self, length: usize, out: &mut Vec<u8>) {

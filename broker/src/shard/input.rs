@@ -210,11 +210,17 @@ impl<F: Flaws> Core<F> {
         if now_ms < self.silence_checked_ms + self.silence_check_interval_ms() {
             return;
         }
+        let looked_ms_ago = now_ms - self.silence_checked_ms;
         self.silence_checked_ms = now_ms;
         let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
         let mut silent = Vec::new();
         for connection in self.connections.iter_mut() {
             let silent_ms = now_ms - connection.heard_ms;
+            // Once for each silence, at the look that finds it long enough.
+            let enough_ms = limits::SILENT_MS_KEEPS_BUFFERS;
+            if silent_ms >= enough_ms && silent_ms.saturating_sub(looked_ms_ago) < enough_ms {
+                connection.give_memory_back();
+            }
             match connection.stage {
                 Stage::Greeting if silent_ms >= self.options.handshake_timeout_ms => {
                     silent.push((connection.id, ErrorCode::HandshakeTimeout, "no hello came in time"));
