@@ -115,3 +115,46 @@ fn the_configuration_is_explained_and_completions_are_printed() {
     assert!(shell.says(&["config", "show", "--durability", "async"]).contains("durability = \"async\""));
     assert!(shell.says(&["completions", "bash"]).contains("_tenpin"));
 }
+
+#[test]
+fn dead_letters_are_moved_back() {
+    let (shell, _broker) = shell_and_broker();
+    let dead = &shell.json(&["queue", "create", "orders-dead", "--json"])[0];
+    let arn = dead["attributes"]["QueueArn"].as_str().unwrap();
+    let policy = format!("RedrivePolicy={{\"deadLetterTargetArn\":\"{arn}\",\"maxReceiveCount\":1}}");
+    shell.says(&["queue", "create", "orders", "VisibilityTimeout=0", &policy]);
+    shell.says(&["send", "orders", "one", "two", "three"]);
+    let visible = |queue: &str| shell.json(&["queue", "show", queue, "--json"])[0]["visible"].clone();
+    common::wait_until("all are dead letters", || {
+        shell.says(&["receive", "orders", "--max", "10", "--wait", "0", "--json"]);
+        visible("orders-dead") == 3
+    });
+    let task = &shell.json(&["queue", "redrive", "orders-dead", "--json"])[0];
+    assert_eq!((&task["status"], &task["moved"]), (&"COMPLETED".into(), &3.into()), "{task}");
+    assert_eq!((visible("orders-dead"), visible("orders")), (0.into(), 3.into()));
+    let tasks = shell.json(&["queue", "redrive", "orders-dead", "--status", "--json"]);
+    assert_eq!(tasks.len(), 1, "looking starts none");
+    let output = shell.run(&["queue", "redrive", "orders-dead", "--cancel"]);
+    assert_eq!(output.status.code(), Some(2), "nothing runs");
+    let output = shell.run(&["queue", "redrive", "orders"]);
+    assert_eq!(output.status.code(), Some(11), "it is no dead-letter queue");
+}
+
+#[test]
+fn each_command_explains_itself_with_examples() {
+    let (shell, _broker) = shell_and_broker();
+    for command in [
+        &["queue", "create"][..],
+        &["queue", "set"],
+        &["queue", "redrive"],
+        &["send"],
+        &["receive"],
+        &["delete"],
+        &["peek"],
+        &["stats"],
+    ] {
+        let help = shell.says(&[command, &["--help"]].concat());
+        let example = format!("  tenpin {}", command.join(" "));
+        assert!(help.contains("Examples:") && help.contains(&example), "{help}");
+    }
+}

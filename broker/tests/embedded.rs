@@ -191,7 +191,8 @@ fn no_thread_is_left_and_nothing_is_printed() {
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..2 {
             let broker = builder.clone().folder(folder.path()).start().unwrap();
-            assert!(names.iter().all(|name| threads_named(name) > 0));
+            // A thread names itself, a moment after it has begun.
+            wait_until("they have their names", || names.iter().all(|name| threads_named(name) > 0));
             run(send(&broker, 0..10));
             drop(broker);
             // The kernel lists a thread for a moment after it was joined.

@@ -35,6 +35,35 @@ pub struct Common {
     pub timeout: u64,
 }
 
+const SEND_EXAMPLES: &str = "Examples:
+  tenpin send orders 'a first order' 'a second one'
+  tenpin send orders --file order.json
+  seq 1 1000000 | tenpin send orders --lines
+  tenpin send steps.fifo --group customer-17 'a step'
+
+With --json it prints a line with a message_id for each message once it is acknowledged.";
+
+const RECEIVE_EXAMPLES: &str = "Examples:
+  tenpin receive orders                     one message and its handle; it is hidden meanwhile
+  tenpin receive orders --max 100 --delete
+  tenpin receive orders --json | jq -r .body
+
+What is not deleted comes back when its visibility timeout ends.";
+
+const DELETE_EXAMPLES: &str = "Examples:
+  tenpin delete orders HANDLE
+  tenpin receive orders --json | jq -r .handle | xargs tenpin delete orders";
+
+const PEEK_EXAMPLES: &str = "Examples:
+  tenpin peek orders
+  tenpin peek orders --max 100 --json
+
+Nothing happens to what is looked at: it is not received and not hidden.";
+
+const STATS_EXAMPLES: &str = "Examples:
+  tenpin stats
+  tenpin stats orders --json";
+
 /// What a client of a broker can be told on the command line.
 #[derive(Subcommand, Debug)]
 pub enum ClientCommand {
@@ -42,14 +71,19 @@ pub enum ClientCommand {
     #[command(subcommand)]
     Queue(queues::QueueCommand),
     /// Send messages: from arguments, files, or standard input.
+    #[command(after_help = SEND_EXAMPLES)]
     Send(messages::SendFlags),
     /// Receive messages; each stays hidden until its visibility timeout ends, or is deleted at once.
+    #[command(after_help = RECEIVE_EXAMPLES)]
     Receive(messages::ReceiveFlags),
     /// Delete received messages by their handles.
+    #[command(after_help = DELETE_EXAMPLES)]
     Delete(messages::DeleteFlags),
     /// Look at messages without receiving them.
+    #[command(after_help = PEEK_EXAMPLES)]
     Peek(messages::PeekFlags),
     /// Show counters of the broker, or of a queue.
+    #[command(after_help = STATS_EXAMPLES)]
     Stats(queues::StatsFlags),
 }
 

@@ -4,19 +4,43 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tenpin_broker::exit::Failure;
+use tenpin_broker::exit::{ExitReason, Failure};
 use tenpin_client::{AttributeCode, Client, MoveTask, MoveTaskStatus, Queue, QueueAttributes, StatisticCode};
 
 use super::output::{duration, epoch_ms, is_watched, json_line, line, table};
 use super::{Common, failure, usage};
 
-/// Queues listed at a time for their counters.
+/// How often a task is asked how far it is.
 const POLL: Duration = Duration::from_millis(500);
+
+const CREATE_EXAMPLES: &str = "Examples:
+  tenpin queue create orders
+  tenpin queue create orders VisibilityTimeout=60 MessageRetentionPeriod=86400 --tag team=billing
+  tenpin queue create steps.fifo ContentBasedDeduplication=true
+
+A queue of this name that has other attributes than those given is refused: change it with `tenpin queue set`.";
+
+const SET_EXAMPLES: &str = "Examples:
+  tenpin queue set orders VisibilityTimeout=120 DelaySeconds=5
+  tenpin queue set orders 'RedrivePolicy={\"deadLetterTargetArn\":\"ARN\",\"maxReceiveCount\":3}'
+  tenpin queue set orders RedrivePolicy=
+
+The ARN of a queue is among what `tenpin queue show` prints.";
+
+const REDRIVE_EXAMPLES: &str = "Examples:
+  tenpin queue redrive orders-dead                      each message back to where it came from
+  tenpin queue redrive orders-dead --to orders --rate 100
+  tenpin queue redrive orders-dead --detach
+  tenpin queue redrive orders-dead --status
+  tenpin queue redrive orders-dead --cancel
+
+It waits until all are moved, with a bar on a terminal, unless it is told to --detach.";
 
 /// What can be done with queues.
 #[derive(Subcommand, Debug)]
 pub enum QueueCommand {
     /// Make a queue, or find the one of this name; a name that ends in .fifo makes a FIFO queue.
+    #[command(after_help = CREATE_EXAMPLES)]
     Create {
         /// Its name.
         name: String,
@@ -39,6 +63,7 @@ pub enum QueueCommand {
         name: String,
     },
     /// Change attributes of a queue: all that are given, or none where one is refused.
+    #[command(after_help = SET_EXAMPLES)]
     Set {
         /// Its name.
         name: String,
@@ -57,6 +82,7 @@ pub enum QueueCommand {
         name: String,
     },
     /// Move the messages of a dead-letter queue back to where they came from, or to another queue.
+    #[command(after_help = REDRIVE_EXAMPLES)]
     Redrive(RedriveFlags),
 }
 
@@ -269,7 +295,7 @@ async fn redrive(client: &Client, common: &Common, flags: RedriveFlags) -> Resul
         let tasks = queue.move_tasks().await.map_err(failure)?;
         // The newest is ours: only one runs at a time.
         let Some(task) = tasks.into_iter().next() else {
-            return Err(usage("the task is not known any more"));
+            return Err(failed("the task is not known any more"));
         };
         if let Some(bar) = &bar {
             bar.set_length(task.to_move);
@@ -282,13 +308,18 @@ async fn redrive(client: &Client, common: &Common, flags: RedriveFlags) -> Resul
             print_tasks(std::slice::from_ref(&task), common)?;
             return match task.status {
                 Some(MoveTaskStatus::Failed) => {
-                    Err(usage(task.failure.unwrap_or_else(|| "the task failed".to_owned())))
+                    Err(failed(task.failure.unwrap_or_else(|| "the task failed".to_owned())))
                 }
                 _ => Ok(()),
             };
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The broker has taken it on and could not finish it.
+fn failed(text: impl Into<String>) -> Failure {
+    Failure::new(ExitReason::Refused, text)
 }
 
 fn print_tasks(tasks: &[MoveTask], common: &Common) -> Result<(), Failure> {
