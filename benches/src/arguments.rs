@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bodies::BodySizes;
+use crate::compare::command::CompareArguments;
 use crate::load::books::{Fates, WHOLE};
 use crate::load::{LoadOptions, Shape, Target, Variant};
 use crate::measure;
@@ -40,6 +41,8 @@ pub enum Task {
     Recover(BacklogArguments),
     /// Loads a few queues and connections beside many that are open, or all of many at once.
     Fanin(FaninArguments),
+    /// The same work by Tenpin and by other brokers, in turn.
+    Compare(CompareArguments),
     /// Kills a loaded broker again and again, and checks that it kept every promise.
     Kill(KillArguments),
     /// Holds many connections of which few are busy: what each silent one costs the broker in memory.

@@ -169,7 +169,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     }
     let scale = if is_logarithmic { ", logarithmic scale" } else { "" };
     let foot = format!("{unit}{scale}; the line in a bar is the least and the most");
-    text(&mut svg, left, height - 8.0, "start", 11, &foot);
+    text(&mut svg, 16.0, height - 8.0, "start", 11, &foot);
     svg.push_str("</svg>\n");
     svg
 }

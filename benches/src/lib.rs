@@ -10,6 +10,7 @@ pub mod bodies;
 pub mod chart;
 pub mod client;
 pub mod commands;
+pub mod compare;
 pub mod crowd;
 pub mod gaps;
 pub mod hello;

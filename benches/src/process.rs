@@ -70,15 +70,7 @@ impl BrokerCommand {
         }
         command.args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let core = self.core;
-        // SAFETY: between fork and exec only system calls are made, which allocate nothing.
-        unsafe {
-            command.pre_exec(move || {
-                // A broker whose starter is gone would be left running for ever.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                core.map_or(Ok(()), measure::pin_to_core)
-            });
-        }
+        tie(&mut command, self.core);
         let started = Instant::now();
         BrokerProcess::watch(command.spawn()?, started)
     }
@@ -102,6 +94,18 @@ impl BrokerCommand {
         let broker = self.spawn()?;
         broker.wait_until_listening(self.start_up_max)?;
         Ok(broker)
+    }
+}
+
+/// Has a process end with its starter, and stay on a core where it shall.
+pub(crate) fn tie(command: &mut Command, core: Option<usize>) {
+    // SAFETY: between fork and exec only system calls are made, which allocate nothing.
+    unsafe {
+        command.pre_exec(move || {
+            // What is left by a starter that is gone would run for ever.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            core.map_or(Ok(()), measure::pin_to_core)
+        });
     }
 }
 

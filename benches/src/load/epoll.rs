@@ -8,20 +8,20 @@ use std::time::Duration;
 const EVENTS_MAX: usize = 256;
 
 /// A set of sockets to wait for.
-pub(super) struct Epoll {
+pub(crate) struct Epoll {
     file: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
 
 /// A socket that is ready: to be read from, or else only to be written to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ready {
-    pub(super) index: usize,
-    pub(super) readable: bool,
+pub(crate) struct Ready {
+    pub(crate) index: usize,
+    pub(crate) readable: bool,
 }
 
 impl Epoll {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: the call takes no pointers.
         let file = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if file < 0 {
@@ -33,12 +33,12 @@ impl Epoll {
     }
 
     /// Starts watching a socket for input.
-    pub(super) fn add(&self, socket: &impl AsRawFd, index: usize) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: &impl AsRawFd, index: usize) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, socket, index, false)
     }
 
     /// Watches it for room to write too, or no longer.
-    pub(super) fn watch_room(&self, socket: &impl AsRawFd, index: usize, room: bool) -> io::Result<()> {
+    pub(crate) fn watch_room(&self, socket: &impl AsRawFd, index: usize, room: bool) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, socket, index, room)
     }
 
@@ -52,7 +52,7 @@ impl Epoll {
     }
 
     /// Waits, and says how many sockets are ready; [`Epoll::ready`] tells which.
-    pub(super) fn wait(&mut self, at_most: Duration) -> io::Result<usize> {
+    pub(crate) fn wait(&mut self, at_most: Duration) -> io::Result<usize> {
         let timeout = libc::timespec {
             tv_sec: at_most.as_secs().min(i32::MAX as u64) as libc::time_t,
             tv_nsec: i64::from(at_most.subsec_nanos()) as libc::c_long,
@@ -76,7 +76,7 @@ impl Epoll {
     }
 
     /// One of those that the last wait found.
-    pub(super) fn ready(&self, at: usize) -> Ready {
+    pub(crate) fn ready(&self, at: usize) -> Ready {
         let event = self.events[at];
         let flags = event.events as i32;
         // An error or a hang-up is found by reading.

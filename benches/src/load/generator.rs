@@ -654,8 +654,9 @@ impl State {
                 slot.handle_ends.push(slot.handles.len());
             }
         }
-        if count > self.options.batch {
-            self.fail(format!("{count} messages where {} were asked for", self.options.batch));
+        let most = self.options.receive_max();
+        if count > most {
+            self.fail(format!("{count} messages where {most} were asked for"));
         }
         if count > 0 {
             self.last_arrival_ns = self.now_ns;
@@ -805,7 +806,7 @@ impl State {
 
     fn ask_receive(&mut self, slot: &mut Slot, index: usize, wait_ms: u32, ends: &mut Ends<'_>) {
         let receive = Receive {
-            messages_max: self.options.batch as u8,
+            messages_max: self.options.receive_max() as u8,
             wait_ms,
             visibility_seconds: Some(self.options.fates.visibility_seconds),
         };

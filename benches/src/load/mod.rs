@@ -22,6 +22,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 pub use self::books::{Account, Books, Fates};
+pub(crate) use self::epoll::Epoll;
 use self::generator::{Generator, Measured};
 use crate::bodies::BodySizes;
 use crate::measure;
@@ -39,7 +40,7 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A client that idles less than this share of its time is the limit.
-const IDLE_MIN: f64 = 0.03;
+pub(crate) const IDLE_MIN: f64 = 0.03;
 
 /// What a slot asks for together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +139,12 @@ impl LoadOptions {
             (connection..queues).step_by(connections).collect()
         };
         own.into_iter().map(|queue| (queue, self.queue_name(queue))).collect()
+    }
+
+    /// Messages a receive asks for: what waits is taken at once by a consumer that nobody tells how much to
+    /// take.
+    fn receive_max(&self) -> usize {
+        if self.rate.is_some() { crate::wire::BATCH_MAX } else { self.batch }
     }
 
     /// All that decides the load, for the report.
@@ -318,7 +325,9 @@ pub fn run_once(
 fn record(command: &str, options: &LoadOptions, variant: &Variant, run: u32, measured: &Measured) -> Record {
     let messages = measured.lifecycles.max(1) as f64;
     let seconds = measured.length.as_secs_f64().max(f64::MIN_POSITIVE);
-    let broker_us = measured.broker_cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / messages);
+    let has_some = measured.lifecycles > 0;
+    let cpu = measured.broker_cpu.filter(|_| has_some);
+    let broker_us = cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / messages);
     let times = &measured.times;
     let (latency, in_gaps, late) = match &measured.timed {
         Some((end_to_end, in_gaps, late)) => (end_to_end.clone(), in_gaps, Some(Percentiles::of(late))),
@@ -389,7 +398,7 @@ fn load(
 }
 
 /// A histogram of nanoseconds with three significant digits, which grows.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     let mut histogram = Histogram::new_with_bounds(100, 100_000_000_000, 3).expect("the bounds are in order");
     histogram.auto(true);
     histogram
