@@ -20,7 +20,7 @@ const QUEUES: usize = 16;
 /// [`CONFIGURATION`].
 const ROUNDS_BEFORE: usize = 1_500;
 
-/// Settings for the broker, so that the log's memory is small and stays the same from [`ROUNDS_BEFORE`] on.
+/// Settings for the broker, so that the log's memory is small and stays the same after the rounds that come first.
 pub const CONFIGURATION: &str =
     "segment_bytes = 4194304\nhot_bytes_max = 16777216\nlog_bytes_max = 134217728\n";
 
