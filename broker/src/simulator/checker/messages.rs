@@ -224,6 +224,8 @@ impl Checker {
             return;
         }
         if !is_first || message.delay_seconds.unwrap_or(queue.delay_seconds_max) > 0 {
+            // How long it has been visible, nobody here knows: its shard may have been the right one to ask.
+            queue.receives.delivered(received.shard, 0, window);
             return;
         }
         let times = (from_ns, to_ns);

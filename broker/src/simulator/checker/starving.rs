@@ -24,8 +24,8 @@ const INTEREST_NS: u64 = 900 * MS;
 pub(super) struct Receives {
     /// Receives that waited and found nothing: since when, and until when.
     empty: Vec<(u64, u64)>,
-    /// Replies with first deliveries: the shard that the receive came to, when, when the reply left, and when
-    /// the oldest of these messages was sent at the earliest.
+    /// Replies with deliveries: the shard that the receive came to, when, when the reply left, and when the
+    /// oldest of these messages was sent at the earliest; 0 where one of them had come back or off its delay.
     first: Vec<(u16, u64, u64, u64)>,
 }
 
@@ -73,7 +73,7 @@ impl Receives {
 
     /// A message was delivered. Of those in one reply the first to be sent counts: a receive takes what is
     /// on the shard that it comes to, once it is there.
-    fn delivered(&mut self, shard: u16, from_ns: u64, window: Window) {
+    pub(super) fn delivered(&mut self, shard: u16, from_ns: u64, window: Window) {
         match self.first.last_mut() {
             Some((at, came_ns, left_ns, sent_ns))
                 if (*at, *came_ns, *left_ns) == (shard, window.from_ns, window.to_ns) =>
