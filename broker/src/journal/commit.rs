@@ -66,6 +66,8 @@ pub(super) struct Commit {
     durable: Written,
     dirty: VecDeque<Dirty>,
     dirty_since_ms: Option<u64>,
+    /// Up to where somebody waits for a sync.
+    sync_wanted: Position,
     syncing: Option<Dirty>,
     /// Whether the last batch is a closing mark, and whether one is to follow as soon as nothing is
     /// left to write.
@@ -327,6 +329,11 @@ impl<F: Flaws> Log<F> {
         }
     }
 
+    /// Somebody waits for this to be durable: in `async` it is synced as soon as it is written.
+    pub fn hasten_sync(&mut self, end: Position) {
+        self.commit.sync_wanted = self.commit.sync_wanted.max(end);
+    }
+
     /// In `async`, the file to sync next, when it is time to.
     pub fn next_sync(&mut self, now_ms: u64) -> Option<FileNumber> {
         let commit = &mut self.commit;
@@ -338,7 +345,8 @@ impl<F: Flaws> Log<F> {
         let since_ms = *commit.dirty_since_ms.get_or_insert(now_ms);
         // A file that the tail has left is synced as soon as may be: files before it in the log's
         // order are always synced first.
-        let is_due = now_ms >= since_ms + SYNC_INTERVAL_MS || commit.dirty.len() > 1;
+        let is_wanted = commit.sync_wanted > commit.durable.end;
+        let is_due = is_wanted || now_ms >= since_ms + SYNC_INTERVAL_MS || commit.dirty.len() > 1;
         if commit.syncing.is_some() || !is_due {
             return None;
         }

@@ -55,6 +55,7 @@ impl<F: Flaws> Core<F> {
                 self.engine.apply_change(now_ms, &change, &mut self.log, &mut self.outputs);
                 let position = self.log.end();
                 let reply = Reply { depends_on: position, ..reply(body) };
+                self.log.hasten_sync(position);
                 let siblings = self.exchange.shards - 1;
                 self.exchange.steps.begin(change, position, reply, siblings);
                 self.write_replies();
