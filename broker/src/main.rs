@@ -67,7 +67,7 @@ struct ServeFlags {
     /// Address of the SQS-compatible endpoint, or off; port 0 takes a free one [default: 127.0.0.1:9324].
     #[arg(long, value_name = "ADDRESS:PORT|off")]
     sqs_listen: Option<SqsListen>,
-    /// What queue URLs begin with, as https://queues.example; the host by which each client came if not given.
+    /// What queue URLs begin with, as `https://queues.example`; the host by which each client came if not given.
     #[arg(long, value_name = "URL")]
     sqs_public_url: Option<String>,
     /// Make a queue when the SQS-compatible endpoint is asked for one that does not exist.
