@@ -67,6 +67,12 @@ impl Clock {
         self.now_ms
     }
 
+    /// Monotonic time of the last tick, which no jump of the wall moves: for how long something took, such
+    /// as a client's silence or a stop, where engine time would end at once what had just begun.
+    pub fn monotonic_ms(&self) -> u64 {
+        self.at_ns / 1_000_000
+    }
+
     /// By how much retention lags behind engine time while a jump of the wall is not believed.
     pub fn retention_lag_ms(&self) -> u64 {
         self.retention_lag_ms

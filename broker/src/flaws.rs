@@ -97,6 +97,8 @@ flaws! {
     HintCountsAsReceive = "hint-counts-as-receive",
     /// A shard parks without looking whether something came while it announced that.
     ParkWithoutLookingAgain = "park-without-looking-again",
+    /// Stops and silences are measured by a clock that jumps with the wall.
+    MeasureStopsByTheWall = "measure-stops-by-the-wall",
     /// An answer to a connection that is gone does not make room for another request (breaks rule 25).
     LoseCreditOfGoneConnections = "lose-credit-of-gone-connections",
 }

@@ -64,8 +64,9 @@ impl<F: Flaws> Engine<F> {
             State::Damaged => queue.damaged += 1,
             _ => queue.visible += 1,
         }
-        if state == State::Delayed && queue.delay_cursor == NONE {
-            queue.delay_cursor = index;
+        // Whatever its state: one in flight is delayed again where its delivery never left.
+        if queue.delay_cursor == NONE && self.is_young(&self.queues[queue_index], index) {
+            self.queues[queue_index].delay_cursor = index;
             // The queue's timer may stand much later.
             self.queue_wheel.cancel(&mut self.queues, queue_index);
         }
@@ -275,14 +276,17 @@ impl<F: Flaws> Engine<F> {
         while steps > 0 {
             let queue = &self.queues[queue_index];
             let (cursor, before) = (queue.delay_cursor, self.before_cursor(queue));
-            if cursor != NONE && !self.is_young(queue, cursor) {
-                self.queues[queue_index].delay_cursor = self.slab[cursor].list_next;
-                self.change_delayed(cursor, false);
-            } else if before != NONE && self.is_young(queue, before) {
+            // All the way back first, and then on.
+            if before != NONE && self.is_left_behind(queue, before) {
                 self.queues[queue_index].delay_cursor = before;
                 if self.slab[before].receive_count == 0 {
                     self.change_delayed(before, true);
                 }
+            } else if queue.delay_back_to_ms != u64::MAX {
+                self.queues[queue_index].delay_back_to_ms = u64::MAX;
+            } else if cursor != NONE && !self.is_young(queue, cursor) {
+                self.queues[queue_index].delay_cursor = self.slab[cursor].list_next;
+                self.change_delayed(cursor, false);
             } else {
                 break;
             }
@@ -294,7 +298,7 @@ impl<F: Flaws> Engine<F> {
     /// When a FIFO queue's cursor has to move next.
     pub(super) fn delay_cursor_due_ms(&self, queue: &Queue) -> Option<u64> {
         let before = self.before_cursor(queue);
-        if before != NONE && self.is_young(queue, before) {
+        if before != NONE && self.is_left_behind(queue, before) {
             return Some(self.now_ms);
         }
         let cursor = queue.delay_cursor;
@@ -312,6 +316,20 @@ impl<F: Flaws> Engine<F> {
     /// Whether the queue's delay has not passed since a message was sent.
     fn is_young(&self, queue: &Queue, index: u32) -> bool {
         self.slab[index].sent_at_ms() + queue.attributes.delay_ms() > self.now_ms
+    }
+
+    /// Whether the cursor has to go back to a message before it.
+    fn is_left_behind(&self, queue: &Queue, index: u32) -> bool {
+        self.is_young(queue, index) || self.slab[index].sent_at_ms() > queue.delay_back_to_ms
+    }
+
+    /// A FIFO queue's delay was set.
+    pub(super) fn delay_was_set(&mut self, queue_index: u32) {
+        let now_ms = self.now_ms;
+        let queue = &mut self.queues[queue_index];
+        let since_ms = now_ms.saturating_sub(queue.attributes.delay_ms());
+        queue.delay_back_to_ms = queue.delay_back_to_ms.min(since_ms);
+        self.restart_queue_timer(queue_index);
     }
 
     /// Recovery: the group that a message's record names.

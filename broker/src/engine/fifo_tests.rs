@@ -233,6 +233,32 @@ fn a_delay_holds_for_what_is_stored() {
 }
 
 #[test]
+fn what_a_command_found_delayed_before_the_cursor_came_is_not_left_behind() {
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[]);
+    send(&mut world, queue, &[("1", "a", "1"), ("2", "b", "2")]);
+    world.set(queue, AttributeCode::DelaySeconds, 1);
+    assert_eq!(world.received(queue, 10, 30), [""; 0]);
+    // No turn comes before the delay has passed.
+    world.advance(1_000, super::tests::ALL);
+    assert_eq!(world.counts(queue), [2, 0, 0, 0]);
+}
+
+#[test]
+fn what_is_in_flight_at_a_restart_and_never_left_is_delayed_no_longer_than_it_must() {
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[]);
+    send(&mut world, queue, &[("1", "a", "1")]);
+    let received = world.receive(queue, 1, 30);
+    world.set(queue, AttributeCode::DelaySeconds, 1);
+    world.restart();
+    world.apply(Command::Undelivered { messages: &[received[0].message()] });
+    assert_eq!(world.counts(queue), [0, 0, 1, 0]);
+    world.advance(1_000, super::tests::ALL);
+    assert_eq!(world.received(queue, 10, 30), ["1"]);
+}
+
+#[test]
 fn an_attempt_is_repeated_until_something_of_it_changes() {
     let mut world = world::<Sound>();
     let queue = create(&mut world, &[]);
@@ -316,6 +342,39 @@ fn what_never_left_goes_back_to_its_place() {
     let again = world.receive(queue, 10, 30);
     assert_eq!(again.iter().map(|one| world.body(one)).collect::<Vec<_>>(), ["1", "2", "3"]);
     assert!(again.iter().all(|one| one.receive_count == 1));
+}
+
+#[test]
+fn who_waits_while_a_group_of_dead_letters_moves_goes_on_once_a_turn() {
+    let options = EngineOptions { letters_a_receive: 3, in_flight_max: 10, ..EngineOptions::new(0, [1, 2]) };
+    let mut world: World<Sound> = World::new(options);
+    let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
+    let letters = world.create_with("letters.fifo", &[fifo]);
+    let policy =
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:letters.fifo","maxReceiveCount":1}"#;
+    let work = create(&mut world, &[(AttributeCode::RedrivePolicy, AttributeValue::Text(policy))]);
+    let ids: Vec<String> = (0..9).map(|number| number.to_string()).collect();
+    let said: Vec<Said<'_>> = ids.iter().map(|id| ("x", "group", id.as_str())).collect();
+    for accepted in send(&mut world, work, &said) {
+        accepted.expect("a good message");
+    }
+    let received = world.receive(work, 10, 5);
+    assert_eq!(received.len(), 9);
+    let wait = Command::Receive {
+        queue: work,
+        count_max: 10,
+        wait_ms: Some(20_000),
+        visibility_seconds: None,
+        reply_bytes_max: u32::MAX,
+        attempt_id: None,
+    };
+    assert!(world.apply(wait).is_empty());
+    // Seeing no message again, nine dead letters move three a turn.
+    for expected in [3, 6, 9] {
+        world.advance(if expected == 3 { 5_000 } else { 0 }, super::tests::ALL);
+        assert_eq!(world.counts(letters)[0], expected);
+    }
+    assert_eq!(world.counts(work), [0; 4]);
 }
 
 #[test]

@@ -253,6 +253,7 @@ impl<F: Flaws> Engine<F> {
         }
         for index in std::mem::take(&mut self.later) {
             if self.queues.get(index).is_some() {
+                self.queues[index].ready = false;
                 self.mark_ready(index);
             }
         }

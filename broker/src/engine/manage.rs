@@ -160,7 +160,7 @@ impl<F: Flaws> Engine<F> {
         }
         if self.is_fifo(index) {
             // A longer or shorter delay holds for what is stored.
-            self.restart_queue_timer(index);
+            self.delay_was_set(index);
         }
         self.journal_queue(index, log);
     }

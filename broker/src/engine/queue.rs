@@ -60,6 +60,9 @@ pub(super) struct Queue {
     /// On a FIFO queue: the first message of the list that is delayed, with all behind it that were
     /// never received.
     pub delay_cursor: u32,
+    /// Where the delay has changed: the cursor has to go back to messages sent after this. What a command
+    /// in between took for delayed must not be left behind.
+    pub delay_back_to_ms: u64,
     pub visible: u64,
     pub in_flight: u64,
     pub delayed: u64,
@@ -105,6 +108,7 @@ impl Queue {
             fair: None,
             ready_groups: BTreeMap::new(),
             delay_cursor: NONE,
+            delay_back_to_ms: u64::MAX,
             visible: 0,
             in_flight: 0,
             delayed: 0,

@@ -263,18 +263,21 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn serve_ready(&mut self, log: &mut Log<F>, out: &mut Outputs) {
         while let Some(index) = self.ready.pop() {
             if self.queues.get(index).is_some() {
-                self.queues[index].ready = false;
-                self.serve_waits(index, log, out);
+                // It stays marked meanwhile: what dead letters uncover as they go is seen anyway, and where
+                // there are more than may be moved in a turn nothing else may serve it in this one (rule 31).
+                let goes_on_later = self.serve_waits(index, log, out);
+                self.queues[index].ready = goes_on_later;
                 self.notice_surplus(index);
             }
         }
     }
 
-    fn serve_waits(&mut self, index: u32, log: &mut Log<F>, out: &mut Outputs) {
+    /// Serves those who wait on a queue. Says whether it has to go on in the next turn.
+    fn serve_waits(&mut self, index: u32, log: &mut Log<F>, out: &mut Outputs) -> bool {
         loop {
             let first = self.waits.first_unasked(self.queues[index].first_wait);
             if first == NONE {
-                return;
+                return false;
             }
             let wait = self.waits.table[first];
             if wait.deadline_ms <= self.now_ms {
@@ -290,10 +293,13 @@ impl<F: Flaws> Engine<F> {
                     if !self.blocked.contains(&index) {
                         self.blocked.push(index);
                     }
-                    return;
+                    return false;
                 }
-                Err(Nothing::More) => return self.later.push(index),
-                Err(Nothing::Empty | Nothing::OverLimit) => return,
+                Err(Nothing::More) => {
+                    self.later.push(index);
+                    return true;
+                }
+                Err(Nothing::Empty | Nothing::OverLimit) => return false,
             }
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct Connection {
     pub(super) input: Vec<u8>,
     /// Input waits: for the connection to read its replies, or for the log.
     pub(super) stalled: bool,
-    /// When bytes last came, in engine time.
+    /// When bytes last came, in monotonic time.
     pub(super) heard_ms: u64,
     /// Another shard accepted it, and has given it to this one for good.
     pub(super) was_handed_over: bool,
@@ -76,14 +76,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, now_ms: u64, frame_bytes_max: usize) -> Self {
+    pub(super) fn new(id: ConnectionId, monotonic_ms: u64, frame_bytes_max: usize) -> Self {
         Self {
             id,
             stage: Stage::Greeting,
             frame_bytes_max,
             input: Vec::new(),
             stalled: false,
-            heard_ms: now_ms,
+            heard_ms: monotonic_ms,
             was_handed_over: false,
             long_polls: 0,
             origin: None,

@@ -12,7 +12,7 @@ use crate::flaws::Flaws;
 /// A stop under way.
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// When the broker stops whatever is left.
+    /// When the broker stops whatever is left, in monotonic time.
     pub(super) ends_ms: u64,
     told_driver: bool,
     told_clients: bool,
@@ -31,7 +31,7 @@ impl<F: Flaws> Core<F> {
         if self.drain.is_some() {
             return;
         }
-        let ends_ms = self.now_ms() + limits::DRAIN_MS_MAX;
+        let ends_ms = self.monotonic_ms() + limits::DRAIN_MS_MAX;
         self.drain = Some(Drain { ends_ms, told_driver: false, told_clients: false, stopped: false });
         let nobody = ConnectionId { index: u32::MAX, generation: u32::MAX };
         let ticket = Ticket { connection: nobody, correlation: 0, operation: Operation::Goodbye };
@@ -46,7 +46,7 @@ impl<F: Flaws> Core<F> {
     pub(super) fn drain_on(&mut self) {
         let Some(drain) = &self.drain else { return };
         let ends_ms = drain.ends_ms;
-        let now_ms = self.now_ms();
+        let now_ms = self.monotonic_ms();
         let out_of_time = now_ms >= ends_ms;
         let owed = !self.held.is_empty() || !self.parked.is_empty() || self.exchange.owes_clients();
         if !drain.told_clients && (!owed || out_of_time) {

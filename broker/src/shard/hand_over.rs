@@ -70,7 +70,7 @@ impl<F: Flaws> Core<F> {
 
     /// A connection has come from another shard, and is this driver's now.
     pub(super) fn arrived(&mut self, id: ConnectionId, unread: &[u8]) {
-        let mut connection = Connection::new(id, self.now_ms(), FRAME_BYTES_MAX_BEFORE_HELLO);
+        let mut connection = Connection::new(id, self.monotonic_ms(), FRAME_BYTES_MAX_BEFORE_HELLO);
         connection.was_handed_over = true;
         self.connections.insert(connection);
         self.refuse_if_too_much(id);

@@ -15,7 +15,7 @@ use crate::flaws::Flaws;
 
 impl<F: Flaws> Core<F> {
     pub(super) fn accepted(&mut self, id: ConnectionId) {
-        let connection = Connection::new(id, self.now_ms(), FRAME_BYTES_MAX_BEFORE_HELLO);
+        let connection = Connection::new(id, self.monotonic_ms(), FRAME_BYTES_MAX_BEFORE_HELLO);
         self.connections.insert(connection);
         self.refuse_if_too_much(id);
     }
@@ -58,7 +58,7 @@ impl<F: Flaws> Core<F> {
     }
 
     pub(super) fn take_data(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let now_ms = self.now_ms();
+        let now_ms = self.monotonic_ms();
         let may_take_input = self.may_take_input();
         let Some(connection) = self.connections.get_mut(id) else { return };
         // A hello that comes a byte at a time has no more time than one that does not come.
@@ -206,7 +206,7 @@ impl<F: Flaws> Core<F> {
 
     /// Closes connections that did not say hello, or anything, for too long.
     pub(super) fn close_silent(&mut self) {
-        let now_ms = self.now_ms();
+        let now_ms = self.monotonic_ms();
         if now_ms < self.silence_checked_ms + self.silence_check_interval_ms() {
             return;
         }

@@ -53,7 +53,7 @@ impl<F: Flaws> Core<F> {
     /// A connection of the gateway's, which needs no hello.
     fn opened(&mut self, id: ConnectionId) {
         let frame_bytes_max = self.options.frame_bytes_max as usize;
-        let mut connection = Connection::new(id, self.now_ms(), frame_bytes_max);
+        let mut connection = Connection::new(id, self.monotonic_ms(), frame_bytes_max);
         connection.stage = Stage::Serving;
         self.connections.insert(connection);
         self.refuse_if_too_much(id);

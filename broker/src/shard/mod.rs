@@ -52,7 +52,7 @@ use crate::exchange::Exchange;
 use crate::exchange::link::LinkItem;
 use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
 use crate::exchange::parcel::Reply;
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 use crate::journal::Log;
 
 pub(crate) use open::write_all;
@@ -298,30 +298,36 @@ impl<F: Flaws> Core<F> {
         self.clock.now_ms()
     }
 
+    /// Time that no jump of the wall moves, for timeouts of clients and of a stop.
+    fn monotonic_ms(&self) -> u64 {
+        if F::has(Flaw::MeasureStopsByTheWall) {
+            return self.clock.now_ms();
+        }
+        self.clock.monotonic_ms()
+    }
+
     /// How long the driver may wait.
     fn timeout(&mut self) -> Option<Duration> {
         if self.engine_has_more || self.upkeep.has_more || self.cold_reads_came || self.mesh_has_more {
             return Some(Duration::ZERO);
         }
-        let now_ms = self.now_ms();
         let mut next_ms = self.engine.next_deadline_ms().unwrap_or(u64::MAX);
         next_ms = next_ms.min(self.upkeep.next_deadline_ms());
         next_ms = next_ms.min(self.exchange.next_deadline_ms());
+        let mut wait_ms = (next_ms < u64::MAX).then(|| next_ms.saturating_sub(self.now_ms()));
+        let monotonic_ms = self.monotonic_ms();
+        let mut until = |deadline_ms: u64| {
+            let left_ms = deadline_ms.saturating_sub(monotonic_ms);
+            wait_ms = Some(wait_ms.map_or(left_ms, |wait_ms| wait_ms.min(left_ms)));
+        };
         if self.connections.len() > 0 {
-            next_ms = next_ms.min(self.silence_checked_ms + self.silence_check_interval_ms());
+            until(self.silence_checked_ms + self.silence_check_interval_ms());
         }
         if let Some(drain) = &self.drain {
-            let bound_ms = if now_ms < drain.ends_ms {
-                drain.ends_ms
-            } else {
-                drain.ends_ms + limits::DRAIN_DISK_MS_MAX
-            };
-            next_ms = next_ms.min(bound_ms);
+            let is_late = monotonic_ms >= drain.ends_ms;
+            until(drain.ends_ms + if is_late { limits::DRAIN_DISK_MS_MAX } else { 0 });
         }
-        if next_ms == u64::MAX {
-            return None;
-        }
-        Some(Duration::from_millis(next_ms.saturating_sub(now_ms)))
+        wait_ms.map(Duration::from_millis)
     }
 
     /// What follows from time and events: timers, waiting input, cold replies, the oldest segment.

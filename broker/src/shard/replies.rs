@@ -130,7 +130,7 @@ impl<F: Flaws> Core<F> {
     }
 
     pub(super) fn sent(&mut self, id: ConnectionId, buffer: Vec<u8>, written: usize) {
-        let now_ms = self.now_ms();
+        let now_ms = self.monotonic_ms();
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.sent(buffer, written);
         connection.count_unsent(&mut self.unsent_bytes);

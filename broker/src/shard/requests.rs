@@ -128,7 +128,7 @@ impl<F: Flaws> Core<F> {
             broker: concat!("tenpin ", env!("CARGO_PKG_VERSION")),
             ..HelloReply::default()
         };
-        let now_ms = self.now_ms();
+        let now_ms = self.monotonic_ms();
         if let Some(connection) = self.connections.get_mut(ticket.connection) {
             connection.stage = Stage::Serving;
             connection.heard_ms = now_ms;

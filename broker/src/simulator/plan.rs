@@ -254,7 +254,7 @@ fn set_theme(
     faults: &mut Faults,
 ) {
     let has_files = broker.durability != Durability::Memory;
-    match random.below(16) {
+    match random.below(17) {
         // Messages expire while clients receive, and the shard does not always run in time.
         0 | 1 => {
             clients.retention_seconds_max = 60;
@@ -386,6 +386,19 @@ fn set_theme(
             clients.operations.delete = 20;
             clients.operations.purge = 0;
             clients.operations.delete_queue = 0;
+        }
+        // Processes stop in good order, and the wall clock jumps meanwhile.
+        15 if has_files => {
+            if random.chance(1, 2) {
+                broker.durability = Durability::Async;
+            }
+            broker.log_bytes_max = None;
+            faults.full_disk_ns = 0;
+            faults.stop_ns = random.between(300 * MS, 3 * SECOND);
+            faults.wall_jump_ns = 10 * SECOND;
+            faults.wall_jump_ms_max = 10 * 3600 * 1000;
+            faults.slow_operations = 5;
+            faults.slow_ns_max = 500 * MS;
         }
         _ => {}
     }

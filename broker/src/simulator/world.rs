@@ -63,6 +63,8 @@ enum Happening {
     Heard(u16, u16),
     /// A fault falls.
     Fault(Fault),
+    /// The wall clock jumps while the broker stops.
+    WallJumps,
     /// A shard's disk has room again.
     DiskHasRoom(u16),
 }
@@ -434,6 +436,7 @@ impl World {
                     self.fall(fault);
                 }
             }
+            Happening::WallJumps => self.jump_wall_far(),
             Happening::DiskHasRoom(shard) => {
                 let disk_bytes = if self.phase == Phase::Chaos { self.plan.disk_bytes } else { u64::MAX };
                 self.places[usize::from(shard)].disk.set_capacity(disk_bytes);

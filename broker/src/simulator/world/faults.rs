@@ -18,6 +18,10 @@ impl World {
             }
             Fault::Stop => {
                 self.stop_asked = true;
+                if self.plan.faults.wall_jump_ns > 0 {
+                    let after_ns = self.random.below(120 * MS);
+                    self.schedule(after_ns, Happening::WallJumps);
+                }
                 for place in &mut self.places {
                     place.inbox.push_back(ShardEvent::Woken);
                 }
@@ -58,6 +62,19 @@ impl World {
 
     fn jump_wall(&mut self) {
         let jump_ms = self.random.skewed(1, self.plan.faults.wall_jump_ms_max.max(10));
+        self.jump_wall_by(jump_ms);
+    }
+
+    /// The wall jumps while the broker stops, further than any of its timeouts.
+    pub(super) fn jump_wall_far(&mut self) {
+        if self.phase == Phase::Chaos && self.stop_asked {
+            let jump_ms = self.random.between(1, self.plan.faults.wall_jump_ms_max.max(10));
+            self.jump_wall_by(jump_ms);
+        }
+    }
+
+    fn jump_wall_by(&mut self, jump_ms: u64) {
+        self.note("wall", &[jump_ms]);
         if self.random.chance(1, 2) {
             self.wall_offset_ms += jump_ms;
             self.checker.wall_jumped(self.now_ns, i64::try_from(jump_ms).expect("days at most"));
