@@ -99,6 +99,7 @@ flaws! {
     ParkWithoutLookingAgain = "park-without-looking-again",
     /// Stops and silences are measured by a clock that jumps with the wall.
     MeasureStopsByTheWall = "measure-stops-by-the-wall",
-    /// An answer to a connection that is gone does not make room for another request (breaks rule 25).
+    /// What a connection that goes has asked other shards does not make room for other requests (breaks
+    /// rule 25).
     LoseCreditOfGoneConnections = "lose-credit-of-gone-connections",
 }

@@ -308,9 +308,13 @@ fn write_until_stuck(connection: &mut RawConnection, request: &[u8], bystander: 
 /// beyond it, and gets all its answers once it reads.
 #[test]
 fn a_reader_that_does_not_read_costs_little() {
+    reads_nothing("");
+}
+
+fn reads_nothing(config: &str) {
     /// Far more than the bound for one connection, far less than what was asked for.
     const GROWTH_BYTES_MAX: u64 = 96 << 20;
-    over_each_driver("", |broker| {
+    over_each_driver(config, |broker| {
         let (mut bystander, queue) = broker.client_and_queue();
         let body = vec![1; 100_000];
         for _ in 0..10 {
@@ -331,6 +335,14 @@ fn a_reader_that_does_not_read_costs_little() {
             assert_eq!(frame.flags, tenpin_protocol::FLAG_REPLY);
         }
     });
+}
+
+/// The same where other shards have a part in what is asked.
+#[test]
+fn a_reader_that_does_not_read_costs_little_on_several_shards() {
+    for shards in [2, 5] {
+        reads_nothing(&format!("shards = {shards}\n"));
+    }
 }
 
 /// A client that never reads is let go in the end.

@@ -84,12 +84,12 @@ pub(crate) struct Start {
 }
 
 impl Exchange {
-    pub(crate) fn new(me: u16, shards: u16) -> Self {
+    pub(crate) fn new(me: u16, shards: u16, requests_out_max: u32) -> Self {
         let each = usize::from(shards);
         Self {
             me,
             shards,
-            outbox: Outbox::new(shards),
+            outbox: Outbox::new(shards, requests_out_max),
             waiting: VecDeque::new(),
             connections: BTreeMap::new(),
             pending: PendingTable::default(),

@@ -3,22 +3,22 @@
 use super::mesh::Mesh;
 use super::parcel::{Item, Parcel};
 
-/// Requests of a shard that a sibling has not answered; without room for one more, the connection that
-/// wants it is not read from until an answer has come. Receives for a client's connection to a FIFO
-/// queue are not counted: they may wait, and each connection has a limit of its own for them (rule 28).
-pub const REQUESTS_OUT_MAX: u32 = 1_024;
-
 /// Items for the other shards, gathered in a turn.
 #[derive(Debug)]
 pub struct Outbox {
     items: Vec<Vec<Item>>,
     requests_out: Vec<u32>,
+    requests_out_max: u32,
 }
 
 impl Outbox {
-    /// With nothing to say.
-    pub fn new(shards: u16) -> Self {
-        Self { items: (0..shards).map(|_| Vec::new()).collect(), requests_out: vec![0; usize::from(shards)] }
+    /// With nothing to say. So many requests may a sibling have that it has not answered: without room for
+    /// one more, the connection that wants it is not read from until an answer has come. Receives for a
+    /// client's connection to a FIFO queue are not counted: they may wait, and each connection has a limit of
+    /// its own for them (rule 28).
+    pub fn new(shards: u16, requests_out_max: u32) -> Self {
+        let items = (0..shards).map(|_| Vec::new()).collect();
+        Self { items, requests_out: vec![0; usize::from(shards)], requests_out_max }
     }
 
     /// Says something to a sibling, at the end of the turn.
@@ -35,12 +35,12 @@ impl Outbox {
 
     /// Whether one more request may be sent there.
     pub fn has_credit(&self, to: u16) -> bool {
-        self.requests_out[usize::from(to)] < REQUESTS_OUT_MAX
+        self.requests_out[usize::from(to)] < self.requests_out_max
     }
 
     /// Whether one more request may be sent to each.
     pub fn has_credit_everywhere(&self) -> bool {
-        self.requests_out.iter().all(|&out| out < REQUESTS_OUT_MAX)
+        self.requests_out.iter().all(|&out| out < self.requests_out_max)
     }
 
     /// A request is on its way. What goes on from one shard to the next takes credit beyond the bound,

@@ -46,10 +46,13 @@ pub(super) struct Connection {
     pub(super) long_polls: u32,
     /// Whom it stands for on another shard; `None`: it is a connection of this one.
     pub(super) origin: Option<(u16, Asker)>,
-    /// Shards that serve requests of it, and so know it.
-    pub(super) known_by: Vec<u16>,
+    /// Shards that serve requests of it, and so know it; and how many requests that took credit each of
+    /// them has not answered.
+    pub(super) known_by: Vec<(u16, u32)>,
     /// Requests that other shards have not answered.
     pub(super) asked_elsewhere: u32,
+    /// Those of them that are receives on FIFO queues, which may wait there.
+    pub(super) receives_elsewhere: u32,
     /// The shard without whose answers its next request cannot be taken (rule 25).
     pub(super) lacks_credit_of: Option<u16>,
     /// Whether it stands on the list of those with something to send.
@@ -89,6 +92,7 @@ impl Connection {
             origin: None,
             known_by: Vec::new(),
             asked_elsewhere: 0,
+            receives_elsewhere: 0,
             lacks_credit_of: None,
             dirty: false,
             out: Vec::new(),
@@ -121,6 +125,18 @@ impl Connection {
     pub(super) fn uncount(&mut self, all_bytes: &mut usize) {
         *all_bytes -= self.counted_bytes;
         self.counted_bytes = 0;
+    }
+
+    /// Whether as much is asked of other shards as may be.
+    pub(super) fn asks_too_much(&self) -> bool {
+        self.asked_elsewhere - self.receives_elsewhere >= limits::ASKED_ELSEWHERE_MAX
+    }
+
+    /// A shard that knows it has answered a request that took credit.
+    pub(super) fn credit_returns(&mut self, shard: u16) {
+        if let Some((_, out)) = self.known_by.iter_mut().find(|(known, _)| *known == shard) {
+            *out -= 1;
+        }
     }
 
     /// Whether everything it was owed is sent.

@@ -11,7 +11,7 @@ use super::driver::ConnectionId;
 use super::limits;
 use crate::engine::{Command, Ticket};
 use crate::exchange::parcel::Item;
-use crate::flaws::Flaws;
+use crate::flaws::{Flaw, Flaws};
 
 impl<F: Flaws> Core<F> {
     pub(super) fn accepted(&mut self, id: ConnectionId) {
@@ -47,8 +47,12 @@ impl<F: Flaws> Core<F> {
         for (shard, messages) in connection.undelivered_elsewhere() {
             self.give_back(shard, messages);
         }
-        for &shard in &connection.known_by {
+        for &(shard, out) in &connection.known_by {
             self.exchange.outbox.push(shard, Item::Closed(id));
+            // What is not answered yet may never be, as nobody asks any more.
+            if !F::has(Flaw::LoseCreditOfGoneConnections) {
+                (0..out).for_each(|_| self.exchange.outbox.give_credit(shard));
+            }
         }
         self.drop_parked(id, &mut undelivered);
         self.apply(no_ticket(id), Command::CancelWaits { connection: id });
@@ -82,14 +86,14 @@ impl<F: Flaws> Core<F> {
                 return;
             }
             let Some(id) = self.stalled.pop_front() else { return };
-            let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
+            let short = self.is_short();
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if matches!(connection.stage, Stage::Closing | Stage::Leaving { .. }) {
                 continue;
             }
             let lacks_credit =
                 connection.lacks_credit_of.is_some_and(|shard| !self.exchange.has_credit_of(shard));
-            if lacks_credit || is_over(connection, short) {
+            if lacks_credit || connection.asks_too_much() || is_over(connection, short) {
                 self.stalled.push_back(id);
                 continue;
             }
@@ -102,6 +106,11 @@ impl<F: Flaws> Core<F> {
                 self.reading.push((id, true));
             }
         }
+    }
+
+    /// Whether clients have so much unsent that each is held shorter.
+    fn is_short(&self) -> bool {
+        self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX / usize::from(self.exchange.shards)
     }
 
     /// Whether requests can be taken at all: the log keeps up, and so do reads of cold bodies.
@@ -156,13 +165,13 @@ impl<F: Flaws> Core<F> {
     fn take_frames(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut consumed = 0;
         while consumed < bytes.len() {
-            let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
+            let short = self.is_short();
             let shard_can = self.may_take_input();
             let Some(connection) = self.connections.get_mut(id) else { return bytes.len() };
             if connection.stage == Stage::Closing {
                 return bytes.len();
             }
-            if !shard_can || is_over(connection, short) {
+            if !shard_can || connection.asks_too_much() || is_over(connection, short) {
                 self.stall(id);
                 return consumed;
             }
@@ -212,7 +221,7 @@ impl<F: Flaws> Core<F> {
         }
         let looked_ms_ago = now_ms - self.silence_checked_ms;
         self.silence_checked_ms = now_ms;
-        let short = self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX;
+        let short = self.is_short();
         let mut silent = Vec::new();
         for connection in self.connections.iter_mut() {
             let silent_ms = now_ms - connection.heard_ms;

@@ -12,12 +12,21 @@ pub const UNSENT_BYTES_MAX: usize = 4 << 20;
 /// What a connection may have unsent once all together hold [`ALL_UNSENT_BYTES_MAX`].
 pub const UNSENT_BYTES_WHEN_SHORT: usize = 64 << 10;
 
-/// Replies that all connections together have not taken yet, before each is held shorter.
+/// Replies that all connections of all shards have not taken yet, before each is held shorter; each shard
+/// has its part.
 pub const ALL_UNSENT_BYTES_MAX: usize = 256 << 20;
 
 /// Replies to long polls come without a new request, so a reader that takes nothing could have any
 /// number of them; beyond this its connection is closed.
 pub const UNSENT_BYTES_CLOSED_AT: usize = 64 << 20;
+
+/// Requests of one connection that other shards have not answered, receives on FIFO queues left out, which
+/// may wait (rule 28); with more, its requests wait.
+pub const ASKED_ELSEWHERE_MAX: u32 = 32;
+
+/// Bytes of entries in what a shard answers another, or one message where that is longer: so that the
+/// bounds on what is asked of other shards bound what comes back from them.
+pub const SIBLING_REPLY_BYTES_MAX: u32 = 256 << 10;
 
 /// Parts of frames that wait for their rest, on all connections together; a connection that needs
 /// more is closed with RequestThrottled.

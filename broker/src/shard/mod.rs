@@ -71,11 +71,18 @@ pub struct ShardOptions {
     pub keep_alive_timeout_ms: u64,
     /// The largest frame that a client may agree on.
     pub frame_bytes_max: u32,
+    /// Requests that each sibling may have of this shard and not have answered (rule 25).
+    pub requests_out_max: u32,
 }
 
 impl Default for ShardOptions {
     fn default() -> Self {
-        Self { handshake_timeout_ms: 10_000, keep_alive_timeout_ms: 120_000, frame_bytes_max: 4 << 20 }
+        Self {
+            handshake_timeout_ms: 10_000,
+            keep_alive_timeout_ms: 120_000,
+            frame_bytes_max: 4 << 20,
+            requests_out_max: 256,
+        }
     }
 }
 
@@ -123,7 +130,7 @@ pub struct Shard<D: Driver, M: Mesh, F: Flaws> {
 impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
     /// A shard that serves from its next turn on. `stop` is looked at whenever the driver is woken.
     pub fn new(driver: D, mesh: M, opened: Opened<F>, options: ShardOptions, stop: Arc<AtomicBool>) -> Self {
-        let exchange = Exchange::new(mesh.me(), mesh.shards());
+        let exchange = Exchange::new(mesh.me(), mesh.shards(), options.requests_out_max);
         let hears_others = mesh.has_others();
         Self { driver, mesh, core: Core::new(opened, options, stop, exchange), hears_others }
     }

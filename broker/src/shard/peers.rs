@@ -157,7 +157,7 @@ impl<F: Flaws> Core<F> {
     }
 
     fn take_reply(&mut self, from: u16, mut reply: Reply) {
-        if from != self.exchange.me && reply.has_credit() && !F::has(Flaw::LoseCreditOfGoneConnections) {
+        if from != self.exchange.me && self.returns_credit(from, &reply) {
             self.exchange.outbox.give_credit(from);
         }
         if !reply.deliveries.is_empty() && self.is_stale(&reply) && !F::has(Flaw::SendStaleDeliveries) {
@@ -170,6 +170,17 @@ impl<F: Flaws> Core<F> {
             Asker::Connection(id) => self.pass_on(from, id, reply),
             Asker::Shard => self.go_on(from, reply),
         }
+    }
+
+    /// Whether an answer makes room for another request: for connections that are gone it was made when
+    /// they went.
+    fn returns_credit(&mut self, from: u16, reply: &Reply) -> bool {
+        let Asker::Connection(id) = reply.asker else { return true };
+        let Some(connection) = self.connections.get_mut(id).filter(|_| reply.has_credit()) else {
+            return false;
+        };
+        connection.credit_returns(from);
+        true
     }
 
     fn is_stale(&self, reply: &Reply) -> bool {
@@ -187,11 +198,9 @@ impl<F: Flaws> Core<F> {
         let Some(connection) = self.connections.get_mut(id) else {
             return self.give_back(from, reply.deliveries);
         };
-        if F::has(Flaw::LoseCreditOfGoneConnections) && reply.has_credit() {
-            self.exchange.outbox.give_credit(from);
-        }
         connection.asked_elsewhere -= 1;
         if reply.operation == Operation::Receive.number() {
+            connection.receives_elsewhere -= 1;
             connection.long_polls -= 1;
         }
         connection.out.extend_from_slice(&reply.frame);

@@ -283,7 +283,10 @@ impl<F: Flaws> Core<F> {
     pub(super) fn reply_bytes_max(&mut self, ticket: Ticket, wanted: u32) -> u32 {
         let frame_bytes_max =
             self.connections.get_mut(ticket.connection).map_or(0, |found| found.frame_bytes_max);
-        let room = u32::try_from(frame_bytes_max).unwrap_or(u32::MAX).saturating_sub(REPLY_FRAME_BYTES);
+        let mut room = u32::try_from(frame_bytes_max).unwrap_or(u32::MAX).saturating_sub(REPLY_FRAME_BYTES);
+        if ticket.connection.is_of_peer() {
+            room = room.min(limits::SIBLING_REPLY_BYTES_MAX);
+        }
         wanted.min(room)
     }
 
@@ -291,7 +294,7 @@ impl<F: Flaws> Core<F> {
     fn take_goodbye(&mut self, ticket: Ticket) {
         self.apply(ticket, Command::AnswerWaits { connection: Some(ticket.connection) });
         if let Some(connection) = self.connections.get_mut(ticket.connection) {
-            for &shard in &connection.known_by {
+            for &(shard, _) in &connection.known_by {
                 self.exchange.outbox.push(shard, Item::AnswerWaits(ticket.connection));
             }
         }

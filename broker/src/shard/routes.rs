@@ -99,12 +99,15 @@ impl<F: Flaws> Core<F> {
                 return Taken::Yes;
             }
             connection.long_polls += 1;
+            connection.receives_elsewhere += 1;
         } else {
             self.exchange.outbox.take_credit(to);
         }
         connection.asked_elsewhere += 1;
-        if !connection.known_by.contains(&to) {
-            connection.known_by.push(to);
+        let credit = u32::from(!is_receive);
+        match connection.known_by.iter_mut().find(|(known, _)| *known == to) {
+            Some((_, out)) => *out += credit,
+            None => connection.known_by.push((to, credit)),
         }
         let request = parcel::Request {
             asker: Asker::Connection(ticket.connection),

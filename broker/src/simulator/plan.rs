@@ -53,6 +53,8 @@ pub struct BrokerPlan {
     pub unwritten_bytes_max: u64,
     /// How many messages of a queue may be in flight.
     pub in_flight_max: u32,
+    /// As in [`crate::shard::ShardOptions`].
+    pub requests_out_max: u32,
     /// Whether a second purge and a queue's second life have to wait a minute.
     pub minute_rules: bool,
 }
@@ -423,6 +425,7 @@ fn draw_broker(random: &mut Random, durability: Durability) -> BrokerPlan {
         cold_window_bytes: 4096 << random.below(5),
         cold_bytes_max: in_segments(random.between(1, 3)),
         unwritten_bytes_max: random.skewed(16 << 10, 4 << 20),
+        requests_out_max: if random.chance(1, 4) { random.between(1, 10) as u32 } else { 256 },
         in_flight_max: if random.chance(1, 4) { random.between(1, 50) as u32 } else { 120_000 },
         minute_rules: random.chance(1, 4),
     }

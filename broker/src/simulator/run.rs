@@ -290,6 +290,7 @@ impl<F: Flaws> Run<F> {
     fn live(&mut self, opened: Vec<Opened<F>>) -> End {
         let stop = Arc::new(AtomicBool::new(false));
         let count = opened.len() as u16;
+        let requests_out_max = self.world.borrow().plan.broker.requests_out_max;
         let mut shards: Vec<SimulatedShard<F>> = opened
             .into_iter()
             .enumerate()
@@ -297,7 +298,8 @@ impl<F: Flaws> Run<F> {
                 let number = number as u16;
                 let driver = SimulatedDriver::new(&self.world, number);
                 let mesh = SimulatedMesh::new(&self.world, number, count);
-                Shard::new(driver, mesh, opened, ShardOptions::default(), Arc::clone(&stop))
+                let options = ShardOptions { requests_out_max, ..ShardOptions::default() };
+                Shard::new(driver, mesh, opened, options, Arc::clone(&stop))
             })
             .collect();
         self.lives = shards.iter().map(Life::begin).collect();

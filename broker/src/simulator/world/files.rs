@@ -148,8 +148,9 @@ impl World {
             Operation::Sync { .. } => {
                 self.places[usize::from(shard)].sync_under_way = false;
                 if done.is_err() {
-                    // What the kernel could not write it forgets, as a power cut would.
-                    self.lost_since_ns = oldest_unsynced_ns;
+                    // What the kernel could not write it forgets, as a power cut would; two shards may meet it.
+                    let since_ns = [self.lost_since_ns, oldest_unsynced_ns];
+                    self.lost_since_ns = since_ns.into_iter().flatten().min();
                 }
                 ShardEvent::Synced(done)
             }
