@@ -91,6 +91,10 @@ flaws! {
     ForgetPurgesCutShort = "forget-purges-cut-short",
     /// Shard 0 tells of changes of the catalog that a power cut takes from it (breaks rule 20).
     TellCatalogBeforeItIsDurable = "tell-catalog-before-it-is-durable",
+    /// A start gives what a deleted queue held to the queue that has its name now (breaks rule 7).
+    GiveTheDeadsMessagesToTheirHeirs = "give-the-deads-messages-to-their-heirs",
+    /// A shard serves what it has, whatever waits longer elsewhere (breaks rule 23).
+    ServeOwnMessagesFirst = "serve-own-messages-first",
     /// A shard gives hints when it hears of hunger, and never again (breaks rule 24).
     HintOnlyTheNewlyHungry = "hint-only-the-newly-hungry",
     /// A hint takes the message that it is about (breaks rule 24).

@@ -417,8 +417,14 @@ impl<F: Flaws> Engine<F> {
     ) -> Result<Vec<u32>, Damage> {
         let mut indices = Vec::with_capacity(recovered.len());
         let mut tombstones = Vec::new();
+        let mut heirs = Vec::new();
         for recovered in recovered {
             let mut place = NONE;
+            if F::has(Flaw::GiveTheDeadsMessagesToTheirHeirs)
+                && let Some((name, ..)) = &recovered.deleted
+            {
+                heirs.push((indices.len(), name.clone()));
+            }
             if let Some((name, deleted_at_ms, record)) = recovered.deleted {
                 if self.options.minute_rules && self.now_ms < deleted_at_ms + MINUTE_MS {
                     log.live(record.0, record.1);
@@ -439,6 +445,9 @@ impl<F: Flaws> Engine<F> {
                 log.live(record.0, record.1);
             }
             indices.push(place);
+        }
+        for (place, name) in heirs {
+            indices[place] = self.queues.named(&name).unwrap_or(NONE);
         }
         tombstones.sort_by_key(|(_, tombstone)| (tombstone.deleted_at_ms, tombstone.incarnation));
         for (name, tombstone) in tombstones {

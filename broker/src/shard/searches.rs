@@ -59,6 +59,7 @@ impl<F: Flaws> Core<F> {
         }
         let local_ms = self.engine.oldest_visible_ms(queue).unwrap_or(now_ms);
         match self.exchange.ages.older(queue, local_ms, now_ms) {
+            Some(_) if F::has(Flaw::ServeOwnMessagesFirst) => self.search_here(search),
             Some(sibling) => self.ask_for_messages(search, sibling),
             None => self.search_here(search),
         }

@@ -58,8 +58,9 @@ impl ListedTask {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     asked: BTreeMap<u64, u64>,
-    /// As they were listed last, by queue and start.
-    listed: BTreeMap<(u64, u64), (ListedTask, Window)>,
+    /// As they were listed last, by queue and start, and by how many of its older ones started at once with
+    /// them.
+    listed: BTreeMap<(u64, u64, usize), (ListedTask, Window)>,
     /// Whether something may have been forgotten, or nobody knows what was received.
     pub is_uncertain: bool,
 }
@@ -155,11 +156,15 @@ impl Checker {
         if tasks.iter().filter(|task| task.is_active()).count() > 1 {
             self.violation(format!("two tasks of queue {queue} are active: {tasks:?}"));
         }
-        for task in tasks {
+        for (place, task) in tasks.iter().enumerate() {
+            let task = *task;
             if task.moved > task.to_move || task.has_handle != task.is_active() {
                 self.violation(format!("a task of queue {queue} is shown as {task:?}"));
             }
-            let key = (queue, task.started_at_ms);
+            // The newest comes first.
+            let older = &tasks[place + 1..];
+            let at_once = older.iter().filter(|other| other.started_at_ms == task.started_at_ms).count();
+            let key = (queue, task.started_at_ms, at_once);
             let (before, seen) = *self.tasks.listed.entry(key).or_insert((task, window));
             if seen.to_ns >= window.from_ns {
                 continue;
