@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,9 +105,21 @@ pub struct ReportArguments {
     /// Writes all figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draws them to this file, as SVG.
+}
+
+/// Of what can be drawn.
+#[derive(Debug, Args)]
+pub struct ChartArguments {
+    /// Draws the figures to this file, as SVG.
     #[arg(long, value_name = "FILE")]
     pub chart: Option<PathBuf>,
+}
+
+impl ChartArguments {
+    /// Draws, where that was asked for.
+    pub fn draw(&self, svg: impl FnOnce() -> String) -> io::Result<()> {
+        self.chart.as_ref().map_or(Ok(()), |file| std::fs::write(file, svg()))
+    }
 }
 
 /// The load that all kinds of runs share.
@@ -181,6 +194,9 @@ pub struct ThroughputArguments {
     /// Where the figures go.
     #[command(flatten)]
     pub report: ReportArguments,
+    /// Where they are drawn.
+    #[command(flatten)]
+    pub drawing: ChartArguments,
 }
 
 /// Of `latency`.
@@ -204,6 +220,9 @@ pub struct LatencyArguments {
     /// Where the figures go.
     #[command(flatten)]
     pub report: ReportArguments,
+    /// Where they are drawn.
+    #[command(flatten)]
+    pub drawing: ChartArguments,
     /// Draws latency over rate to this file, as SVG.
     #[arg(long, value_name = "FILE")]
     pub rate_chart: Option<PathBuf>,
@@ -251,6 +270,9 @@ pub struct SoakArguments {
     /// Where the figures go.
     #[command(flatten)]
     pub report: ReportArguments,
+    /// Where they are drawn.
+    #[command(flatten)]
+    pub drawing: ChartArguments,
 }
 
 /// Of `backlog` and `recover`.
@@ -306,18 +328,21 @@ pub struct FaninArguments {
     /// Queues and connections that the load is on; all if 0.
     #[arg(long, default_value_t = 16)]
     pub active: usize,
-    /// Connections that are open.
-    #[arg(long, default_value_t = 10_000)]
-    pub connections: usize,
-    /// Queues that are there, where the load's own --queues does not say.
-    #[arg(long, default_value_t = 10_000)]
-    pub queues_in_all: usize,
+    /// Connections that are open; several numbers in turn make a curve.
+    #[arg(long, value_delimiter = ',', default_value = "10000")]
+    pub connections: Vec<usize>,
+    /// Queues that are there, for each of these numbers; the last one for all that follow.
+    #[arg(long, value_delimiter = ',', default_value = "10000")]
+    pub queues_in_all: Vec<usize>,
     /// Rounds under way on each connection of the load.
     #[arg(long, alias = "in-flight", default_value_t = 1)]
     pub depth: usize,
     /// Where the figures go.
     #[command(flatten)]
     pub report: ReportArguments,
+    /// Where they are drawn.
+    #[command(flatten)]
+    pub drawing: ChartArguments,
 }
 
 /// Of `crowd`.

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::arguments::{
-    self, BacklogArguments, CrowdArguments, FaninArguments, HelloArguments, KillArguments, LatencyArguments,
-    ReportArguments, SoakArguments, Task, ThroughputArguments,
+    self, BacklogArguments, CrowdArguments, HelloArguments, KillArguments, LatencyArguments, ReportArguments,
+    SoakArguments, Task, ThroughputArguments,
 };
 use crate::backlog::{self, BacklogOptions};
-use crate::chart::{self, Axes, Bar, Line};
+use crate::chart::{self, Axes, Bar, Line, Scale};
 use crate::crowd::{self, CrowdOptions};
 use crate::kill::{self, KillOptions};
 use crate::load::{self, LoadOptions, Shape, Variant};
 use crate::process::BrokerCommand;
 use crate::report::{Record, Report};
-use crate::soak::{self, SoakOptions};
-use crate::{compare, hello, measure, payload};
+use crate::soak::{self, SoakOptions, Soaked};
+use crate::{compare, fanin, hello, measure, payload};
 
 /// Whether all was as it has to be.
 pub type Verdict = Result<bool, Box<dyn Error>>;
@@ -31,7 +31,7 @@ pub fn run(task: &Task) -> Verdict {
         Task::Soak(arguments) => soak(arguments),
         Task::Backlog(arguments) => backlog(arguments, "backlog"),
         Task::Recover(arguments) => backlog(arguments, "recover"),
-        Task::Fanin(arguments) => fanin(arguments),
+        Task::Fanin(arguments) => fanin::run(arguments),
         Task::Compare(arguments) => compare::command::run(arguments),
         Task::Kill(arguments) => run_kill(arguments),
         Task::Crowd(arguments) => run_crowd(arguments),
@@ -43,7 +43,7 @@ fn say_hello(arguments: &HelloArguments) -> Verdict {
     Ok(true)
 }
 
-fn tell(record: &Record) {
+pub(crate) fn tell(record: &Record) {
     println!("{}", record.told());
 }
 
@@ -58,9 +58,7 @@ fn throughput(arguments: &ThroughputArguments) -> Verdict {
     let variants = arguments.broker.variants()?;
     println!("{}\n{}", measure::machine(), options.told());
     let report = load::run("throughput", &options, &variants, arguments.report.runs.max(1), &mut tell)?;
-    if let Some(file) = &arguments.report.chart {
-        std::fs::write(file, throughput_chart(&report))?;
-    }
+    arguments.drawing.draw(|| throughput_chart(&report))?;
     finish("throughput", &report, &arguments.report)
 }
 
@@ -96,7 +94,7 @@ fn latency(arguments: &LatencyArguments) -> Verdict {
                 println!("{}", options.told());
             }
             for variant in &variants {
-                let mut record = load::run_once("latency", &options, variant, run, &mut |_, _, _| {})?;
+                let mut record = load::run_once("latency", &options, variant, run, &mut load::blind)?;
                 if is_curve {
                     record.variant = format!("{} at {rate}/s", variant.name);
                 }
@@ -105,9 +103,7 @@ fn latency(arguments: &LatencyArguments) -> Verdict {
             }
         }
     }
-    if let Some(file) = &arguments.report.chart {
-        std::fs::write(file, percentile_chart(&report))?;
-    }
+    arguments.drawing.draw(|| percentile_chart(&report))?;
     if let Some(file) = &arguments.rate_chart {
         std::fs::write(file, rate_chart(&report, &variants, &arguments.rate))?;
     }
@@ -141,6 +137,7 @@ fn percentile_chart(report: &Report) -> String {
         across: "percentile, of the best run outside of the host's gaps",
         up: "µs",
         ticks,
+        scale: Scale::Logarithmic,
     };
     chart::lines(&axes, &lines)
 }
@@ -166,6 +163,7 @@ fn rate_chart(report: &Report, variants: &[Variant], rates: &[u64]) -> String {
         across: "messages a second",
         up: "µs",
         ticks: rates.iter().map(|rate| (place(rate), chart::shortly(*rate as f64))).collect(),
+        scale: Scale::Logarithmic,
     };
     chart::lines(&axes, &lines)
 }
@@ -192,70 +190,15 @@ fn soak(arguments: &SoakArguments) -> Verdict {
     let mut is_bounded = true;
     for run in 1..=arguments.report.runs.max(1) {
         for variant in arguments.broker.variants()? {
-            let (record, judged) = soak::run(&options, &variant, run)?;
+            let Soaked { record, bounded, samples } = soak::run(&options, &variant, run)?;
             tell(&record);
-            println!("{judged}");
-            is_bounded &= judged.is_bounded();
+            println!("{bounded}");
+            is_bounded &= bounded.is_bounded();
             report.records.push(record);
+            arguments.drawing.draw(|| soak::chart(&samples))?;
         }
     }
     Ok(finish("soak", &report, &arguments.report)? && is_bounded)
-}
-
-fn fanin(arguments: &FaninArguments) -> Verdict {
-    measure::raise_file_limit()?;
-    let load = arguments.load.options(arguments.broker.core_of_client())?;
-    let queues = arguments.queues_in_all.max(load.queues);
-    let connections = arguments.connections.max(1);
-    let active = if arguments.active == 0 { connections } else { arguments.active.min(connections) };
-    let busy = LoadOptions {
-        connections: active,
-        queues: if arguments.active == 0 { queues } else { active.min(queues) },
-        depth: arguments.depth.max(1),
-        ..load
-    };
-    // Against the same load alone; where all are active, against one of the usual size.
-    let alone = if arguments.active == 0 {
-        LoadOptions { connections: 8, queues: 1, ..busy.clone() }
-    } else {
-        busy.clone()
-    };
-    let among = LoadOptions {
-        idle_queues: queues - busy.queues,
-        idle_connections: connections - busy.connections,
-        ..busy
-    };
-    println!("{}\nalone: {}", measure::machine(), alone.told());
-    println!(
-        "among: {}, {} more connections and {} more queues",
-        among.told(),
-        among.idle_connections,
-        among.idle_queues
-    );
-    let mut report = Report::default();
-    for run in 1..=arguments.report.runs.max(1) {
-        for variant in arguments.broker.variants()? {
-            for (name, options) in [("alone", &alone), ("among", &among)] {
-                let mut record = load::run_once("fanin", options, &variant, run, &mut |_, _, _| {})?;
-                record.variant = format!("{}, {name}", variant.name);
-                tell(&record);
-                report.records.push(record);
-            }
-        }
-    }
-    for variant in arguments.broker.variants()? {
-        let cpu = |name: &str| {
-            let cpu = |record: &Record| record.broker_cpu_us_per_message.unwrap_or(f64::NAN);
-            report.spread(&format!("{}, {name}", variant.name), cpu).median
-        };
-        let (alone, among) = (cpu("alone"), cpu("among"));
-        let times = among / alone;
-        report.notes.push(format!(
-            "{}: {among:.3} µs of broker CPU a message among many, {alone:.3} alone: {times:.2} times",
-            variant.name
-        ));
-    }
-    finish("fanin", &report, &arguments.report)
 }
 
 fn backlog(arguments: &BacklogArguments, name: &str) -> Verdict {
@@ -292,9 +235,6 @@ fn backlog(arguments: &BacklogArguments, name: &str) -> Verdict {
     }
     if let Some(file) = &arguments.report.json {
         report.write_json(name, file)?;
-    }
-    if arguments.report.chart.is_some() {
-        println!("a {name} has no chart");
     }
     Ok(report.is_clean())
 }

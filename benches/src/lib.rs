@@ -12,6 +12,7 @@ pub mod client;
 pub mod commands;
 pub mod compare;
 pub mod crowd;
+pub mod fanin;
 pub mod gaps;
 pub mod hello;
 pub mod kill;

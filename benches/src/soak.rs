@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::chart::{self, Line};
 use crate::load::{self, LoadOptions, Variant};
 use crate::measure;
 use crate::report::Record;
@@ -28,8 +29,8 @@ pub struct SoakOptions {
     pub load: LoadOptions,
 }
 
-/// Memory and disk at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Memory, disk and throughput at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Sample {
     /// Since the run's start.
     pub seconds: u64,
@@ -37,6 +38,8 @@ pub struct Sample {
     pub resident_bytes: u64,
     /// Bytes of the files in its data folder.
     pub disk_bytes: u64,
+    /// Messages sent, received and deleted each second since the sample before.
+    pub lifecycles_per_second: f64,
 }
 
 /// Whether memory and disk came to rest.
@@ -93,25 +96,55 @@ impl fmt::Display for Bounded {
     }
 }
 
+/// What a soak has shown.
+#[derive(Debug, Clone)]
+pub struct Soaked {
+    /// Its figures.
+    pub record: Record,
+    /// Whether memory and disk came to rest.
+    pub bounded: Bounded,
+    /// Over time.
+    pub samples: Vec<Sample>,
+}
+
 /// Loads a broker once, for long.
-pub fn run(options: &SoakOptions, variant: &Variant, run: u32) -> io::Result<(Record, Bounded)> {
+pub fn run(options: &SoakOptions, variant: &Variant, run: u32) -> io::Result<Soaked> {
     let mut samples: Vec<Sample> = Vec::new();
+    let mut seen = (Duration::ZERO, 0);
     let length = options.load.warm_up + options.load.length;
-    let mut record = load::run_once("soak", &options.load, variant, run, &mut |since, pid, folder| {
-        let is_due = samples.last().is_none_or(|last| since.as_secs() >= last.seconds + SAMPLE.as_secs());
+    let mut record = load::run_once("soak", &options.load, variant, run, &mut |moment| {
         // What is drained at the end is no part of the load.
-        if is_due && since < length {
-            let memory = pid.and_then(|pid| measure::process_memory(pid).ok()).unwrap_or_default();
-            samples.push(Sample {
-                seconds: since.as_secs(),
-                resident_bytes: memory.resident_bytes,
-                disk_bytes: folder.map_or(0, bytes_below),
-            });
+        if moment.since < seen.0 + SAMPLE || moment.since >= length {
+            return;
         }
+        let memory = moment.pid.and_then(|pid| measure::process_memory(pid).ok()).unwrap_or_default();
+        let passed = moment.since - seen.0;
+        samples.push(Sample {
+            seconds: moment.since.as_secs(),
+            resident_bytes: memory.resident_bytes,
+            disk_bytes: moment.folder.map_or(0, bytes_below),
+            lifecycles_per_second: (moment.deleted - seen.1) as f64 / passed.as_secs_f64(),
+        });
+        seen = (moment.since, moment.deleted);
     })?;
     let bounded = Bounded::of(&samples);
     record.more = json!({ "samples": samples, "bounded": bounded, "is_bounded": bounded.is_bounded() });
-    Ok((record, bounded))
+    Ok(Soaked { record, bounded, samples })
+}
+
+/// Memory, disk and throughput over time, under each other.
+pub fn chart(samples: &[Sample]) -> String {
+    let over_time = |name: &str, figure: &dyn Fn(&Sample) -> f64| Line {
+        name: name.into(),
+        points: samples.iter().map(|sample| (sample.seconds as f64 / 60.0, figure(sample))).collect(),
+    };
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let panels = [
+        over_time("resident memory, GiB", &|sample| gib(sample.resident_bytes)),
+        over_time("data folder on disk, GiB", &|sample| gib(sample.disk_bytes)),
+        over_time("messages sent, received and deleted a second", &|sample| sample.lifecycles_per_second),
+    ];
+    chart::panels("A broker under load for long", "minutes", &panels)
 }
 
 /// Bytes that the files below a folder take on disk; what goes away meanwhile is not counted.
@@ -134,7 +167,12 @@ mod tests {
     fn what_grows_on_is_a_fault_and_what_comes_to_rest_is_not() {
         let samples = |memory: &dyn Fn(u64) -> u64| -> Vec<Sample> {
             (0..40)
-                .map(|at| Sample { seconds: at * 5, resident_bytes: memory(at) << 20, disk_bytes: 1 << 30 })
+                .map(|at| Sample {
+                    seconds: at * 5,
+                    resident_bytes: memory(at) << 20,
+                    disk_bytes: 1 << 30,
+                    lifecycles_per_second: 1.0,
+                })
                 .collect()
         };
         assert!(Bounded::of(&samples(&|at| 100 + at.min(10) * 50)).is_bounded());

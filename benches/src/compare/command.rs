@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::peers::{PEERS, Peer};
 use super::rounds::{self, Outcome, Work};
-use crate::arguments::{self, ReportArguments};
+use crate::arguments::{self, ChartArguments, ReportArguments};
 use crate::bodies::BodySizes;
 use crate::chart::{self, Bar};
 use crate::commands::{Verdict, finish};
@@ -64,6 +64,9 @@ pub struct CompareArguments {
     /// Where the figures go.
     #[command(flatten)]
     pub report: ReportArguments,
+    /// Where they are drawn.
+    #[command(flatten)]
+    pub drawing: ChartArguments,
 }
 
 /// What runs in turn.
@@ -97,16 +100,14 @@ pub fn run(arguments: &CompareArguments) -> Verdict {
     for run in 1..=arguments.report.runs.max(1) {
         for side in &sides {
             let record = match side {
-                Side::Tenpin(variant) => load::run_once("compare", &load, variant, run, &mut |_, _, _| {})?,
+                Side::Tenpin(variant) => load::run_once("compare", &load, variant, run, &mut load::blind)?,
                 Side::Peer(peer) => run_peer(peer, &load, arguments, broker_core, run)?,
             };
             println!("{}", record.told());
             report.records.push(record);
         }
     }
-    if let Some(file) = &arguments.report.chart {
-        std::fs::write(file, chart_of(&report))?;
-    }
+    arguments.drawing.draw(|| chart_of(&report))?;
     finish("compare", &report, &arguments.report)
 }
 

@@ -11,11 +11,16 @@ pub mod books;
 mod connection;
 mod epoll;
 mod generator;
+mod measured;
 mod open;
+mod replies;
+mod requests;
+mod state;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -23,7 +28,8 @@ use serde_json::{Value, json};
 
 pub use self::books::{Account, Books, Fates};
 pub(crate) use self::epoll::Epoll;
-use self::generator::{Generator, Measured};
+use self::generator::Generator;
+use self::measured::Measured;
 use crate::bodies::BodySizes;
 use crate::measure;
 use crate::process::BrokerCommand;
@@ -247,9 +253,24 @@ pub fn settings(variant: &Variant, options: &LoadOptions) -> Value {
     all
 }
 
-/// What is looked at from beside while a run is on: the time since its start, the broker's process, and its
-/// data folder where it has one.
-pub type Look<'a> = dyn FnMut(Duration, Option<u32>, Option<&std::path::Path>) + 'a;
+/// What is seen from beside while a run is on.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// Since the run's start.
+    pub since: Duration,
+    /// The broker's process.
+    pub pid: Option<u32>,
+    /// Its data folder, where it is known.
+    pub folder: Option<&'a Path>,
+    /// Messages sent, received and deleted so far.
+    pub deleted: u64,
+}
+
+/// Who looks, ten times a second.
+pub type Look<'a> = dyn FnMut(&Moment<'_>) + 'a;
+
+/// Who does not look.
+pub fn blind(_: &Moment<'_>) {}
 
 /// Runs all variants in turn, `runs` times, and tells each run's figures to `each` as it ends.
 pub fn run(
@@ -262,7 +283,7 @@ pub fn run(
     let mut report = Report::default();
     for run in 1..=runs {
         for variant in variants {
-            let record = run_once(command, options, variant, run, &mut |_, _, _| {})?;
+            let record = run_once(command, options, variant, run, &mut blind)?;
             each(&record);
             report.records.push(record);
         }
@@ -373,23 +394,24 @@ fn load(
     name: &str,
     address: SocketAddr,
     pid: Option<u32>,
-    folder: Option<&std::path::Path>,
+    folder: Option<&Path>,
     look: &mut Look<'_>,
 ) -> io::Result<Measured> {
     let progress = Progress::of_time(name, options.warm_up + options.length);
     let begun = Instant::now();
+    let deleted = AtomicU64::new(0);
     let measured = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             if let Some(core) = options.client_core {
                 measure::pin_to_core(core)?;
             }
             crate::gaps::keep_time_exactly();
-            Generator::connect(options, address)?.run(pid)
+            Generator::connect(options, address, &deleted)?.run(pid)
         });
         while !thread.is_finished() {
             std::thread::park_timeout(LOOK);
             progress.set(begun.elapsed().as_millis() as u64);
-            look(begun.elapsed(), pid, folder);
+            look(&Moment { since: begun.elapsed(), pid, folder, deleted: deleted.load(Ordering::Relaxed) });
         }
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the load's thread panicked")))
     });

@@ -1,6 +1,10 @@
 //! Charts as SVG, drawn here: plain, on a white ground, so that they can be read wherever a README is.
 
+mod panels;
+
 use std::fmt::Write as _;
+
+pub use panels::panels;
 
 /// One colour for each line or bar, told apart without seeing red and green as different.
 const COLOURS: [&str; 8] =
@@ -29,33 +33,98 @@ pub struct Axes<'a> {
     pub up: &'a str,
     /// Places along the axis that are named.
     pub ticks: Vec<(f64, String)>,
+    /// How values go up.
+    pub scale: Scale,
 }
 
-/// Lines over an axis, values on a logarithmic scale.
+/// How values go up a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// From 0, in equal steps.
+    Linear,
+    /// By decades, for what differs a hundredfold.
+    Logarithmic,
+}
+
+/// Where a value stands between the foot of a plot (0) and its top (1), and the values that are named.
+struct Up {
+    scale: Scale,
+    least: f64,
+    most: f64,
+    step: f64,
+}
+
+impl Up {
+    /// None where there is no value.
+    fn of(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
+        let (least, most) = values
+            .filter(|value| value.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
+                (least.min(value), most.max(value))
+            });
+        if !least.is_finite() {
+            return None;
+        }
+        Some(match scale {
+            Scale::Linear => {
+                let step = step_of(most);
+                Up { scale, least: 0.0, most: (most / step).ceil().max(1.0) * step, step }
+            }
+            Scale::Logarithmic => {
+                let decade = |value: f64| value.max(0.1).log10();
+                let least = decade(least).floor();
+                Up { scale, least, most: decade(most).ceil().max(least + 1.0), step: 1.0 }
+            }
+        })
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        let value = if self.scale == Scale::Linear { value } else { value.max(0.1).log10() };
+        (value - self.least) / (self.most - self.least)
+    }
+
+    /// From the foot to the top.
+    fn named(&self) -> impl Iterator<Item = f64> + '_ {
+        let count = ((self.most - self.least) / self.step).round() as u32;
+        (0..=count).map(|index| {
+            let place = self.least + f64::from(index) * self.step;
+            if self.scale == Scale::Linear { place } else { 10_f64.powf(place) }
+        })
+    }
+
+    /// Between a named value and the next.
+    fn between(&self, value: f64) -> impl Iterator<Item = f64> {
+        let steps = if self.scale == Scale::Linear { 2..2 } else { 2..10 };
+        steps.map(move |step| value * f64::from(step))
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, of which three to six reach the most.
+fn step_of(most: f64) -> f64 {
+    let rough = (most / 5.0).max(f64::MIN_POSITIVE);
+    let decade = 10_f64.powf(rough.log10().floor());
+    [1.0, 2.0, 5.0].map(|step| step * decade).into_iter().find(|step| *step >= rough).unwrap_or(10.0 * decade)
+}
+
+/// Lines over an axis.
 pub fn lines(axes: &Axes<'_>, lines: &[Line]) -> String {
     let (left, right, top) = (70.0, 20.0, 46.0);
     let plot_height = 300.0;
     let legend_rows = lines.len().div_ceil(2) as f64;
     let height = top + plot_height + 56.0 + legend_rows * 20.0;
     let plot_width = WIDTH - left - right;
-    let values = || lines.iter().flat_map(|line| line.points.iter().map(|point| point.1.max(0.1)));
-    let least = values().fold(f64::INFINITY, f64::min).log10().floor();
-    let most = values().fold(f64::NEG_INFINITY, f64::max).log10().ceil().max(least + 1.0);
-    if !least.is_finite() || !most.is_finite() {
-        return empty(axes.title);
-    }
+    let values = lines.iter().flat_map(|line| line.points.iter().map(|point| point.1));
+    let Some(up) = Up::of(axes.scale, values) else { return empty(axes.title) };
     let first = axes.ticks.first().map_or(0.0, |tick| tick.0);
     let last = axes.ticks.last().map_or(1.0, |tick| tick.0).max(first + f64::EPSILON);
     let x = |place: f64| left + 14.0 + (place - first) / (last - first) * (plot_width - 28.0);
-    let y = |value: f64| top + plot_height - (value.max(0.1).log10() - least) / (most - least) * plot_height;
+    let y = |value: f64| top + plot_height - up.place(value) * plot_height;
     let mut svg = begin(height, axes.title);
-    for decade in least as i32..=most as i32 {
-        let value = 10_f64.powi(decade);
+    for value in up.named() {
         rule(&mut svg, left, WIDTH - right, y(value), "#d8d8d8");
         text(&mut svg, left - 8.0, y(value) + 4.0, "end", 12, &shortly(value));
-        if f64::from(decade) < most {
-            (2..10)
-                .for_each(|step| rule(&mut svg, left, WIDTH - right, y(value * f64::from(step)), "#f3f3f3"));
+        if y(value) > top + 1.0 {
+            up.between(value).for_each(|value| rule(&mut svg, left, WIDTH - right, y(value), "#f3f3f3"));
         }
     }
     for (place, name) in &axes.ticks {
@@ -256,6 +325,16 @@ mod tests {
     }
 
     #[test]
+    fn a_scale_reaches_from_its_first_name_to_its_last() {
+        let up = Up::of(Scale::Linear, [0.31, 0.84].into_iter()).unwrap();
+        assert_eq!(up.named().map(shortly).collect::<Vec<_>>(), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!((up.place(0.0), up.place(0.5)), (0.0, 0.5));
+        let up = Up::of(Scale::Logarithmic, [42.0, 900.0].into_iter()).unwrap();
+        assert_eq!(up.named().map(f64::round).collect::<Vec<_>>(), [10.0, 100.0, 1_000.0]);
+        assert!(Up::of(Scale::Linear, std::iter::empty()).is_none());
+    }
+
+    #[test]
     fn names_cannot_break_the_file() {
         let bar = Bar { name: "<a&b>".into(), value: 1.0, range: (0.5, 2.0), stands_out: true };
         let svg = bars("t", "µs", &[bar]);
@@ -264,8 +343,9 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_no_broken_picture() {
-        let axes = Axes { title: "t", across: "", up: "", ticks: Vec::new() };
+        let axes = Axes { title: "t", across: "", up: "", ticks: Vec::new(), scale: Scale::Linear };
         assert!(lines(&axes, &[]).contains("nothing was measured"));
         assert!(bars("t", "", &[]).contains("nothing was measured"));
+        assert!(panels("t", "", &[]).contains("nothing was measured"));
     }
 }

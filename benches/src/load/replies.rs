@@ -1,0 +1,166 @@
+//! What replies say, booked.
+
+use std::io;
+
+use tenpin_protocol::{ReceivedMessage, split_frame};
+
+use super::books::{Receipt, Verdict};
+use super::connection::{Asked, Connection, Role, Slot, Step, asked};
+use super::state::{Ends, Phase, State};
+use crate::client::ClientError;
+use crate::wire::{self, Reply};
+
+impl State {
+    pub(super) fn take_replies(&mut self, connection: &mut Connection) -> io::Result<()> {
+        let Connection { input, arrived, output, slots, queues, frame_bytes_max, role, groups, .. } =
+            connection;
+        let slot_count = slots.len();
+        while let Some((frame, length)) =
+            split_frame(&input[arrived.clone()], *frame_bytes_max).map_err(io::Error::other)?
+        {
+            let reply = wire::read_reply(&frame)?;
+            let unexpected =
+                |reply: &Reply<'_>| ClientError::Protocol(format!("an unexpected frame: {reply:?}"));
+            match asked(frame.correlation) {
+                Some(Asked::Timed(number)) => self.take_timed(number, reply)?,
+                Some(Asked::Slot { slot: index, step, count }) if index < slot_count => {
+                    let slot = &mut slots[index];
+                    if !slot.end(step) {
+                        return Err(ClientError::Protocol(format!("a second reply to a {step:?}")).into());
+                    }
+                    self.under_way -= 1;
+                    let queue = queues[slot.queue].0;
+                    self.take_reply(step, count, reply, slot, queue)?;
+                    let goes_on = *role == Role::Consume && step == Step::Receive;
+                    if goes_on || slot.is_idle() {
+                        let ends = &mut Ends { role: *role, queues, groups, output, slots: slot_count };
+                        self.go_on(slot, index, ends);
+                    }
+                }
+                _ => return Err(unexpected(&reply).into()),
+            }
+            arrived.start += length;
+        }
+        Ok(())
+    }
+
+    /// The answer to a send by the timetable: its time counts from when it was due.
+    fn take_timed(&mut self, number: u32, reply: Reply<'_>) -> io::Result<()> {
+        let Some(open) = &mut self.open else {
+            return Err(ClientError::Protocol("an answer to a send that was not asked".into()).into());
+        };
+        open.under_way = open.under_way.saturating_sub(1);
+        let due_ns = open.table.batch_due_ns(u64::from(number));
+        self.note_time(Step::Send, due_ns);
+        match reply {
+            Reply::Sent(outcomes) => {
+                let mut answered = 0;
+                for outcome in outcomes {
+                    answered += 1;
+                    if let Err(refusal) = wire::send_outcome(&outcome) {
+                        self.books.refused();
+                        self.fail(format!("a send was refused: {refusal}"));
+                    }
+                }
+                self.check_count(answered, self.options.batch as u32);
+                Ok(())
+            }
+            Reply::Refused(refusal) => Err(ClientError::Refused(refusal).into()),
+            reply => Err(ClientError::Protocol(format!("the answer to a send is {reply:?}")).into()),
+        }
+    }
+
+    /// Books what a reply says.
+    fn take_reply(
+        &mut self,
+        step: Step,
+        count: u32,
+        reply: Reply<'_>,
+        slot: &mut Slot,
+        queue: usize,
+    ) -> io::Result<()> {
+        let mut answered = 0;
+        match (step, reply) {
+            (Step::Send, Reply::Sent(outcomes)) => {
+                self.note_time(step, slot.sent_ns);
+                for outcome in outcomes {
+                    answered += 1;
+                    if let Err(refusal) = wire::send_outcome(&outcome) {
+                        self.books.refused();
+                        self.fail(format!("a send was refused: {refusal}"));
+                    }
+                }
+                self.check_count(answered, count);
+            }
+            (Step::Receive, Reply::Received(messages)) => {
+                self.note_time(step, slot.asked_ns);
+                self.take_messages(messages, slot, queue);
+            }
+            (Step::Delete, Reply::Outcomes(outcomes)) => {
+                let deletion = slot.deletions.pop_front();
+                let is_late = deletion.is_some_and(|deletion| deletion.expires_ns <= self.now_ns);
+                self.note_time(step, deletion.map_or(self.now_ns, |deletion| deletion.asked_ns));
+                for outcome in outcomes {
+                    answered += 1;
+                    if let Err(refusal) = wire::outcome(&outcome)
+                        && !is_late
+                    {
+                        self.fail(format!("a delete was refused: {refusal}"));
+                    }
+                }
+                if is_late {
+                    self.books.deleted_late(u64::from(answered));
+                }
+                self.check_count(answered, count);
+                self.deleted += u64::from(answered);
+            }
+            (_, Reply::Refused(refusal)) => return Err(ClientError::Refused(refusal).into()),
+            (step, reply) => {
+                return Err(ClientError::Protocol(format!("the answer to a {step:?} is {reply:?}")).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_messages<'m>(
+        &mut self,
+        messages: impl Iterator<Item = ReceivedMessage<'m>>,
+        slot: &mut Slot,
+        queue: usize,
+    ) {
+        self.replies += 1;
+        let receipt = Receipt {
+            queue,
+            is_dead_letter_queue: queue == self.dead_letter_queue,
+            reply: self.replies,
+            asked_ns: slot.asked_ns,
+            now_ns: self.now_ns,
+        };
+        let mut count = 0;
+        for message in messages {
+            count += 1;
+            let (verdict, _) = self.books.arrived(message.body, receipt);
+            let (Verdict::Delete(told) | Verdict::Leave(told)) = verdict;
+            if let Some((number, open)) = told.zip(self.open.as_mut()) {
+                open.received(number, self.now_ns);
+            }
+            if matches!(verdict, Verdict::Delete(_)) {
+                slot.handles.extend_from_slice(message.handle);
+                slot.handle_ends.push(slot.handles.len());
+            }
+        }
+        let most = self.options.receive_max();
+        if count > most {
+            self.fail(format!("{count} messages where {most} were asked for"));
+        }
+        if count > 0 {
+            self.last_arrival_ns = self.now_ns;
+            self.empty[queue] = false;
+        } else {
+            self.books.found_empty(queue, slot.asked_ns);
+            if self.phase == Phase::Drain && slot.asked_ns >= self.drain_began_ns {
+                self.empty[queue] = true;
+            }
+        }
+    }
+}
