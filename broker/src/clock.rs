@@ -73,6 +73,12 @@ impl Clock {
         self.at_ns / 1_000_000
     }
 
+    /// Another shard's time is further: this one goes on from there. At a start they have come as far as
+    /// their logs say; later they differ by what a turn takes.
+    pub fn catch_up(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
     /// By how much retention lags behind engine time while a jump of the wall is not believed.
     pub fn retention_lag_ms(&self) -> u64 {
         self.retention_lag_ms

@@ -175,3 +175,64 @@ fn a_group_that_is_loud_on_one_shard_waits_on_the_others() {
         });
     });
 }
+
+/// More than may be on its way to another shard at a time, in bytes, waits and is answered.
+#[test]
+fn much_that_is_sent_to_a_queue_of_another_shard_arrives_in_order() {
+    use tenpin_benches::client::{Answer, Receive};
+    use tenpin_protocol::{
+        AttributeCode, AttributeValue, ContentFields, Entries, SendEntry, SendRequest, write_content,
+    };
+
+    /// 10 MB, where a connection may have 4 MiB on its way.
+    const MESSAGES: usize = 100;
+    const BODY_BYTES: usize = 100_000;
+    let body = |number: usize| number.to_string().bytes().cycle().take(BODY_BYTES).collect::<Vec<u8>>();
+
+    over_each_driver(2, |broker| {
+        // They are given one shard each.
+        for (shard, mut client) in [broker.client(), broker.client()].into_iter().enumerate() {
+            let name = format!("large-{shard}.fifo");
+            let fifo = [(AttributeCode::FifoQueue, AttributeValue::Number(1))];
+            let queue = client.create_with(&name, &fifo).unwrap();
+            for first in (0..MESSAGES).step_by(10) {
+                let contents: Vec<_> = (first..first + 10)
+                    .map(|number| {
+                        let id = number.to_string();
+                        let fields = ContentFields {
+                            group: Some("one"),
+                            deduplication_id: Some(&id),
+                            ..ContentFields::default()
+                        };
+                        let mut content = Vec::new();
+                        write_content(&mut content, &body(number), &fields);
+                        content
+                    })
+                    .collect();
+                let entries: Vec<_> = contents
+                    .iter()
+                    .map(|content| SendEntry::with_content(content, BODY_BYTES).expect("just written"))
+                    .collect();
+                client.submit(&Request::Send(SendRequest { queue, entries: Entries::of(&entries) }));
+            }
+            client.flush().unwrap();
+            for _ in (0..MESSAGES).step_by(10) {
+                let (_, answer) = client.next_answer().unwrap();
+                let Answer::Sent(outcomes) = answer else { panic!("{answer:?} answers no send") };
+                assert!(outcomes.iter().all(Result::is_ok));
+            }
+            let mut next = 0;
+            while next < MESSAGES {
+                let asked = Receive { messages_max: 10, wait_ms: 10_000, visibility_seconds: None };
+                let messages = client.receive(queue, asked).unwrap();
+                assert!(!messages.is_empty(), "{next} of {MESSAGES} came");
+                for message in &messages {
+                    assert!(message.body == body(next), "message {next}");
+                    next += 1;
+                }
+                let handles: Vec<_> = messages.iter().map(|message| message.handle.clone()).collect();
+                assert!(client.delete(queue, &handles).unwrap().iter().all(Result::is_ok));
+            }
+        }
+    });
+}

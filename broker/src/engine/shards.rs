@@ -47,15 +47,17 @@ impl<F: Flaws> Engine<F> {
     }
 
     /// Does what shard 0 has done. Its engine time may be ahead of this shard's, which follows: no record
-    /// is of a time that is still to come.
-    pub fn follow(&mut self, now_ms: u64, change: &Change, log: &mut Log<F>, out: &mut Outputs) {
+    /// is of a time that is still to come. Gives the time that it is now.
+    pub fn follow(&mut self, now_ms: u64, change: &Change, log: &mut Log<F>, out: &mut Outputs) -> u64 {
         let changed_at_ms = match change {
             Change::Define(definition) => definition.modified_at_ms,
             Change::Delete { time_ms, .. } | Change::Purge { time_ms, .. } => *time_ms,
             Change::StartTask(definition) => definition.started_at_ms,
             Change::CancelTask { .. } => now_ms,
         };
-        self.apply_change(now_ms.max(changed_at_ms), change, log, out);
+        let followed_ms = now_ms.max(changed_at_ms);
+        self.apply_change(followed_ms, change, log, out);
+        followed_ms
     }
 
     /// Where requests for the queue with this number are served.

@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn nothing_is_said_before_its_ground_is_durable() {
         let mut moves = Moves::default();
-        moves.say(Position(10), 1, Item::Ready);
-        moves.say(Position(5), 2, Item::Ready);
+        moves.say(Position(10), 1, Item::Ready { time_ms: 0 });
+        moves.say(Position(5), 2, Item::Ready { time_ms: 0 });
         assert!(moves.next_to_say(Position(9)).is_none());
         assert!(matches!(moves.next_to_say(Position(10)), Some((1, _))));
         assert!(matches!(moves.next_to_say(Position(10)), Some((2, _))));

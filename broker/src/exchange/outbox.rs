@@ -3,11 +3,17 @@
 use super::mesh::Mesh;
 use super::parcel::{Item, Parcel};
 
+/// Bytes of requests on their way to one sibling, since it last had answered all; with more, requests wait
+/// until it has.
+const REQUEST_BYTES_OUT_MAX: usize = 64 << 20;
+
 /// Items for the other shards, gathered in a turn.
 #[derive(Debug)]
 pub struct Outbox {
     items: Vec<Vec<Item>>,
     requests_out: Vec<u32>,
+    /// Bytes of the requests to each since it last had answered all.
+    bytes_out: Vec<usize>,
     requests_out_max: u32,
 }
 
@@ -18,7 +24,8 @@ impl Outbox {
     /// its own for them (rule 28).
     pub fn new(shards: u16, requests_out_max: u32) -> Self {
         let items = (0..shards).map(|_| Vec::new()).collect();
-        Self { items, requests_out: vec![0; usize::from(shards)], requests_out_max }
+        let each = usize::from(shards);
+        Self { items, requests_out: vec![0; each], bytes_out: vec![0; each], requests_out_max }
     }
 
     /// Says something to a sibling, at the end of the turn.
@@ -35,18 +42,20 @@ impl Outbox {
 
     /// Whether one more request may be sent there.
     pub fn has_credit(&self, to: u16) -> bool {
-        self.requests_out[usize::from(to)] < self.requests_out_max
+        let place = usize::from(to);
+        self.requests_out[place] < self.requests_out_max && self.bytes_out[place] < REQUEST_BYTES_OUT_MAX
     }
 
     /// Whether one more request may be sent to each.
     pub fn has_credit_everywhere(&self) -> bool {
-        self.requests_out.iter().all(|&out| out < self.requests_out_max)
+        (0..self.requests_out.len() as u16).all(|to| self.has_credit(to))
     }
 
     /// A request is on its way. What goes on from one shard to the next takes credit beyond the bound,
     /// as each such search was begun with it.
-    pub fn take_credit(&mut self, to: u16) {
+    pub fn take_credit(&mut self, to: u16, bytes: usize) {
         self.requests_out[usize::from(to)] += 1;
+        self.bytes_out[usize::from(to)] += bytes;
     }
 
     /// A request was answered.
@@ -54,6 +63,9 @@ impl Outbox {
         let out = &mut self.requests_out[usize::from(to)];
         debug_assert!(*out > 0, "an answer to nothing");
         *out = out.saturating_sub(1);
+        if *out == 0 {
+            self.bytes_out[usize::from(to)] = 0;
+        }
     }
 
     /// Whether nothing is asked of anybody.

@@ -155,7 +155,10 @@ pub enum Item {
     /// more (rule 26).
     GroupShares(Vec<(u64, GroupShares)>),
     /// This shard has what it needs to serve.
-    Ready,
+    Ready {
+        /// Its engine time, which the others catch up with, so that none of them makes another's jump later.
+        time_ms: u64,
+    },
     /// This shard stops, and asks for nothing any more.
     Drained,
     /// Between a shard and the gateway, about one of its connections.

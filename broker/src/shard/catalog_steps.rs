@@ -111,7 +111,11 @@ impl<F: Flaws> Core<F> {
     fn follow(&mut self) {
         while self.exchange.followed.first().is_some_and(|change| self.engine.can_apply(change)) {
             let Some((number, change)) = self.exchange.followed.take_first() else { return };
-            self.engine.follow(self.clock.now_ms(), &change, &mut self.log, &mut self.outputs);
+            let followed_ms =
+                self.engine.follow(self.clock.now_ms(), &change, &mut self.log, &mut self.outputs);
+            if !F::has(Flaw::StartAtOnesOwnTime) {
+                self.clock.catch_up(followed_ms);
+            }
             self.write_replies();
             if number != NO_STEP {
                 self.exchange.followed.applied(number, self.log.end());
@@ -185,8 +189,8 @@ impl<F: Flaws> Core<F> {
             let home = home_of(queue, self.exchange.shards);
             self.exchange.outbox.push(home, Item::LeaseHeld { queue, amount });
         }
-        let me = self.exchange.me;
-        self.exchange.outbox.push_to_all(me, || Item::Ready);
+        let (me, time_ms) = (self.exchange.me, self.now_ms());
+        self.exchange.outbox.push_to_all(me, || Item::Ready { time_ms });
     }
 
     fn tell_catalog(&mut self) {

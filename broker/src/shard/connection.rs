@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) known_by: Vec<(u16, u32)>,
     /// Requests that other shards have not answered.
     pub(super) asked_elsewhere: u32,
+    /// Bytes of requests that took credit, since all of them were answered.
+    pub(super) asked_elsewhere_bytes: usize,
     /// Those of them that are receives on FIFO queues, which may wait there.
     pub(super) receives_elsewhere: u32,
     /// The shard without whose answers its next request cannot be taken (rule 25).
@@ -92,6 +94,7 @@ impl Connection {
             origin: None,
             known_by: Vec::new(),
             asked_elsewhere: 0,
+            asked_elsewhere_bytes: 0,
             receives_elsewhere: 0,
             lacks_credit_of: None,
             dirty: false,
@@ -130,12 +133,16 @@ impl Connection {
     /// Whether as much is asked of other shards as may be.
     pub(super) fn asks_too_much(&self) -> bool {
         self.asked_elsewhere - self.receives_elsewhere >= limits::ASKED_ELSEWHERE_MAX
+            || self.asked_elsewhere_bytes >= limits::ASKED_ELSEWHERE_BYTES_MAX
     }
 
     /// A shard that knows it has answered a request that took credit.
     pub(super) fn credit_returns(&mut self, shard: u16) {
         if let Some((_, out)) = self.known_by.iter_mut().find(|(known, _)| *known == shard) {
             *out -= 1;
+        }
+        if self.known_by.iter().all(|(_, out)| *out == 0) {
+            self.asked_elsewhere_bytes = 0;
         }
     }
 

@@ -24,6 +24,10 @@ pub const UNSENT_BYTES_CLOSED_AT: usize = 64 << 20;
 /// may wait (rule 28); with more, its requests wait.
 pub const ASKED_ELSEWHERE_MAX: u32 = 32;
 
+/// Bytes of requests of one connection on their way to other shards, since it last had none there; with
+/// more, its requests wait until all are answered.
+pub const ASKED_ELSEWHERE_BYTES_MAX: usize = 4 << 20;
+
 /// Bytes of entries in what a shard answers another, or one message where that is longer: so that the
 /// bounds on what is asked of other shards bound what comes back from them.
 pub const SIBLING_REPLY_BYTES_MAX: u32 = 256 << 10;

@@ -64,7 +64,12 @@ impl<F: Flaws> Core<F> {
             Item::TaskLook { look, queue } => self.show_tasks(from, look, queue),
             Item::TaskLooked { look, shares } => self.task_looked(from, look, &shares),
             Item::GroupShares(parts) => self.exchange.shares.heard(from, parts),
-            Item::Ready => self.exchange.start.ready[usize::from(from)] = true,
+            Item::Ready { time_ms } => {
+                if !F::has(Flaw::StartAtOnesOwnTime) {
+                    self.clock.catch_up(time_ms);
+                }
+                self.exchange.start.ready[usize::from(from)] = true;
+            }
             Item::Drained => self.exchange.drained[usize::from(from)] = true,
             Item::Link(item) => self.take_link_item(from, item),
         }

@@ -101,7 +101,8 @@ impl<F: Flaws> Core<F> {
             connection.long_polls += 1;
             connection.receives_elsewhere += 1;
         } else {
-            self.exchange.outbox.take_credit(to);
+            self.exchange.outbox.take_credit(to, frame.payload.len());
+            connection.asked_elsewhere_bytes += frame.payload.len();
         }
         connection.asked_elsewhere += 1;
         let credit = u32::from(!is_receive);
@@ -191,7 +192,7 @@ impl<F: Flaws> Core<F> {
         if to == self.exchange.me {
             return self.serve_sibling(to, &request);
         }
-        self.exchange.outbox.take_credit(to);
+        self.exchange.outbox.take_credit(to, request.payload.len());
         self.exchange.outbox.push(to, Item::Request(Box::new(request)));
     }
 

@@ -389,8 +389,15 @@ fn set_theme(
             clients.operations.purge = 0;
             clients.operations.delete_queue = 0;
         }
-        // Processes stop in good order, and the wall clock jumps meanwhile.
+        // Processes stop in good order, and the wall clock jumps meanwhile; shards that were not stopped in
+        // the same millisecond hear of one another's times.
         15 if has_files => {
+            *shards = *random.pick(&[1, 2, 3]);
+            clients.operations.set_attributes = clients.operations.set_attributes.max(10);
+            clients.operations.receive = clients.operations.receive.max(30);
+            clients.operations.change_visibility = 0;
+            clients.visibility_seconds_max = 10;
+            clients.think_ns = clients.think_ns.min(100 * MS);
             if random.chance(1, 2) {
                 broker.durability = Durability::Async;
             }
