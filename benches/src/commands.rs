@@ -72,7 +72,12 @@ fn throughput_chart(report: &Report) -> String {
             Bar { name: variant.to_owned(), value: spread.median, range, stands_out: false }
         })
         .collect();
-    chart::bars("Messages sent, received and deleted each second", "messages/s", &bars)
+    chart::bars(
+        "Messages sent, received and deleted each second",
+        "messages/s",
+        "the line in a bar is the least and the most",
+        &bars,
+    )
 }
 
 /// Measures all rates and variants in turn, as many times as there are runs.
@@ -110,24 +115,16 @@ fn latency(arguments: &LatencyArguments) -> Verdict {
     finish("latency", &report, &arguments.report)
 }
 
-/// Of several runs of a variant, the one with the shortest tail: the others met more of the neighbours.
-fn best<'a>(report: &'a Report, variant: &str) -> Option<&'a Record> {
-    report
-        .records
-        .iter()
-        .filter(|record| record.variant == variant)
-        .min_by(|one, other| one.latency_us.p999.total_cmp(&other.latency_us.p999))
-}
-
 fn percentile_chart(report: &Report) -> String {
-    let ticks = best(report, report.variants().first().copied().unwrap_or_default())
+    let ticks = report
+        .best(report.variants().first().copied().unwrap_or_default())
         .map(|record| record.latency_us.points().map(|(name, _)| name.to_owned()))
         .map_or_else(Vec::new, |names| (0..).map(f64::from).zip(names).collect());
     let lines: Vec<Line> = report
         .variants()
         .into_iter()
         .filter_map(|variant| {
-            let points = (0..).map(f64::from).zip(best(report, variant)?.latency_us.points());
+            let points = (0..).map(f64::from).zip(report.best(variant)?.latency_us.points());
             let points = points.map(|(place, (_, us))| (place, us)).collect();
             Some(Line { name: variant.to_owned(), points })
         })
@@ -152,7 +149,7 @@ fn rate_chart(report: &Report, variants: &[Variant], rates: &[u64]) -> String {
             ("p99.99", |record| record.latency_us.p9999),
         ] {
             let points = rates.iter().filter_map(|rate| {
-                let record = best(report, &format!("{} at {rate}/s", variant.name))?;
+                let record = report.best(&format!("{} at {rate}/s", variant.name))?;
                 Some((place(rate), figure(record)))
             });
             lines.push(Line { name: format!("{}, {name}", variant.name), points: points.collect() });

@@ -207,6 +207,14 @@ impl Report {
         Spread::of(self.records.iter().filter(|record| record.variant == variant).map(figure))
     }
 
+    /// Of several runs of a variant, the one with the shortest tail: the others met more of the neighbours.
+    pub fn best(&self, variant: &str) -> Option<&Record> {
+        self.records
+            .iter()
+            .filter(|record| record.variant == variant)
+            .min_by(|one, other| one.latency_us.p999.total_cmp(&other.latency_us.p999))
+    }
+
     /// A plain table: a row for each variant, medians with least and most.
     pub fn table(&self) -> String {
         const COLUMNS: usize = 9;

@@ -189,7 +189,7 @@ pub struct Bar {
 }
 
 /// Horizontal bars; on a logarithmic scale where their lengths differ too much for one that is not.
-pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
+pub fn bars(title: &str, unit: &str, note: &str, bars: &[Bar]) -> String {
     let bars: Vec<&Bar> = bars.iter().filter(|bar| bar.value.is_finite() && bar.value > 0.0).collect();
     let least = bars.iter().map(|bar| bar.value).fold(f64::INFINITY, f64::min);
     let most = bars.iter().map(|bar| bar.range.1.max(bar.value)).fold(0.0, f64::max);
@@ -237,7 +237,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
         text(&mut svg, behind, y + 16.0, "start", 12, &shortly(bar.value));
     }
     let scale = if is_logarithmic { ", logarithmic scale" } else { "" };
-    let foot = format!("{unit}{scale}; the line in a bar is the least and the most");
+    let foot = format!("{unit}{scale}; {note}");
     text(&mut svg, 16.0, height - 8.0, "start", 11, &foot);
     svg.push_str("</svg>\n");
     svg
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn names_cannot_break_the_file() {
         let bar = Bar { name: "<a&b>".into(), value: 1.0, range: (0.5, 2.0), stands_out: true };
-        let svg = bars("t", "µs", &[bar]);
+        let svg = bars("t", "µs", "", &[bar]);
         assert!(svg.contains("&lt;a&amp;b&gt;") && !svg.contains("<a&"));
     }
 
@@ -345,7 +345,7 @@ mod tests {
     fn nothing_measured_is_no_broken_picture() {
         let axes = Axes { title: "t", across: "", up: "", ticks: Vec::new(), scale: Scale::Linear };
         assert!(lines(&axes, &[]).contains("nothing was measured"));
-        assert!(bars("t", "", &[]).contains("nothing was measured"));
+        assert!(bars("t", "", "", &[]).contains("nothing was measured"));
         assert!(panels("t", "", &[]).contains("nothing was measured"));
     }
 }

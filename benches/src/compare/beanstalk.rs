@@ -20,20 +20,34 @@ impl Session for Beanstalk {
         true
     }
 
-    fn write_round(&mut self, bodies: &[Vec<u8>], out: &mut Vec<u8>) {
+    fn send(&mut self, bodies: &[Vec<u8>], out: &mut Vec<u8>) {
+        for body in bodies {
+            out.extend_from_slice(format!("put 1024 0 120 {}\r\n", body.len()).as_bytes());
+            out.extend_from_slice(body);
+            out.extend_from_slice(b"\r\n");
+        }
+        self.under_way += bodies.len();
+    }
+
+    fn receive(&mut self, count: usize, out: &mut Vec<u8>) {
+        (0..count).for_each(|_| out.extend_from_slice(b"reserve\r\n"));
+        self.under_way += count;
+    }
+
+    fn delete(&mut self, out: &mut Vec<u8>) {
         for id in self.ids.drain(..) {
             out.extend_from_slice(b"delete ");
             out.extend_from_slice(&id);
             out.extend_from_slice(b"\r\n");
             self.under_way += 1;
         }
-        for body in bodies {
-            out.extend_from_slice(format!("put 1024 0 120 {}\r\n", body.len()).as_bytes());
-            out.extend_from_slice(body);
-            out.extend_from_slice(b"\r\n");
+    }
+
+    fn consume(&mut self, out: &mut Vec<u8>) {
+        if self.is_round_over() {
+            self.delete(out);
+            self.receive(1, out);
         }
-        bodies.iter().for_each(|_| out.extend_from_slice(b"reserve\r\n"));
-        self.under_way += 2 * bodies.len();
     }
 
     fn read(&mut self, input: &[u8], message: &mut dyn FnMut(&[u8])) -> io::Result<usize> {

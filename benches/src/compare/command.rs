@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::peers::{PEERS, Peer};
 use super::rounds::{self, Outcome, Work};
+use super::start::Places;
+use super::{Role, latency};
 use crate::arguments::{self, ChartArguments, ReportArguments};
 use crate::bodies::BodySizes;
 use crate::chart::{self, Bar};
@@ -17,7 +19,7 @@ use crate::commands::{Verdict, finish};
 use crate::load::{self, LoadOptions, Target, Variant};
 use crate::measure;
 use crate::process::BrokerCommand;
-use crate::report::{HostGaps, Percentiles, Record, Report, RequestTimes};
+use crate::report::{Percentiles, Record, Report, RequestTimes};
 
 /// Of `compare`.
 #[derive(Debug, Args)]
@@ -43,9 +45,9 @@ pub struct CompareArguments {
     /// Where data folders are made.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub folder: PathBuf,
-    /// Connections that send, and as many that receive.
-    #[arg(long, default_value_t = 8)]
-    pub connections: usize,
+    /// Connections; with a rate, so many that send and so many that receive. 8, with a rate 1.
+    #[arg(long)]
+    pub connections: Option<usize>,
     /// Batches under way on each.
     #[arg(long, default_value_t = 8)]
     pub depth: usize,
@@ -55,6 +57,15 @@ pub struct CompareArguments {
     /// Bytes of each body.
     #[arg(long, alias = "body-bytes", default_value = "64")]
     pub body: BodySizes,
+    /// Compare latency from send to receive, at so many messages a second by a timetable, one a request.
+    #[arg(long)]
+    pub rate: Option<u64>,
+    /// The program of fauxqs; the one in the PATH if not given.
+    #[arg(long, value_name = "PATH")]
+    pub fauxqs: Option<PathBuf>,
+    /// The jar of ElasticMQ, which is run where it is given.
+    #[arg(long, value_name = "JAR")]
+    pub elasticmq: Option<PathBuf>,
     /// Seconds before measuring.
     #[arg(long, default_value_t = 1.0)]
     pub warm_up_seconds: f64,
@@ -69,6 +80,9 @@ pub struct CompareArguments {
     pub drawing: ChartArguments,
 }
 
+/// Connections over HTTP that send by a timetable, for one that may have many requests under way.
+const CONNECTIONS_BY_RATE: usize = 4;
+
 /// What runs in turn.
 enum Side {
     Tenpin(Variant),
@@ -78,17 +92,23 @@ enum Side {
 /// Compares.
 pub fn run(arguments: &CompareArguments) -> Verdict {
     let mut report = Report::default();
-    let peers = peers(arguments, &mut report.notes)?;
+    let places = Places {
+        tenpin: arguments::program(&arguments.spawn)?,
+        fauxqs: arguments.fauxqs.clone(),
+        elasticmq_jar: arguments.elasticmq.clone(),
+    };
+    let peers = peers(arguments, &places, &mut report.notes)?;
     if arguments.list {
         report.notes.iter().for_each(|note| println!("{note}"));
         return Ok(true);
     }
     let (broker_core, client_core) = if measure::cores() >= 2 { (Some(0), Some(1)) } else { (None, None) };
-    let sides = sides(arguments, &peers, broker_core)?;
+    let sides = sides(arguments, &places, &peers, broker_core);
     let load = LoadOptions {
-        connections: arguments.connections.max(1),
-        depth: arguments.depth.max(1),
-        batch: usize::from(arguments.batch),
+        connections: arguments.connections.unwrap_or(if arguments.rate.is_some() { 1 } else { 8 }).max(1),
+        depth: if arguments.rate.is_some() { 1 } else { arguments.depth.max(1) },
+        batch: if arguments.rate.is_some() { 1 } else { usize::from(arguments.batch) },
+        rate: arguments.rate.map(|rate| rate.max(1)),
         bodies: arguments.body.clone(),
         warm_up: Duration::try_from_secs_f64(arguments.warm_up_seconds)?,
         length: Duration::try_from_secs_f64(arguments.seconds)?,
@@ -101,18 +121,24 @@ pub fn run(arguments: &CompareArguments) -> Verdict {
         for side in &sides {
             let record = match side {
                 Side::Tenpin(variant) => load::run_once("compare", &load, variant, run, &mut load::blind)?,
-                Side::Peer(peer) => run_peer(peer, &load, arguments, broker_core, run)?,
+                Side::Peer(peer) => run_peer(peer, &places, &load, arguments, broker_core, run)?,
             };
             println!("{}", record.told());
             report.records.push(record);
         }
     }
-    arguments.drawing.draw(|| chart_of(&report))?;
+    arguments
+        .drawing
+        .draw(|| if load.rate.is_some() { latency_chart(&report) } else { chart_of(&report) })?;
     finish("compare", &report, &arguments.report)
 }
 
 /// Those that were asked for and are installed; what is missing is noted.
-fn peers(arguments: &CompareArguments, notes: &mut Vec<String>) -> Result<Vec<Peer>, Box<dyn Error>> {
+fn peers(
+    arguments: &CompareArguments,
+    places: &Places,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Peer>, Box<dyn Error>> {
     if let Some(unknown) =
         arguments.peers.iter().find(|name| !PEERS.iter().any(|peer| peer.name == name.as_str()))
     {
@@ -126,8 +152,8 @@ fn peers(arguments: &CompareArguments, notes: &mut Vec<String>) -> Result<Vec<Pe
         if !is_named || !arguments.durability.iter().any(|durability| durability == peer.durability) {
             continue;
         }
-        match peer.version() {
-            Some(version) => {
+        match places.find(peer) {
+            Some((_, version)) => {
                 notes.push(format!("{}: {version}: {}", peer.title(), peer.arguments.join(" ")));
                 found.push(*peer);
             }
@@ -138,15 +164,10 @@ fn peers(arguments: &CompareArguments, notes: &mut Vec<String>) -> Result<Vec<Pe
 }
 
 /// Tenpin before the peers of each durability, so that it runs among them.
-fn sides(
-    arguments: &CompareArguments,
-    peers: &[Peer],
-    core: Option<usize>,
-) -> Result<Vec<Side>, Box<dyn Error>> {
-    let program = arguments::program(&arguments.spawn)?;
+fn sides(arguments: &CompareArguments, places: &Places, peers: &[Peer], core: Option<usize>) -> Vec<Side> {
     let mut sides = Vec::new();
     for durability in &arguments.durability {
-        let mut command = BrokerCommand::new(&program, &arguments.folder);
+        let mut command = BrokerCommand::new(&places.tenpin, &arguments.folder);
         command.io.clone_from(&arguments.driver);
         command.durability.clone_from(durability);
         command.shards = Some(arguments.shards.max(1));
@@ -155,11 +176,12 @@ fn sides(
         sides.push(Side::Tenpin(Variant { name: format!("tenpin {durability}"), target }));
         sides.extend(peers.iter().filter(|peer| peer.durability == durability).copied().map(Side::Peer));
     }
-    Ok(sides)
+    sides
 }
 
 fn run_peer(
     peer: &Peer,
+    places: &Places,
     load: &LoadOptions,
     arguments: &CompareArguments,
     core: Option<usize>,
@@ -167,18 +189,30 @@ fn run_peer(
 ) -> io::Result<Record> {
     let load_average = measure::load_average();
     let folder = tempfile::Builder::new().prefix("tenpin-peer-").tempdir_in(&arguments.folder)?;
-    let running = peer.start(folder.path(), core)?;
+    let running = places.start(peer, folder.path(), core)?;
+    let (connections, messages) = match (load.rate, peer.is_over_http()) {
+        // With one request at a time on each, so many send as the rate may need.
+        (Some(_), true) => (load.connections * CONNECTIONS_BY_RATE, 1),
+        (Some(_), false) => (load.connections, 1),
+        (None, true) => (load.connections * load.depth, load.batch),
+        (None, false) => (load.connections, load.depth * load.batch),
+    };
     let work = Work {
-        connections: load.connections,
-        messages: load.depth * load.batch,
+        connections,
+        messages,
         bodies: load.bodies.clone(),
         warm_up: load.warm_up,
         length: load.length,
         client_core: load.client_core,
     };
     let (address, pid) = (running.address, running.pid());
+    let host = address.to_string();
+    let session = |index: usize, role: Role| peer.session(&host, index, role, load.batch);
     let outcome = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| rounds::run(&work, address, pid, &|index| peer.session(index)));
+        let thread = scope.spawn(|| match load.rate {
+            Some(rate) => latency::run(&work, rate, address, pid, &session),
+            None => rounds::run(&work, address, pid, &|index| session(index, Role::Rounds { messages })),
+        });
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the load's thread panicked")))
     })
     .map_err(|error| io::Error::other(format!("{}: {error}", peer.title())))?;
@@ -192,6 +226,7 @@ fn run_peer(
 fn record(peer: &Peer, load: &LoadOptions, run: u32, outcome: &Outcome) -> Record {
     let messages = outcome.lifecycles.max(1) as f64;
     let seconds = outcome.length.as_secs_f64().max(f64::MIN_POSITIVE);
+    let timed = outcome.timed.as_ref();
     let mut settings = load.settings();
     if let Value::Object(settings) = &mut settings {
         settings.insert("peer".into(), json!(peer.name));
@@ -212,16 +247,16 @@ fn record(peer: &Peer, load: &LoadOptions, run: u32, outcome: &Outcome) -> Recor
         client_cores_used: outcome.client_cpu.as_secs_f64() / seconds,
         limited_by_client: outcome.idle.as_secs_f64() / seconds < load::IDLE_MIN,
         account: outcome.account,
-        latency_us: Percentiles::of(&outcome.rounds),
-        latency_in_gaps_us: Percentiles::default(),
+        latency_us: Percentiles::of(&outcome.times),
+        latency_in_gaps_us: timed.map(|(in_gaps, _, _)| Percentiles::of(in_gaps)).unwrap_or_default(),
         requests_us: RequestTimes::default(),
-        client_late_us: None,
+        client_late_us: timed.map(|(_, lateness, _)| Percentiles::of(lateness)),
         broker_resident_bytes_max: None,
         wire_bytes_per_message: f64::NAN,
         disk_bytes_per_message: None,
         syscalls_per_message: None,
         load_average: f64::NAN,
-        host_gaps: HostGaps::default(),
+        host_gaps: timed.map(|(_, _, gaps)| *gaps).unwrap_or_default(),
         more: Value::Null,
     }
 }
@@ -241,6 +276,26 @@ fn chart_of(report: &Report) -> String {
     chart::bars(
         "Server CPU for a message sent, received and deleted (less is better)",
         "µs of processor time of the server's process",
+        "the line in a bar is the least and the most",
+        &bars,
+    )
+}
+
+/// The run with the shortest tail of each: the others met more of the neighbours.
+fn latency_chart(report: &Report) -> String {
+    let bars: Vec<Bar> = report
+        .variants()
+        .into_iter()
+        .filter_map(|variant| {
+            let Percentiles { p50, p99, .. } = report.best(variant)?.latency_us;
+            let stands_out = variant.starts_with("tenpin");
+            Some(Bar { name: variant.to_owned(), value: p50, range: (p50, p99), stands_out })
+        })
+        .collect();
+    chart::bars(
+        "From a message's intended send time to its receipt (less is better)",
+        "µs",
+        "bars are the median, the line behind each reaches to the 99th percentile",
         &bars,
     )
 }

@@ -6,6 +6,9 @@ use super::{Session, broken, line, number};
 
 const NAME: &str = "NATS";
 
+/// Messages that a waiting consumer asks for at once.
+const PULL: usize = 100;
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Nats {
@@ -74,18 +77,30 @@ impl Session for Nats {
         self.setting_up == 0
     }
 
-    fn write_round(&mut self, bodies: &[Vec<u8>], out: &mut Vec<u8>) {
+    fn send(&mut self, bodies: &[Vec<u8>], out: &mut Vec<u8>) {
+        bodies.iter().for_each(|body| self.publish(out, "bench", "stored", body));
+        self.stored += bodies.len();
+    }
+
+    fn receive(&mut self, count: usize, out: &mut Vec<u8>) {
+        let pull = format!("{{\"batch\":{count},\"expires\":60000000000}}");
+        self.publish(out, "$JS.API.CONSUMER.MSG.NEXT.BENCH.C", "next", pull.as_bytes());
+        self.messages += count;
+    }
+
+    fn delete(&mut self, out: &mut Vec<u8>) {
         for reply in self.replies.drain(..) {
             out.extend_from_slice(b"PUB ");
             out.extend_from_slice(&reply);
             out.extend_from_slice(b" 4\r\n+ACK\r\n");
         }
-        bodies.iter().for_each(|body| self.publish(out, "bench", "stored", body));
-        self.stored += bodies.len();
-        if !bodies.is_empty() {
-            let pull = format!("{{\"batch\":{},\"expires\":60000000000}}", bodies.len());
-            self.publish(out, "$JS.API.CONSUMER.MSG.NEXT.BENCH.C", "next", pull.as_bytes());
-            self.messages += bodies.len();
+    }
+
+    fn consume(&mut self, out: &mut Vec<u8>) {
+        self.delete(out);
+        // The next pull is there before the last one is used up, as in NATS' own clients.
+        if self.messages <= PULL / 2 {
+            self.receive(PULL, out);
         }
     }
 

@@ -1,51 +1,86 @@
-//! The peers: what they are, how each is started at its best, and how its version is asked.
+//! The peers: what they are, and how each is started at its best.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use super::Session;
+use super::amqp::{Amqp, Queue};
 use super::beanstalk::Beanstalk;
 use super::nats::Nats;
 use super::redis::Redis;
-use crate::process;
-
-/// How long a peer may take until it listens.
-const START_UP_MAX: Duration = Duration::from_secs(20);
+use super::sqs::Sqs;
+use super::{Role, Session};
 
 /// A peer in one of its modes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) name: &'static str,
-    pub(super) program: &'static str,
+    pub(super) program: Program,
     pub(super) install: &'static str,
     pub(super) mode: &'static str,
     /// Whether an answer means that it is on disk, as with Tenpin's fsync.
     pub(super) durability: &'static str,
-    /// Arguments; `PORT` and `FOLDER` stand for what is chosen for the run.
+    /// Arguments; `{port}`, `{folder}` and `{jar}` in them stand for what is chosen for the run.
     pub(super) arguments: &'static [&'static str],
-    kind: Kind,
+    /// The same for variables of its environment.
+    pub(super) environment: &'static [(&'static str, &'static str)],
+    pub(super) kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Kind {
+/// What is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    /// One in the PATH.
+    Named(&'static str),
+    /// Tenpin itself.
+    Tenpin,
+    /// RabbitMQ's own script, which the one in the PATH calls as another user.
+    RabbitMq,
+    /// A program of npm, given or in the PATH.
+    Fauxqs,
+    /// Java, with the jar that was given.
+    ElasticMq,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
     Redis,
     Beanstalk,
     NatsMemory,
     NatsFile,
+    Amqp(Queue),
+    Sqs,
+}
+
+impl Peer {
+    pub(super) fn title(&self) -> String {
+        format!("{} {}", self.name, self.mode)
+    }
+
+    /// Whether a connection has one request at a time.
+    pub(super) fn is_over_http(&self) -> bool {
+        self.kind == Kind::Sqs
+    }
+
+    /// A connection's side, of a peer that listens at `host`, by requests of so many messages where it has batches.
+    pub(super) fn session(&self, host: &str, index: usize, role: Role, batch: usize) -> Box<dyn Session> {
+        match self.kind {
+            Kind::Redis => Box::new(Redis::new(index)),
+            Kind::Beanstalk => Box::new(Beanstalk::default()),
+            Kind::NatsMemory => Box::new(Nats::new(index, "memory")),
+            Kind::NatsFile => Box::new(Nats::new(index, "file")),
+            Kind::Amqp(queue) => Box::new(Amqp::new(queue, role)),
+            Kind::Sqs => Box::new(Sqs::new(host.to_owned(), batch)),
+        }
+    }
 }
 
 macro_rules! redis {
     ($name:literal, $program:literal, $install:literal, $mode:literal, $durability:literal, $($more:literal),*) => {
         Peer {
             name: $name,
-            program: $program,
+            program: Program::Named($program),
             install: $install,
             mode: $mode,
             durability: $durability,
-            arguments: &["--port", "PORT", "--bind", "127.0.0.1", "--dir", "FOLDER", "--save", "", $($more),*],
+            arguments: &["--port", "{port}", "--bind", "127.0.0.1", "--dir", "{folder}", "--save", "", $($more),*],
+            environment: &[],
             kind: Kind::Redis,
         }
     };
@@ -55,12 +90,71 @@ macro_rules! peer {
     ($name:literal, $program:literal, $install:literal, $mode:literal, $durability:literal, $kind:ident, $arguments:expr) => {
         Peer {
             name: $name,
-            program: $program,
+            program: Program::Named($program),
             install: $install,
             mode: $mode,
             durability: $durability,
             arguments: $arguments,
+            environment: &[],
             kind: Kind::$kind,
+        }
+    };
+}
+
+macro_rules! rabbitmq {
+    ($mode:literal, $durability:literal, $queue:ident) => {
+        Peer {
+            name: "rabbitmq",
+            program: Program::RabbitMq,
+            install: "apt-get install rabbitmq-server",
+            mode: $mode,
+            durability: $durability,
+            arguments: &[],
+            environment: RABBITMQ,
+            kind: Kind::Amqp(Queue::$queue),
+        }
+    };
+}
+
+/// All of its files in the run's folder, and a node of its own.
+const RABBITMQ: &[(&str, &str)] = &[
+    ("HOME", "{folder}"),
+    ("ERL_EPMD_PORT", "{epmd_port}"),
+    ("RABBITMQ_NODE_PORT", "{port}"),
+    ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1"),
+    ("RABBITMQ_DIST_PORT", "{other_port}"),
+    ("RABBITMQ_NODENAME", "bench@localhost"),
+    ("RABBITMQ_MNESIA_BASE", "{folder}/data"),
+    ("RABBITMQ_LOG_BASE", "{folder}/log"),
+    ("RABBITMQ_ENABLED_PLUGINS_FILE", "{folder}/plugins"),
+    ("RABBITMQ_CONFIG_FILE", "{folder}/none"),
+    // It replaces its script's process, and does not wait beside it.
+    ("RUNNING_UNDER_SYSTEMD", "true"),
+];
+
+macro_rules! tenpin_over_sqs {
+    ($durability:literal) => {
+        Peer {
+            name: "tenpin-sqs",
+            program: Program::Tenpin,
+            install: "cargo build --release --bin tenpin",
+            mode: $durability,
+            durability: $durability,
+            arguments: &[
+                "serve",
+                "--data-dir",
+                "{folder}",
+                "--listen",
+                "127.0.0.1:0",
+                "--sqs-listen",
+                "127.0.0.1:{port}",
+                "--shards",
+                "1",
+                "--durability",
+                $durability,
+            ],
+            environment: &[],
+            kind: Kind::Sqs,
         }
     };
 }
@@ -117,7 +211,7 @@ pub(super) const PEERS: &[Peer] = &[
         "memory",
         "memory",
         Beanstalk,
-        &["-l", "127.0.0.1", "-p", "PORT"]
+        &["-l", "127.0.0.1", "-p", "{port}"]
     ),
     peer!(
         "beanstalkd",
@@ -126,7 +220,7 @@ pub(super) const PEERS: &[Peer] = &[
         "binlog",
         "async",
         Beanstalk,
-        &["-l", "127.0.0.1", "-p", "PORT", "-b", "FOLDER", "-F"]
+        &["-l", "127.0.0.1", "-p", "{port}", "-b", "{folder}", "-F"]
     ),
     peer!(
         "beanstalkd",
@@ -135,7 +229,7 @@ pub(super) const PEERS: &[Peer] = &[
         "binlog, fsync each",
         "fsync",
         Beanstalk,
-        &["-l", "127.0.0.1", "-p", "PORT", "-b", "FOLDER", "-f", "0"]
+        &["-l", "127.0.0.1", "-p", "{port}", "-b", "{folder}", "-f", "0"]
     ),
     peer!(
         "nats",
@@ -144,7 +238,7 @@ pub(super) const PEERS: &[Peer] = &[
         "JetStream, memory",
         "memory",
         NatsMemory,
-        &["-a", "127.0.0.1", "-p", "PORT", "-js", "-sd", "FOLDER"]
+        &["-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"]
     ),
     peer!(
         "nats",
@@ -153,81 +247,38 @@ pub(super) const PEERS: &[Peer] = &[
         "JetStream, file",
         "async",
         NatsFile,
-        &["-a", "127.0.0.1", "-p", "PORT", "-js", "-sd", "FOLDER"]
+        &["-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"]
     ),
+    rabbitmq!("classic, transient", "memory", Transient),
+    rabbitmq!("classic, durable", "fsync", Durable),
+    rabbitmq!("quorum", "fsync", Quorum),
+    tenpin_over_sqs!("memory"),
+    tenpin_over_sqs!("async"),
+    tenpin_over_sqs!("fsync"),
+    Peer {
+        name: "fauxqs",
+        program: Program::Fauxqs,
+        install: "npm install fauxqs, then --fauxqs node_modules/.bin/fauxqs",
+        mode: "memory",
+        durability: "memory",
+        arguments: &[],
+        environment: &[("FAUXQS_PORT", "{port}"), ("FAUXQS_LOGGER", "false")],
+        kind: Kind::Sqs,
+    },
+    Peer {
+        name: "elasticmq",
+        program: Program::ElasticMq,
+        install: "apt-get install default-jre-headless, then --elasticmq elasticmq-server-all.jar from its releases",
+        mode: "memory",
+        durability: "memory",
+        arguments: &[
+            "-Drest-sqs.bind-port={port}",
+            "-Drest-sqs.bind-hostname=127.0.0.1",
+            "-Drest-stats.enabled=false",
+            "-jar",
+            "{jar}",
+        ],
+        environment: &[],
+        kind: Kind::Sqs,
+    },
 ];
-
-/// A peer that runs. Dropping it kills it.
-#[derive(Debug)]
-pub(super) struct Running {
-    child: Child,
-    pub(super) address: SocketAddr,
-}
-
-impl Running {
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Where it has ended already both only say so.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Peer {
-    pub(super) fn title(&self) -> String {
-        format!("{} {}", self.name, self.mode)
-    }
-
-    /// Its version, where it is installed.
-    pub(super) fn version(&self) -> Option<String> {
-        let flag = if matches!(self.kind, Kind::Beanstalk) { "-v" } else { "--version" };
-        let output = Command::new(self.program).arg(flag).stdin(Stdio::null()).output().ok()?;
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        text.lines().next().map(str::to_owned)
-    }
-
-    /// Starts it on a free port and an empty folder, and waits until it listens.
-    pub(super) fn start(&self, folder: &Path, core: Option<usize>) -> io::Result<Running> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = Command::new(self.program);
-        let port = address.port().to_string();
-        for argument in self.arguments {
-            match *argument {
-                "PORT" => command.arg(&port),
-                "FOLDER" => command.arg(folder),
-                other => command.arg(other),
-            };
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        process::tie(&mut command, core);
-        let mut running = Running { child: command.spawn()?, address };
-        let deadline = Instant::now() + START_UP_MAX;
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = running.child.try_wait()? {
-                return Err(io::Error::other(format!(
-                    "{} ended with {status} while it started",
-                    self.title()
-                )));
-            }
-            if Instant::now() >= deadline {
-                return Err(io::Error::other(format!("{} does not listen", self.title())));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(running)
-    }
-
-    pub(super) fn session(&self, index: usize) -> Box<dyn Session> {
-        match self.kind {
-            Kind::Redis => Box::new(Redis::new(index)),
-            Kind::Beanstalk => Box::new(Beanstalk::default()),
-            Kind::NatsMemory => Box::new(Nats::new(index, "memory")),
-            Kind::NatsFile => Box::new(Nats::new(index, "file")),
-        }
-    }
-}

@@ -49,27 +49,34 @@ impl Session for Redis {
         self.greetings == 0
     }
 
-    fn write_round(&mut self, bodies: &[Vec<u8>], out: &mut Vec<u8>) {
-        if !self.ids.is_empty() {
-            for head in [&[&b"XACK"[..], b"bench", b"group"][..], &[b"XDEL", b"bench"]] {
-                begin(out, head.len() + self.ids.len());
-                head.iter().for_each(|part| bulk(out, part));
-                self.ids.iter().for_each(|id| bulk(out, id));
-                self.plain += 1;
-            }
-            self.ids.clear();
-        }
+    fn send(&mut self, bodies: &[Vec<u8>], out: &mut Vec<u8>) {
         for body in bodies {
             command(out, &[b"XADD", b"bench", b"*", b"b", body]);
             self.plain += 1;
         }
-        if !bodies.is_empty() {
-            let count = bodies.len().to_string();
-            let consumer = self.consumer.as_bytes();
-            let (group, streams): (&[&[u8]], &[&[u8]]) =
-                (&[b"XREADGROUP", b"GROUP", b"group"], &[b"STREAMS", b"bench", b">"]);
-            command(out, &[group, &[consumer, b"COUNT", count.as_bytes()], streams].concat());
-            self.receives += 1;
+    }
+
+    fn receive(&mut self, count: usize, out: &mut Vec<u8>) {
+        self.read_group(&[b"COUNT", count.to_string().as_bytes()], out);
+    }
+
+    fn delete(&mut self, out: &mut Vec<u8>) {
+        if self.ids.is_empty() {
+            return;
+        }
+        for head in [&[&b"XACK"[..], b"bench", b"group"][..], &[b"XDEL", b"bench"]] {
+            begin(out, head.len() + self.ids.len());
+            head.iter().for_each(|part| bulk(out, part));
+            self.ids.iter().for_each(|id| bulk(out, id));
+            self.plain += 1;
+        }
+        self.ids.clear();
+    }
+
+    fn consume(&mut self, out: &mut Vec<u8>) {
+        if self.is_round_over() {
+            self.delete(out);
+            self.read_group(&[b"COUNT", b"10", b"BLOCK", b"0"], out);
         }
     }
 
@@ -101,6 +108,13 @@ impl Session for Redis {
 }
 
 impl Redis {
+    fn read_group(&mut self, how: &[&[u8]], out: &mut Vec<u8>) {
+        let (group, streams): (&[&[u8]], &[&[u8]]) =
+            (&[b"XREADGROUP", b"GROUP", b"group", self.consumer.as_bytes()], &[b"STREAMS", b"bench", b">"]);
+        command(out, &[group, how, streams].concat());
+        self.receives += 1;
+    }
+
     /// Of one stream with messages of one field each: every bulk is name, then id, field and value in turn.
     fn messages(&mut self, reply: &[u8], message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let mut at = 0;

@@ -1,21 +1,18 @@
 //! Rounds of any peer: one thread, one round under way on each connection.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::Session;
+use super::connection::{Connection, PATIENCE};
 use crate::bodies::BodySizes;
 use crate::load::{Account, Books, Epoll, histogram};
 use crate::measure;
 use crate::random::Random;
-
-/// A peer that answers nothing for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const READ_BYTES: usize = 256 << 10;
+use crate::report::HostGaps;
 
 /// How much, and for how long.
 #[derive(Debug, Clone)]
@@ -37,65 +34,11 @@ pub(super) struct Outcome {
     pub(super) broker_cpu: Duration,
     pub(super) client_cpu: Duration,
     pub(super) idle: Duration,
-    pub(super) rounds: Histogram<u64>,
+    /// Of rounds, or of messages from when they were to be sent.
+    pub(super) times: Histogram<u64>,
+    /// With a timetable those in gaps, the client's lateness, and the gaps.
+    pub(super) timed: Option<(Histogram<u64>, Histogram<u64>, HostGaps)>,
     pub(super) account: Account,
-}
-
-struct Connection {
-    stream: TcpStream,
-    session: Box<dyn Session>,
-    input: Vec<u8>,
-    filled: usize,
-    output: Vec<u8>,
-    begun: Instant,
-    is_done: bool,
-}
-
-impl Connection {
-    fn open(address: SocketAddr, session: Box<dyn Session>, index: usize, epoll: &Epoll) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut connection = Connection {
-            stream,
-            session,
-            input: vec![0; READ_BYTES],
-            filled: 0,
-            output: Vec::new(),
-            begun: Instant::now(),
-            is_done: false,
-        };
-        connection.session.greet(&mut connection.output);
-        connection.flush()?;
-        while !connection.session.is_ready() {
-            connection.fill(&mut |_| {})?;
-        }
-        epoll.add(&connection.stream, index)?;
-        Ok(connection)
-    }
-
-    /// Reads once; a peer's own questions are answered at once.
-    fn fill(&mut self, message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        if self.filled == self.input.len() {
-            self.input.resize(2 * self.filled, 0);
-        }
-        match self.stream.read(&mut self.input[self.filled..])? {
-            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed a connection")),
-            count => self.filled += count,
-        }
-        let used = self.session.read(&self.input[..self.filled], message)?;
-        self.input.copy_within(used..self.filled, 0);
-        self.filled -= used;
-        self.session.answer(&mut self.output);
-        self.flush()
-    }
-
-    /// Writes all; the peer reads a round while it answers it, and a round fits into both sockets' buffers.
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.output)?;
-        self.output.clear();
-        Ok(())
-    }
 }
 
 /// Loads a peer from the calling thread.
@@ -117,7 +60,7 @@ pub(super) fn run(
     let mut bodies = vec![Vec::new(); work.messages];
     let mut next = |books: &mut Books, connection: &mut Connection| {
         for body in &mut bodies {
-            body.resize(work.bodies.next(&mut random), 0);
+            body.resize(connection.session.body_bytes(work.bodies.next(&mut random)), 0);
             books.next_body(body);
         }
         connection.session.write_round(&bodies, &mut connection.output);
@@ -183,7 +126,8 @@ pub(super) fn run(
         broker_cpu: finish.3.saturating_sub(begin.3),
         client_cpu: finish.4.saturating_sub(begin.4),
         idle: finish.2 - begin.2,
-        rounds,
+        times: rounds,
+        timed: None,
         account: books.close(),
     })
 }

@@ -30,6 +30,7 @@ pub use self::books::{Account, Books, Fates};
 pub(crate) use self::epoll::Epoll;
 use self::generator::Generator;
 use self::measured::Measured;
+pub(crate) use self::open::{Open, Timetable};
 use crate::bodies::BodySizes;
 use crate::measure;
 use crate::process::BrokerCommand;

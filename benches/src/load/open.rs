@@ -13,56 +13,56 @@ const JUDGED_AFTER_NS: u64 = 1_000_000_000;
 
 /// When each message is due. All of a batch are due together.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timetable {
-    pub(super) start_ns: u64,
-    pub(super) rate: u64,
-    pub(super) batch: u64,
+pub(crate) struct Timetable {
+    pub(crate) start_ns: u64,
+    pub(crate) rate: u64,
+    pub(crate) batch: u64,
     /// The number of the first message; those before it had no time.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// Messages in all, and how many of them come before measuring.
-    pub(super) total: u64,
-    pub(super) warm_up: u64,
+    pub(crate) total: u64,
+    pub(crate) warm_up: u64,
 }
 
 impl Timetable {
     /// When a batch is due, counted from 0.
-    pub(super) fn batch_due_ns(&self, batch: u64) -> u64 {
+    pub(crate) fn batch_due_ns(&self, batch: u64) -> u64 {
         self.start_ns
             + (u128::from(batch) * u128::from(self.batch) * 1_000_000_000 / u128::from(self.rate)) as u64
     }
 
     /// When a message is due, if it is one that counts.
-    pub(super) fn due_ns(&self, number: u64) -> Option<u64> {
+    pub(crate) fn due_ns(&self, number: u64) -> Option<u64> {
         let place = number.checked_sub(self.first)?;
         (place >= self.warm_up).then(|| self.batch_due_ns(place / self.batch))
     }
 
-    pub(super) fn batches(&self) -> u64 {
+    pub(crate) fn batches(&self) -> u64 {
         self.total.div_ceil(self.batch)
     }
 }
 
 /// The timetable at work, and what was measured by it.
 #[derive(Debug)]
-pub(super) struct Open {
-    pub(super) table: Timetable,
-    pub(super) next_batch: u64,
+pub(crate) struct Open {
+    pub(crate) table: Timetable,
+    pub(crate) next_batch: u64,
     /// Requests that are not answered yet.
-    pub(super) under_way: u64,
+    pub(crate) under_way: u64,
     probes: Probes,
     stretches: Vec<(u64, u64)>,
     /// From when to when; young ones, and older ones that are judged next.
     young: Vec<(u64, u64)>,
     older: Vec<(u64, u64)>,
     turned_ns: u64,
-    pub(super) end_to_end: Histogram<u64>,
-    pub(super) in_gaps: Histogram<u64>,
+    pub(crate) end_to_end: Histogram<u64>,
+    pub(crate) in_gaps: Histogram<u64>,
     /// How late the client was itself.
-    pub(super) lateness: Histogram<u64>,
+    pub(crate) lateness: Histogram<u64>,
 }
 
 impl Open {
-    pub(super) fn new(table: Timetable, start: Instant) -> Self {
+    pub(crate) fn new(table: Timetable, start: Instant) -> Self {
         Open {
             table,
             next_batch: 0,
@@ -79,18 +79,18 @@ impl Open {
     }
 
     /// When the next batch is due; none when all were sent.
-    pub(super) fn next_due_ns(&self) -> Option<u64> {
+    pub(crate) fn next_due_ns(&self) -> Option<u64> {
         (self.next_batch < self.table.batches()).then(|| self.table.batch_due_ns(self.next_batch))
     }
 
     /// How long to wait for it at most.
-    pub(super) fn wait(&self, now_ns: u64, at_most: Duration) -> Duration {
+    pub(crate) fn wait(&self, now_ns: u64, at_most: Duration) -> Duration {
         self.next_due_ns()
             .map_or(at_most, |due_ns| at_most.min(Duration::from_nanos(due_ns.saturating_sub(now_ns))))
     }
 
     /// A message came for the first time.
-    pub(super) fn received(&mut self, number: u64, now_ns: u64) {
+    pub(crate) fn received(&mut self, number: u64, now_ns: u64) {
         let Some(due_ns) = self.table.due_ns(number) else { return };
         self.young.push((due_ns, now_ns));
         if now_ns - self.turned_ns >= JUDGED_AFTER_NS {
@@ -118,7 +118,7 @@ impl Open {
     }
 
     /// Judges what is left, and says what the probes saw.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         mut self,
         now_ns: u64,
     ) -> (Histogram<u64>, Histogram<u64>, Histogram<u64>, HostGaps) {

@@ -1,0 +1,145 @@
+//! Finding a peer, asking for its version, and starting it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::peers::{Peer, Program};
+use crate::process;
+
+/// How long a peer may take until it listens.
+const START_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Where Debian has RabbitMQ's scripts that stay who they are.
+const RABBITMQ_SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+
+/// Where programs lie that are not found by their names alone.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub(super) tenpin: PathBuf,
+    pub(super) fauxqs: Option<PathBuf>,
+    pub(super) elasticmq_jar: Option<PathBuf>,
+}
+
+/// A peer that runs. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Running {
+    child: Child,
+    /// What it needs beside it.
+    helper: Option<Child>,
+    pub(super) address: SocketAddr,
+}
+
+impl Running {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Where one has ended already both only say so.
+        for child in std::iter::once(&mut self.child).chain(&mut self.helper) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Places {
+    /// The program of a peer, and its version, where it is there.
+    pub(super) fn find(&self, peer: &Peer) -> Option<(PathBuf, String)> {
+        match peer.program {
+            Program::Named(name) => {
+                let flag = if name == "beanstalkd" { "-v" } else { "--version" };
+                Some((name.into(), first_line(Path::new(name), flag)?))
+            }
+            Program::Tenpin => Some((self.tenpin.clone(), first_line(&self.tenpin, "--version")?)),
+            Program::RabbitMq => {
+                let scripts = Path::new(RABBITMQ_SCRIPTS);
+                let beside = |name: &str| Some(scripts.join(name)).filter(|script| script.is_file());
+                let server = beside("rabbitmq-server").unwrap_or_else(|| "rabbitmq-server".into());
+                let control = beside("rabbitmqctl").unwrap_or_else(|| "rabbitmqctl".into());
+                Some((server, first_line(&control, "version")?))
+            }
+            Program::Fauxqs => {
+                let given = self.fauxqs.clone().or_else(|| in_path("fauxqs"))?;
+                let package = given.canonicalize().ok()?.parent()?.with_file_name("package.json");
+                let package: serde_json::Value =
+                    serde_json::from_slice(&std::fs::read(package).ok()?).ok()?;
+                Some((given, package["version"].as_str()?.to_owned()))
+            }
+            Program::ElasticMq => {
+                let jar = self.elasticmq_jar.as_ref().filter(|jar| jar.is_file())?;
+                first_line(Path::new("java"), "-version")?;
+                Some(("java".into(), jar.file_name()?.to_string_lossy().into_owned()))
+            }
+        }
+    }
+
+    /// Starts it on a free port and an empty folder, and waits until it listens.
+    pub(super) fn start(&self, peer: &Peer, folder: &Path, core: Option<usize>) -> io::Result<Running> {
+        let (program, _) =
+            self.find(peer).ok_or_else(|| io::Error::other(format!("{} is gone", peer.title())))?;
+        let (address, other, epmd) = (free_address()?, free_address()?, free_address()?);
+        let filled = |text: &str| {
+            let jar = self.elasticmq_jar.as_deref().unwrap_or(Path::new(""));
+            text.replace("{port}", &address.port().to_string())
+                .replace("{other_port}", &other.port().to_string())
+                .replace("{epmd_port}", &epmd.port().to_string())
+                .replace("{folder}", &folder.display().to_string())
+                .replace("{jar}", &jar.display().to_string())
+        };
+        let helper = match peer.program {
+            // Or Erlang starts one that stays when all else has ended.
+            Program::RabbitMq => {
+                let mut command = Command::new("epmd");
+                command.args(["-port", &epmd.port().to_string(), "-address", "127.0.0.1"]);
+                Some(silently(&mut command, None).spawn()?)
+            }
+            _ => None,
+        };
+        let mut command = Command::new(program);
+        command.args(peer.arguments.iter().map(|argument| filled(argument)));
+        command.envs(peer.environment.iter().map(|(name, value)| (name, filled(value))));
+        let child = silently(&mut command, core).spawn()?;
+        let mut running = Running { child, helper, address };
+        let deadline = Instant::now() + START_UP_MAX;
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = running.child.try_wait()? {
+                return Err(io::Error::other(format!(
+                    "{} ended with {status} while it started",
+                    peer.title()
+                )));
+            }
+            if Instant::now() >= deadline {
+                return Err(io::Error::other(format!("{} does not listen", peer.title())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(running)
+    }
+}
+
+fn silently(command: &mut Command, core: Option<usize>) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    process::tie(command, core);
+    command
+}
+
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+fn first_line(program: &Path, flag: &str) -> Option<String> {
+    let output = Command::new(program).arg(flag).stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    text.lines().next().map(str::to_owned)
+}
