@@ -55,8 +55,8 @@ struct Up {
 }
 
 impl Up {
-    /// None where there is no value.
-    fn of(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
+    /// In about so many steps where it is linear; none where there is no value.
+    fn of(scale: Scale, steps: u32, values: impl Iterator<Item = f64>) -> Option<Self> {
         let (least, most) = values
             .filter(|value| value.is_finite())
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
@@ -67,7 +67,7 @@ impl Up {
         }
         Some(match scale {
             Scale::Linear => {
-                let step = step_of(most);
+                let step = step_of(most, steps);
                 Up { scale, least: 0.0, most: (most / step).ceil().max(1.0) * step, step }
             }
             Scale::Logarithmic => {
@@ -99,9 +99,9 @@ impl Up {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, of which three to six reach the most.
-fn step_of(most: f64) -> f64 {
-    let rough = (most / 5.0).max(f64::MIN_POSITIVE);
+/// 1, 2 or 5 times a power of ten, of which at most so many reach the most.
+fn step_of(most: f64, steps: u32) -> f64 {
+    let rough = (most / f64::from(steps)).max(f64::MIN_POSITIVE);
     let decade = 10_f64.powf(rough.log10().floor());
     [1.0, 2.0, 5.0].map(|step| step * decade).into_iter().find(|step| *step >= rough).unwrap_or(10.0 * decade)
 }
@@ -114,7 +114,7 @@ pub fn lines(axes: &Axes<'_>, lines: &[Line]) -> String {
     let height = top + plot_height + 56.0 + legend_rows * 20.0;
     let plot_width = WIDTH - left - right;
     let values = lines.iter().flat_map(|line| line.points.iter().map(|point| point.1));
-    let Some(up) = Up::of(axes.scale, values) else { return empty(axes.title) };
+    let Some(up) = Up::of(axes.scale, 5, values) else { return empty(axes.title) };
     let first = axes.ticks.first().map_or(0.0, |tick| tick.0);
     let last = axes.ticks.last().map_or(1.0, |tick| tick.0).max(first + f64::EPSILON);
     let x = |place: f64| left + 14.0 + (place - first) / (last - first) * (plot_width - 28.0);
@@ -198,7 +198,7 @@ pub fn bars(title: &str, unit: &str, note: &str, bars: &[Bar]) -> String {
     }
     let is_logarithmic = most / least > 30.0;
     let longest_name = bars.iter().map(|bar| bar.name.chars().count()).max().unwrap_or(0) as f64;
-    let (left, right, top, row) = ((longest_name * 6.9 + 16.0).min(330.0), 96.0, 46.0, 24.0);
+    let (left, right, top, row) = ((longest_name * 7.2 + 26.0).min(330.0), 96.0, 46.0, 24.0);
     let height = top + bars.len() as f64 * row + 40.0;
     let width = WIDTH - left - right;
     let (low, high) = if is_logarithmic { (least.log10().floor(), most.log10()) } else { (0.0, most) };
@@ -326,12 +326,12 @@ mod tests {
 
     #[test]
     fn a_scale_reaches_from_its_first_name_to_its_last() {
-        let up = Up::of(Scale::Linear, [0.31, 0.84].into_iter()).unwrap();
+        let up = Up::of(Scale::Linear, 5, [0.31, 0.84].into_iter()).unwrap();
         assert_eq!(up.named().map(shortly).collect::<Vec<_>>(), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
         assert_eq!((up.place(0.0), up.place(0.5)), (0.0, 0.5));
-        let up = Up::of(Scale::Logarithmic, [42.0, 900.0].into_iter()).unwrap();
+        let up = Up::of(Scale::Logarithmic, 5, [42.0, 900.0].into_iter()).unwrap();
         assert_eq!(up.named().map(f64::round).collect::<Vec<_>>(), [10.0, 100.0, 1_000.0]);
-        assert!(Up::of(Scale::Linear, std::iter::empty()).is_none());
+        assert!(Up::of(Scale::Linear, 5, std::iter::empty()).is_none());
     }
 
     #[test]

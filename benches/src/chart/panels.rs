@@ -10,6 +10,8 @@ const PLOT_HEIGHT: f64 = 110.0;
 /// From a plot's top to the next one's: its name stands between.
 const ROW: f64 = PLOT_HEIGHT + 42.0;
 const TOP: f64 = 68.0;
+/// Names beside a plot, which is lower than one that stands alone.
+const STEPS: u32 = 3;
 
 /// One plot for each line, from 0 up; the axis across starts at 0, too.
 pub fn panels(title: &str, across: &str, panels: &[Line]) -> String {
@@ -23,10 +25,11 @@ pub fn panels(title: &str, across: &str, panels: &[Line]) -> String {
     for (index, line) in panels.iter().enumerate() {
         let top = TOP + index as f64 * ROW;
         text(&mut svg, LEFT, top - 8.0, "start", 12, &line.name);
-        let Some(up) = Up::of(Scale::Linear, line.points.iter().map(|point| point.1)) else { continue };
+        let Some(up) = Up::of(Scale::Linear, STEPS, line.points.iter().map(|point| point.1)) else {
+            continue;
+        };
         let y = |value: f64| top + PLOT_HEIGHT - up.place(value) * PLOT_HEIGHT;
-        // Half as many names as a tall plot has.
-        for value in up.named().step_by(2) {
+        for value in up.named() {
             rule(&mut svg, LEFT, WIDTH - RIGHT, y(value), "#d8d8d8");
             text(&mut svg, LEFT - 8.0, y(value) + 4.0, "end", 12, &shortly(value));
         }
@@ -40,7 +43,7 @@ pub fn panels(title: &str, across: &str, panels: &[Line]) -> String {
         );
     }
     let foot = TOP + (panels.len() - 1) as f64 * ROW + PLOT_HEIGHT;
-    let step = step_of(last);
+    let step = step_of(last, 8);
     for index in 0..=(last / step) as u32 {
         let place = f64::from(index) * step;
         text(&mut svg, x(place), foot + 18.0, "middle", 12, &shortly(place));

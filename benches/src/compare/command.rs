@@ -154,7 +154,7 @@ fn peers(
         }
         match places.find(peer) {
             Some((_, version)) => {
-                notes.push(format!("{}: {version}: {}", peer.title(), peer.arguments.join(" ")));
+                notes.push(format!("{}: {version}: {}", peer.title(), peer.settings()));
                 found.push(*peer);
             }
             None => notes.push(format!("{}: MISSING: {}", peer.title(), peer.install)),
@@ -232,7 +232,7 @@ fn record(peer: &Peer, load: &LoadOptions, run: u32, outcome: &Outcome) -> Recor
         settings.insert("peer".into(), json!(peer.name));
         settings.insert("mode".into(), json!(peer.mode));
         settings.insert("durability".into(), json!(peer.durability));
-        settings.insert("arguments".into(), json!(peer.arguments));
+        settings.insert("arguments".into(), json!(peer.settings()));
     }
     Record {
         command: "compare".into(),

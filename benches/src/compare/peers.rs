@@ -53,6 +53,13 @@ impl Peer {
         format!("{} {}", self.name, self.mode)
     }
 
+    /// Its environment and its arguments, for people.
+    pub(super) fn settings(&self) -> String {
+        let environment = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+        let arguments = self.arguments.iter().map(|argument| (*argument).to_owned());
+        environment.chain(arguments).collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether a connection has one request at a time.
     pub(super) fn is_over_http(&self) -> bool {
         self.kind == Kind::Sqs

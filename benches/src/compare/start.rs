@@ -40,11 +40,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Where one has ended already both only say so.
-        for child in std::iter::once(&mut self.child).chain(&mut self.helper) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        std::iter::once(&mut self.child).chain(&mut self.helper).for_each(end);
     }
 }
 
@@ -62,7 +58,12 @@ impl Places {
                 let beside = |name: &str| Some(scripts.join(name)).filter(|script| script.is_file());
                 let server = beside("rabbitmq-server").unwrap_or_else(|| "rabbitmq-server".into());
                 let control = beside("rabbitmqctl").unwrap_or_else(|| "rabbitmqctl".into());
-                Some((server, first_line(&control, "version")?))
+                let port = free_address().ok()?.port();
+                let mut epmd = epmd(port).ok()?;
+                let mut command = Command::new(control);
+                let version = first_line_of(command.arg("version").env("ERL_EPMD_PORT", port.to_string()));
+                end(&mut epmd);
+                Some((server, version?))
             }
             Program::Fauxqs => {
                 let given = self.fauxqs.clone().or_else(|| in_path("fauxqs"))?;
@@ -83,22 +84,17 @@ impl Places {
     pub(super) fn start(&self, peer: &Peer, folder: &Path, core: Option<usize>) -> io::Result<Running> {
         let (program, _) =
             self.find(peer).ok_or_else(|| io::Error::other(format!("{} is gone", peer.title())))?;
-        let (address, other, epmd) = (free_address()?, free_address()?, free_address()?);
+        let (address, other, epmd_address) = (free_address()?, free_address()?, free_address()?);
         let filled = |text: &str| {
             let jar = self.elasticmq_jar.as_deref().unwrap_or(Path::new(""));
             text.replace("{port}", &address.port().to_string())
                 .replace("{other_port}", &other.port().to_string())
-                .replace("{epmd_port}", &epmd.port().to_string())
+                .replace("{epmd_port}", &epmd_address.port().to_string())
                 .replace("{folder}", &folder.display().to_string())
                 .replace("{jar}", &jar.display().to_string())
         };
         let helper = match peer.program {
-            // Or Erlang starts one that stays when all else has ended.
-            Program::RabbitMq => {
-                let mut command = Command::new("epmd");
-                command.args(["-port", &epmd.port().to_string(), "-address", "127.0.0.1"]);
-                Some(silently(&mut command, None).spawn()?)
-            }
+            Program::RabbitMq => Some(epmd(epmd_address.port())?),
             _ => None,
         };
         let mut command = Command::new(program);
@@ -123,6 +119,19 @@ impl Places {
     }
 }
 
+fn end(child: &mut Child) {
+    // Where it has ended already both only say so.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Where Erlang's nodes find each other. Without one they start one that stays when they have ended.
+fn epmd(port: u16) -> io::Result<Child> {
+    let mut command = Command::new("epmd");
+    command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+    silently(&mut command, None).spawn()
+}
+
 fn silently(command: &mut Command, core: Option<usize>) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     process::tie(command, core);
@@ -139,7 +148,11 @@ fn in_path(name: &str) -> Option<PathBuf> {
 }
 
 fn first_line(program: &Path, flag: &str) -> Option<String> {
-    let output = Command::new(program).arg(flag).stdin(Stdio::null()).output().ok()?;
+    first_line_of(Command::new(program).arg(flag))
+}
+
+fn first_line_of(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     text.lines().next().map(str::to_owned)
 }
