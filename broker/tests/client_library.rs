@@ -17,6 +17,13 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it ends") })
 }
 
+/// A test on brokers with one shard and with several.
+fn with_shards(config: &str, test: impl Fn(&TestBroker)) {
+    for shards in [1, 3] {
+        test(&TestBroker::start("memory", &format!("{config}shards = {shards}\n")));
+    }
+}
+
 async fn client_of(broker: &TestBroker) -> Client {
     Client::builder(broker.address().to_string()).request_timeout(PATIENCE).connect().await.unwrap()
 }
@@ -48,8 +55,8 @@ async fn drain(queue: &Queue) -> Vec<String> {
 
 #[test]
 fn everything_of_a_message_arrives_over_both_drivers() {
-    for io in ["epoll", "uring"] {
-        let Some(broker) = TestBroker::try_start(io, "fsync", "") else { continue };
+    for (io, config) in [("epoll", ""), ("uring", ""), ("epoll", "shards = 3\n"), ("uring", "shards = 3\n")] {
+        let Some(broker) = TestBroker::try_start(io, "fsync", config) else { continue };
         run(async {
             let client = client_of(&broker).await;
             let queue = client.create_queue("orders").await.unwrap();
@@ -71,173 +78,211 @@ fn everything_of_a_message_arrives_over_both_drivers() {
 
 #[test]
 fn what_is_refused_says_so_in_the_brokers_words() {
-    let broker = TestBroker::start("memory", "");
-    run(async {
-        let client = client_of(&broker).await;
-        let error = client.queue("nowhere").await.unwrap_err();
-        assert_eq!(error.code(), Some(ErrorCode::QueueDoesNotExist));
-        assert!(!error.is_retryable());
-        let small = QueueAttributes::new().message_bytes_max(1_024);
-        let queue = client.create_queue_with("small", &small).await.unwrap();
-        let results = queue.send_batch(&["fits".into(), vec![b'x'; 2_000].into()]).await.unwrap();
-        assert!(results[0].is_ok());
-        let refused = results[1].as_ref().unwrap_err();
-        assert!(refused.to_string().contains("shorter than 1024 bytes"), "{refused}");
-        assert!(queue.send_batch(&[]).await.unwrap_err().to_string().contains("1 to 10"));
+    with_shards("", |broker| {
+        run(async {
+            let client = client_of(broker).await;
+            let error = client.queue("nowhere").await.unwrap_err();
+            assert_eq!(error.code(), Some(ErrorCode::QueueDoesNotExist));
+            assert!(!error.is_retryable());
+            let small = QueueAttributes::new().message_bytes_max(1_024);
+            let queue = client.create_queue_with("small", &small).await.unwrap();
+            let results = queue.send_batch(&["fits".into(), vec![b'x'; 2_000].into()]).await.unwrap();
+            assert!(results[0].is_ok());
+            let refused = results[1].as_ref().unwrap_err();
+            assert!(refused.to_string().contains("shorter than 1024 bytes"), "{refused}");
+            assert!(queue.send_batch(&[]).await.unwrap_err().to_string().contains("1 to 10"));
+        });
     });
 }
 
 #[test]
 fn a_queue_that_was_made_again_is_found_again() {
-    let broker = TestBroker::start("memory", "minute_rules = false\n");
-    run(async {
-        let client = client_of(&broker).await;
-        let queue = client.create_queue("again").await.unwrap();
-        queue.delete_queue().await.unwrap();
-        assert_eq!(queue.send("nobody").await.unwrap_err().code(), Some(ErrorCode::QueueDoesNotExist));
-        client.create_queue("again").await.unwrap();
-        queue.send("somebody").await.unwrap();
-        assert_eq!(drain(&queue).await, ["somebody"]);
+    with_shards("minute_rules = false\n", |broker| {
+        run(async {
+            let client = client_of(broker).await;
+            let queue = client.create_queue("again").await.unwrap();
+            queue.delete_queue().await.unwrap();
+            assert_eq!(queue.send("nobody").await.unwrap_err().code(), Some(ErrorCode::QueueDoesNotExist));
+            client.create_queue("again").await.unwrap();
+            queue.send("somebody").await.unwrap();
+            assert_eq!(drain(&queue).await, ["somebody"]);
+        });
     });
 }
 
 #[test]
 fn a_receive_that_is_dropped_keeps_nothing() {
-    let broker = TestBroker::start("memory", "");
-    run(async {
-        let client = client_of(&broker).await;
-        let queue = client.create_queue("dropped").await.unwrap();
-        let waiting = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.receive_with(&Receive::up_to(1).wait(Duration::from_secs(20))).await }
+    with_shards("", |broker| {
+        run(async {
+            let client = client_of(broker).await;
+            let queue = client.create_queue("dropped").await.unwrap();
+            let waiting = tokio::spawn({
+                let queue = queue.clone();
+                async move { queue.receive_with(&Receive::up_to(1).wait(Duration::from_secs(20))).await }
+            });
+            while queue.stats().await.unwrap().get(tenpin_client::StatisticCode::Waiting) == 0 {
+                tokio::task::yield_now().await;
+            }
+            waiting.abort();
+            assert!(waiting.await.unwrap_err().is_cancelled());
+            queue.send("for whoever asks").await.unwrap();
+            // The broker gave it to the receive that is gone, whose connection hands it back.
+            let again = queue.receive_with(&Receive::up_to(1).wait(Duration::from_secs(20))).await.unwrap();
+            assert_eq!(again[0].text().unwrap(), "for whoever asks");
         });
-        while queue.stats().await.unwrap().get(tenpin_client::StatisticCode::Waiting) == 0 {
-            tokio::task::yield_now().await;
-        }
-        waiting.abort();
-        assert!(waiting.await.unwrap_err().is_cancelled());
-        queue.send("for whoever asks").await.unwrap();
-        // The broker gave it to the receive that is gone, whose connection hands it back.
-        let again = queue.receive_with(&Receive::up_to(1).wait(Duration::from_secs(20))).await.unwrap();
-        assert_eq!(again[0].text().unwrap(), "for whoever asks");
     });
 }
 
 #[test]
 fn a_stream_that_is_dropped_gives_back_what_it_has_not_given_out() {
-    let broker = TestBroker::start("memory", "");
-    run(async {
-        let client = client_of(&broker).await;
-        let queue = client.create_queue("stream").await.unwrap();
-        for number in 0..10 {
-            queue.send(number.to_string()).await.unwrap();
-        }
-        let mut stream = queue.stream();
-        stream.next().await.unwrap().delete();
-        let second = stream.next().await.unwrap();
-        drop(second);
-        stream.close().await;
-        let mut left = drain(&queue).await;
-        left.sort();
-        assert_eq!(left, ["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    with_shards("", |broker| {
+        run(async {
+            let client = client_of(broker).await;
+            let queue = client.create_queue("stream").await.unwrap();
+            for number in 0..10 {
+                queue.send(number.to_string()).await.unwrap();
+            }
+            let mut stream = queue.stream();
+            stream.next().await.unwrap().delete();
+            let second = stream.next().await.unwrap();
+            drop(second);
+            stream.close().await;
+            let mut left = drain(&queue).await;
+            left.sort();
+            assert_eq!(left, ["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+        });
     });
 }
 
 #[test]
 fn a_consumer_survives_what_handlers_do() {
-    let broker = TestBroker::start("memory", "");
-    run(async {
-        let client = client_of(&broker).await;
-        let queue = client.create_queue("handled").await.unwrap();
-        for kind in ["good", "panics", "fails", "again"] {
-            queue.send(kind).await.unwrap();
-        }
-        let (done, stop) = tokio::sync::oneshot::channel::<()>();
-        let done = Mutex::new(Some(done));
-        let handled = Arc::new(Mutex::new(HashSet::new()));
-        let attempts = AtomicU32::new(0);
-        let seen = Arc::clone(&handled);
-        let handler = move |message: tenpin_client::Message| {
-            let kind = message.text().unwrap().to_owned();
-            let is_first = message.receive_count() == 1;
-            attempts.fetch_add(1, Ordering::Relaxed);
-            if !is_first || kind == "good" {
-                let mut seen = seen.lock().unwrap();
-                seen.insert(kind.clone());
-                if seen.len() == 4 {
-                    done.lock().unwrap().take();
-                }
+    with_shards("", |broker| {
+        run(async {
+            let client = client_of(broker).await;
+            let queue = client.create_queue("handled").await.unwrap();
+            for kind in ["good", "panics", "fails", "again"] {
+                queue.send(kind).await.unwrap();
             }
-            async move {
-                match kind.as_str() {
-                    "panics" if is_first => panic!("as a test of the consumer"),
-                    "fails" if is_first => Outcome::Failed,
-                    "again" if is_first => Outcome::Retry(Duration::ZERO),
-                    _ => Outcome::Delete,
+            let (done, stop) = tokio::sync::oneshot::channel::<()>();
+            let done = Mutex::new(Some(done));
+            let handled = Arc::new(Mutex::new(HashSet::new()));
+            let attempts = AtomicU32::new(0);
+            let seen = Arc::clone(&handled);
+            let handler = move |message: tenpin_client::Message| {
+                let kind = message.text().unwrap().to_owned();
+                let is_first = message.receive_count() == 1;
+                attempts.fetch_add(1, Ordering::Relaxed);
+                if !is_first || kind == "good" {
+                    let mut seen = seen.lock().unwrap();
+                    seen.insert(kind.clone());
+                    if seen.len() == 4 {
+                        done.lock().unwrap().take();
+                    }
                 }
-            }
-        };
-        queue
-            .consumer()
-            .concurrency(2)
-            .visibility_timeout(Duration::from_secs(1))
-            .on_error(OnError::BackOff { first: Duration::ZERO, max: Duration::ZERO })
-            .run_until(stop, handler)
-            .await
-            .unwrap();
-        assert_eq!(handled.lock().unwrap().len(), 4);
-        let stats = queue.stats().await.unwrap();
-        assert_eq!(
-            (stats.visible(), stats.in_flight()),
-            (0, 0),
-            "what was handled is deleted when it returns"
-        );
+                async move {
+                    match kind.as_str() {
+                        "panics" if is_first => panic!("as a test of the consumer"),
+                        "fails" if is_first => Outcome::Failed,
+                        "again" if is_first => Outcome::Retry(Duration::ZERO),
+                        _ => Outcome::Delete,
+                    }
+                }
+            };
+            queue
+                .consumer()
+                .concurrency(2)
+                .visibility_timeout(Duration::from_secs(1))
+                .on_error(OnError::BackOff { first: Duration::ZERO, max: Duration::ZERO })
+                .run_until(stop, handler)
+                .await
+                .unwrap();
+            assert_eq!(handled.lock().unwrap().len(), 4);
+            let stats = queue.stats().await.unwrap();
+            assert_eq!(
+                (stats.visible(), stats.in_flight()),
+                (0, 0),
+                "what was handled is deleted when it returns"
+            );
+        });
     });
 }
 
 #[test]
 fn a_handler_that_takes_long_keeps_its_message() {
-    let broker = TestBroker::start("memory", "");
-    run(async {
-        let client = client_of(&broker).await;
-        let queue = client.create_queue("slow").await.unwrap();
-        queue.send("slow work").await.unwrap();
-        let (done, stop) = tokio::sync::oneshot::channel::<()>();
-        let done = Arc::new(Mutex::new(Some(done)));
-        let starts = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&starts);
-        let handler = move |_| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            let done = Arc::clone(&done);
-            async move {
-                // Longer than its visibility timeout: the time itself is what is tested.
-                tokio::time::sleep(Duration::from_millis(2_500)).await;
-                done.lock().unwrap().take();
-            }
-        };
-        let consumer = queue.consumer().concurrency(2).visibility_timeout(Duration::from_secs(1));
-        consumer.run_until(stop, handler).await.unwrap();
-        assert_eq!(starts.load(Ordering::Relaxed), 1, "nobody else was given it");
-        assert_eq!(queue.stats().await.unwrap().in_flight(), 0);
+    with_shards("", |broker| {
+        run(async {
+            let client = client_of(broker).await;
+            let queue = client.create_queue("slow").await.unwrap();
+            queue.send("slow work").await.unwrap();
+            let (done, stop) = tokio::sync::oneshot::channel::<()>();
+            let done = Arc::new(Mutex::new(Some(done)));
+            let starts = Arc::new(AtomicU32::new(0));
+            let counted = Arc::clone(&starts);
+            let handler = move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let done = Arc::clone(&done);
+                async move {
+                    // Longer than its visibility timeout: the time itself is what is tested.
+                    tokio::time::sleep(Duration::from_millis(2_500)).await;
+                    done.lock().unwrap().take();
+                }
+            };
+            let consumer = queue.consumer().concurrency(2).visibility_timeout(Duration::from_secs(1));
+            consumer.run_until(stop, handler).await.unwrap();
+            assert_eq!(starts.load(Ordering::Relaxed), 1, "nobody else was given it");
+            assert_eq!(queue.stats().await.unwrap().in_flight(), 0);
+        });
     });
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load() {
+    for shards in [1, 3] {
+        killed_under_load("killed", shards, |body, _| NewMessage::new(body));
+    }
+}
+
+/// And on a FIFO queue nothing is stored twice or out of its group's order, however often a send had to be
+/// repeated.
+#[test]
+fn a_fifo_queue_has_everything_once_and_in_order_when_the_broker_is_killed_under_load() {
+    const GROUPS: usize = 5;
+    for shards in [1, 3] {
+        let grouped = |body, number| NewMessage::new(body).group(format!("group-{}", number % GROUPS));
+        for bodies in killed_under_load("killed.fifo", shards, grouped) {
+            let mut next = [0; GROUPS];
+            for body in bodies {
+                let number: usize = body.rsplit(' ').next().unwrap().parse().unwrap();
+                let next = &mut next[number % GROUPS];
+                assert!(number >= *next, "message {number} where its group had come to {next}");
+                *next = number + 1;
+            }
+        }
+    }
+}
+
+/// Sends to a queue while the broker is killed, over each driver; gives what it has then, in the order in
+/// which it came.
+fn killed_under_load(
+    name: &'static str,
+    shards: u16,
+    message: impl Fn(String, usize) -> NewMessage + Copy + Send + 'static,
+) -> Vec<Vec<String>> {
+    let mut drained = Vec::new();
     for io in ["epoll", "uring"] {
-        let port = port_that_nobody_is_given();
-        let Some(mut broker) = TestBroker::try_start_at(&format!("127.0.0.1:{port}"), io, "fsync", "") else {
-            continue;
-        };
+        let listen = format!("127.0.0.1:{}", port_that_nobody_is_given());
+        let config = format!("shards = {shards}\n");
+        let Some(mut broker) = TestBroker::try_start_at(&listen, io, "fsync", &config) else { continue };
         let address = broker.address().to_string();
         let sender = std::thread::spawn(move || {
             run(async {
                 let client = Client::builder(address).request_timeout(PATIENCE).connect().await.unwrap();
-                let queue = client.create_queue("killed").await.unwrap();
+                let queue = client.create_queue(name).await.unwrap();
                 let producer = queue.producer().send_timeout(PATIENCE).start();
                 let mut sending = Vec::new();
                 for number in 0..20_000 {
-                    sending.push((number, producer.enqueue(format!("message {number}")).await.unwrap()));
+                    let message = message(format!("message {number}"), number);
+                    sending.push((number, producer.enqueue(message).await.unwrap()));
                 }
                 let mut acknowledged = HashSet::new();
                 for (number, send) in sending {
@@ -250,7 +295,7 @@ fn nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load() {
         for stored in [500, 5_000, 12_000] {
             common::wait_until("some are stored", || {
                 let mut client = broker.client();
-                let Ok(queue) = client.open("killed") else { return false };
+                let Ok(queue) = client.open(name) else { return false };
                 client.counts(queue).is_ok_and(|counts| counts.all() >= stored)
             });
             broker.kill_and_restart();
@@ -258,21 +303,27 @@ fn nothing_acknowledged_is_lost_when_the_broker_is_killed_under_load() {
         let acknowledged = sender.join().unwrap();
         run(async {
             let client = client_of(&broker).await;
-            let queue = client.queue("killed").await.unwrap();
-            let stored: HashSet<_> = drain(&queue).await.into_iter().collect();
+            let queue = client.queue(name).await.unwrap();
+            let bodies = drain(&queue).await;
+            let stored: HashSet<_> = bodies.iter().cloned().collect();
             let lost = acknowledged.difference(&stored).count();
             assert_eq!(lost, 0, "of {} acknowledged", acknowledged.len());
+            drained.push(bodies);
         });
     }
+    drained
 }
 
 #[test]
 fn a_fifo_queue_keeps_each_groups_order_through_producer_and_consumer() {
+    with_shards("", keeps_each_groups_order);
+}
+
+fn keeps_each_groups_order(broker: &TestBroker) {
     const GROUPS: usize = 7;
     const STEPS: usize = 60;
-    let broker = TestBroker::start("memory", "");
     run(async {
-        let client = client_of(&broker).await;
+        let client = client_of(broker).await;
         let queue = client.create_queue("steps.fifo").await.unwrap();
         assert!(queue.is_fifo());
         let producer = queue.producer().start();
@@ -315,18 +366,19 @@ fn a_fifo_queue_keeps_each_groups_order_through_producer_and_consumer() {
 
 #[test]
 fn bodies_are_deduplication_ids_where_the_queue_says_so() {
-    let broker = TestBroker::start("memory", "");
-    run(async {
-        let client = client_of(&broker).await;
-        let by_content = QueueAttributes::new().content_based_deduplication(true);
-        for (name, attributes, stored) in
-            [("by-content.fifo", by_content, 1), ("by-id.fifo", QueueAttributes::new(), 2)]
-        {
-            let queue = client.create_queue_with(name, &attributes).await.unwrap();
-            for _ in 0..2 {
-                queue.send(NewMessage::new("the same").group("one")).await.unwrap();
+    with_shards("", |broker| {
+        run(async {
+            let client = client_of(broker).await;
+            let by_content = QueueAttributes::new().content_based_deduplication(true);
+            for (name, attributes, stored) in
+                [("by-content.fifo", by_content, 1), ("by-id.fifo", QueueAttributes::new(), 2)]
+            {
+                let queue = client.create_queue_with(name, &attributes).await.unwrap();
+                for _ in 0..2 {
+                    queue.send(NewMessage::new("the same").group("one")).await.unwrap();
+                }
+                assert_eq!(queue.stats().await.unwrap().visible(), stored, "{name}");
             }
-            assert_eq!(queue.stats().await.unwrap().visible(), stored, "{name}");
-        }
+        });
     });
 }
