@@ -94,6 +94,7 @@ impl Driver for Clients {
     fn journal_sync(&mut self, _: FileNumber) {}
     fn journal_read(&mut self, _: JournalRead) {}
     fn prepare_segment(&mut self, _: FileNumber, _: u64) {}
+    fn finish_segment(&mut self, _: FileNumber, _: u64, _: u64) {}
     fn remove_segment(&mut self, _: FileNumber) {}
 }
 

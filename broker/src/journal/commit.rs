@@ -235,6 +235,9 @@ impl<F: Flaws> Log<F> {
         }
         let pending = *self.commit.pending.front()?;
         let file = self.file_of(pending.serial)?;
+        if !self.files.can_write(file, (pending.start + pending.length) as u64) {
+            return None;
+        }
         self.commit.pending.pop_front();
         Some(self.start_write(pending, file))
     }

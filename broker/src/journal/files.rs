@@ -26,6 +26,7 @@ pub(super) struct Files {
     /// Left by a segment; free once a durable batch states a serial above this one.
     pub(super) retiring: VecDeque<(u64, FileNumber)>,
     preparing: Option<FileNumber>,
+    begun: Option<Begun>,
     removing: Option<FileNumber>,
     /// Files to be removed as they are none of ours or too many.
     pub(super) surplus: VecDeque<FileNumber>,
@@ -38,7 +39,21 @@ pub(super) struct Files {
     pub(super) awaits_reserve: bool,
 }
 
+/// A file that a start has not waited for: up to `written` it is fit to be written to.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    file: FileNumber,
+    written: u64,
+    /// Whether the shard has been asked for the rest.
+    is_asked: bool,
+}
+
 impl Files {
+    /// Whether this part of a file is fit to be written to. Where it is not, it will be soon, without fail.
+    pub(super) fn can_write(&self, file: FileNumber, end: u64) -> bool {
+        self.begun.is_none_or(|begun| begun.file != file || end <= begun.written)
+    }
+
     /// Whether no file is ready for the next segment.
     pub(super) fn is_short(&self) -> bool {
         self.spares.is_empty()
@@ -119,8 +134,30 @@ impl<F: Flaws> Log<F> {
         newest.take_while(|segment| segment.file.is_none() && !segment.is_vacant).count() as u64
     }
 
+    /// The file asked for is there, and fit to be written to as far as `written`; the rest is wanted once the
+    /// shard runs.
+    pub fn segment_begun(&mut self, file: FileNumber, written: u64) {
+        if written < self.geometry.segment_bytes() {
+            self.files.begun = Some(Begun { file, written, is_asked: false });
+        }
+        self.files.preparing = None;
+        self.files.spares.push_back(file);
+    }
+
+    /// A file of which the shard shall write the rest, with where that begins and ends.
+    pub fn wants_finishing(&mut self) -> Option<(FileNumber, u64, u64)> {
+        let begun = self.files.begun.as_mut().filter(|begun| !begun.is_asked)?;
+        begun.is_asked = true;
+        Some((begun.file, begun.written, self.geometry.segment_bytes()))
+    }
+
     /// The file asked for is there, or could not be made.
     pub fn segment_prepared(&mut self, file: FileNumber, result: io::Result<()>) {
+        if self.files.begun.is_some_and(|begun| begun.file == file) {
+            // What failed to be written are zeros where zeros are read: it only costs time later.
+            self.files.begun = None;
+            return;
+        }
         self.files.preparing = None;
         if result.is_ok() {
             self.files.failed_ms = None;

@@ -52,6 +52,12 @@ impl Storage for RealStorage {
         files.folder().prepare(file, length, &AtomicBool::new(false))
     }
 
+    fn begin(&mut self, file: FileNumber, length: u64) -> io::Result<u64> {
+        let files = self.files()?;
+        files.forget(file);
+        files.folder().begin(file, length)
+    }
+
     fn sync_all(&mut self) -> io::Result<()> {
         let files = self.files()?;
         for (file, _) in files.folder().segments()? {

@@ -20,6 +20,10 @@ pub trait Storage {
     /// Makes a file of `length` bytes of zeros, durable with its name.
     fn prepare(&mut self, file: FileNumber, length: u64) -> io::Result<()>;
 
+    /// The same, but that only the file's beginning may be fit to be written to yet; says how many bytes. The
+    /// rest reads as zeros, and is the shard's to finish while it runs.
+    fn begin(&mut self, file: FileNumber, length: u64) -> io::Result<u64>;
+
     /// Syncs the folder and every segment file, so that what is read next is what the disk has.
     fn sync_all(&mut self) -> io::Result<()>;
 }

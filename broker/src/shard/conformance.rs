@@ -100,6 +100,7 @@ macro_rules! all_conformance_tests {
                 journal_files_keep_what_is_written,
                 several_reads_and_a_write_are_under_way_at_once,
                 what_is_asked_of_missing_files_fails,
+                a_file_is_finished_while_its_beginning_is_written_to,
                 a_driver_can_be_dropped_with_everything_under_way,
                 whatever_both_sides_do_nothing_is_mixed_up,
             ]

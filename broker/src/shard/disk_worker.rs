@@ -51,6 +51,7 @@ enum Task {
     Sync(FileNumber),
     Read(JournalRead),
     Prepare(FileNumber, u64),
+    Finish(FileNumber, u64, u64),
     Remove(FileNumber),
     /// The file is about to be removed or made anew: close it.
     Forget(FileNumber),
@@ -121,6 +122,13 @@ impl DiskWorker {
                 self.forget(file);
                 threads.keeper.ask(Task::Prepare(file, length));
             }
+            None => self.refuse(Event::SegmentPrepared { file, result: Err(no_folder()) }),
+        }
+    }
+
+    pub(crate) fn finish(&self, file: FileNumber, from: u64, length: u64) {
+        match &self.threads {
+            Some(threads) => threads.keeper.ask(Task::Finish(file, from, length)),
             None => self.refuse(Event::SegmentPrepared { file, result: Err(no_folder()) }),
         }
     }
@@ -233,6 +241,10 @@ impl Worker {
             Task::Read(read) => Event::JournalReadDone { read, result: self.read(read) },
             Task::Prepare(file, length) => {
                 let result = self.files.folder().prepare(file, length, &self.stop);
+                Event::SegmentPrepared { file, result }
+            }
+            Task::Finish(file, from, length) => {
+                let result = self.files.folder().finish(file, from, length, &self.stop);
                 Event::SegmentPrepared { file, result }
             }
             Task::Remove(file) => Event::SegmentRemoved { file, result: self.files.folder().remove(file) },

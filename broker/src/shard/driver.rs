@@ -231,6 +231,10 @@ pub trait Driver {
     /// this length is left as it is.
     fn prepare_segment(&mut self, file: FileNumber, length: u64);
 
+    /// Starts writing zeros to a segment's file that is there, from `from` to its end at `length`, where nothing
+    /// is written before this has ended with [`Event::SegmentPrepared`].
+    fn finish_segment(&mut self, file: FileNumber, from: u64, length: u64);
+
     /// Starts removing a segment's file.
     fn remove_segment(&mut self, file: FileNumber);
 

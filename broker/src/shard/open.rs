@@ -41,8 +41,19 @@ pub fn open<S: Storage, F: Flaws>(
     let clock = Clock::start(report.last_time_ms, clocks);
     engine.finish_recovery(clock.now_ms(), &mut log).map_err(OpenError::Records)?;
     engine.start(clock.now_ms(), epoch, &mut log);
+    begin_file(storage, &mut log);
     write_all(storage, &mut log)?;
     Ok(Opened { clock, engine, log, report: Some(report) })
+}
+
+/// Makes the file that the start's own records need, where none is spare, but does not wait until it is
+/// filled with zeros: the shard sees to that while it serves.
+fn begin_file<S: Storage, F: Flaws>(storage: &mut S, log: &mut Log<F>) {
+    let Some((file, length)) = log.wants_segment() else { return };
+    match storage.begin(file, length) {
+        Ok(written) => log.segment_begun(file, written),
+        Err(error) => log.segment_prepared(file, Err(error)),
+    }
 }
 
 /// Writes what the log has gathered, without a driver.
@@ -57,6 +68,13 @@ pub(crate) fn write_all<S: Storage, F: Flaws>(storage: &mut S, log: &mut Log<F>)
             log.segment_prepared(file, Ok(()));
         }
         let Some(write) = log.next_write() else {
+            // More than a file's beginning has room for: then it is waited for.
+            if log.committed() < log.end()
+                && let Some((file, _, length)) = log.wants_finishing()
+            {
+                log.segment_prepared(file, storage.prepare(file, length));
+                continue;
+            }
             // Nothing more can be written; what is left over has found no file.
             return if log.committed() >= log.end() { Ok(()) } else { Err(OpenError::Full) };
         };

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ use super::driver::FileNumber;
 
 /// How much of a new segment is written at a time: so much may be before a commit in the disk's queue.
 const PREPARE_CHUNK_BYTES: usize = 256 << 10;
+
+/// How much of a file is written before a start goes on with it.
+const BEGUN_BYTES: u64 = 2 << 20;
 
 /// What is tried on the folder to find out whether it takes direct writes.
 const PROBE_BYTES: usize = 4096;
@@ -117,18 +121,42 @@ impl SegmentFolder {
     /// Makes a file of zeros that is durable with its name. One that is there with this length is left
     /// as it is. Ends early with an error when `stop` is set.
     pub(crate) fn prepare(&self, file: FileNumber, length: u64, stop: &AtomicBool) -> io::Result<()> {
+        self.make(file, length, length, stop).map(drop)
+    }
+
+    /// Makes such a file of which only the beginning has been written; says how many bytes. The rest has its
+    /// blocks and reads as zeros, and is for [`SegmentFolder::finish`], which a start need not wait for.
+    /// Where the file system gives no blocks in advance, all is written.
+    pub(crate) fn begin(&self, file: FileNumber, length: u64) -> io::Result<u64> {
+        self.make(file, length, BEGUN_BYTES.min(length), &AtomicBool::new(false))
+    }
+
+    /// Writes the zeros that [`SegmentFolder::begin`] has left out. Nothing else may write there meanwhile.
+    pub(crate) fn finish(
+        &self,
+        file: FileNumber,
+        from: u64,
+        length: u64,
+        stop: &AtomicBool,
+    ) -> io::Result<()> {
+        let file = self.zeroing(length).open(self.path_of(file))?;
+        fill(&file, from..length, stop)
+    }
+
+    fn make(&self, file: FileNumber, length: u64, least: u64, stop: &AtomicBool) -> io::Result<u64> {
         let path = self.path_of(file);
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == length => return Ok(()),
+            Ok(metadata) if metadata.len() == length => return Ok(length),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         let mut unfinished = path.clone().into_os_string();
         unfinished.push(UNFINISHED_SUFFIX);
-        let result = self.write_zeros(Path::new(&unfinished), length, stop).and_then(|()| {
+        let result = self.write_zeros(Path::new(&unfinished), length, least, stop).and_then(|written| {
             fs::rename(&unfinished, &path)?;
-            self.sync()
+            self.sync()?;
+            Ok(written)
         });
         if result.is_err() {
             // Give the room back: most likely there was too little. The first error is what matters.
@@ -152,27 +180,39 @@ impl SegmentFolder {
         self.path.join(segment_name(file))
     }
 
-    fn write_zeros(&self, path: &Path, length: u64, stop: &AtomicBool) -> io::Result<()> {
+    /// Says how many bytes it has written: all, or `least` where the others are there without.
+    fn write_zeros(&self, path: &Path, length: u64, least: u64, stop: &AtomicBool) -> io::Result<u64> {
+        let file = self.zeroing(length).create(true).truncate(true).open(path)?;
+        let written = if reserve(&file, length)? { least } else { length };
+        fill(&file, 0..written, stop)?;
+        Ok(written)
+    }
+
+    /// How a file of this length is opened to be filled with zeros.
+    fn zeroing(&self, length: u64) -> OpenOptions {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true);
         // Direct writes keep the disk's queue short, so that a commit on another file gets through.
         if self.writes_directly && length.is_multiple_of(PROBE_BYTES as u64) {
             options.custom_flags(libc::O_DIRECT);
         }
-        let file = options.open(path)?;
-        reserve(&file, length)?;
-        let zeros = Box::new(Zeros([0; PREPARE_CHUNK_BYTES]));
-        let mut offset = 0;
-        while offset < length {
-            if stop.load(Ordering::Relaxed) {
-                return Err(io::Error::new(io::ErrorKind::Interrupted, "the broker is stopping"));
-            }
-            let chunk = (length - offset).min(PREPARE_CHUNK_BYTES as u64);
-            file.write_all_at(&zeros.0[..chunk as usize], offset)?;
-            offset += chunk;
-        }
-        file.sync_all()
+        options
     }
+}
+
+/// Writes zeros there and makes the file durable.
+fn fill(file: &File, range: Range<u64>, stop: &AtomicBool) -> io::Result<()> {
+    let zeros = Box::new(Zeros([0; PREPARE_CHUNK_BYTES]));
+    let mut offset = range.start;
+    while offset < range.end {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "the broker is stopping"));
+        }
+        let chunk = (range.end - offset).min(PREPARE_CHUNK_BYTES as u64);
+        file.write_all_at(&zeros.0[..chunk as usize], offset)?;
+        offset += chunk;
+    }
+    file.sync_all()
 }
 
 const UNFINISHED_SUFFIX: &str = ".unfinished";
@@ -184,17 +224,17 @@ struct Zeros([u8; PREPARE_CHUNK_BYTES]);
 struct ProbeBlock([u8; PROBE_BYTES]);
 
 /// Asks for the blocks of a whole file at once, so that they lie together and a full disk shows before
-/// anything is written. File systems that cannot do so give the blocks as they are written.
-fn reserve(file: &File, length: u64) -> io::Result<()> {
+/// anything is written. `false`: the file system cannot do so, and gives blocks as they are written.
+fn reserve(file: &File, length: u64) -> io::Result<bool> {
     let length = libc::off_t::try_from(length).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: fallocate takes no pointers, and the descriptor is open.
     if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
-        return Ok(());
+        return Ok(true);
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => Err(error),
-        _ => Ok(()),
+        _ => Ok(false),
     }
 }
 
@@ -268,6 +308,27 @@ mod tests {
         for name in ["segment-7.log", "segment-+0000007.log", "segment-00000007.log.unfinished", "lock", ""] {
             assert_eq!(segment_number(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_begun_is_finished_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = SegmentFolder::open(directory.path()).unwrap();
+        let (file, length) = (FileNumber(1), 2 * BEGUN_BYTES);
+        let written = folder.begin(file, length).unwrap();
+        assert!(written == BEGUN_BYTES || written == length, "{written}");
+        assert_eq!(folder.segments().unwrap(), [(file, length)]);
+        let path = directory.path().join(segment_name(file));
+        OpenOptions::new().write(true).open(&path).unwrap().write_all_at(b"kept", BEGUN_BYTES - 4).unwrap();
+        assert!(folder.finish(file, BEGUN_BYTES, length, &AtomicBool::new(true)).is_err());
+        folder.finish(file, BEGUN_BYTES, length, &AtomicBool::new(false)).unwrap();
+        let content = fs::read(&path).unwrap();
+        assert_eq!(content.len() as u64, length);
+        let kept = BEGUN_BYTES as usize - 4..BEGUN_BYTES as usize;
+        assert_eq!(&content[kept.clone()], b"kept");
+        assert!(content[..kept.start].iter().chain(&content[kept.end..]).all(|byte| *byte == 0));
+        // What is there is there.
+        assert_eq!(folder.begin(file, length).unwrap(), length);
     }
 
     #[test]

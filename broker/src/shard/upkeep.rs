@@ -40,6 +40,9 @@ impl<F: Flaws> Core<F> {
         while let Some(read) = self.log.next_read() {
             driver.journal_read(read);
         }
+        if let Some((file, from, length)) = self.log.wants_finishing() {
+            driver.finish_segment(file, from, length);
+        }
         while let Some((file, length)) = self.log.wants_segment() {
             driver.prepare_segment(file, length);
         }

@@ -97,6 +97,8 @@ pub struct Disk {
     capacity_bytes: u64,
     /// Bytes that cannot be read, until they are written again.
     unreadable: Vec<(FileNumber, u64)>,
+    /// Files that are being filled with zeros, and from where on.
+    begun: BTreeMap<FileNumber, u64>,
 }
 
 impl Disk {
@@ -109,7 +111,18 @@ impl Disk {
             taken: 0,
             capacity_bytes,
             unreadable: Vec::new(),
+            begun: BTreeMap::new(),
         }
+    }
+
+    /// A file that is there is fit to be written to up to `written` only, until it has been prepared.
+    pub fn begin_file(&mut self, file: FileNumber, written: u64) {
+        self.begun.insert(file, written);
+    }
+
+    /// Whether a file is fit to be written to up to `end`.
+    pub fn can_write(&self, file: FileNumber, end: u64) -> bool {
+        self.begun.get(&file).is_none_or(|written| end <= *written)
     }
 
     /// Changes how much there is room for; files that are there stay.
@@ -193,6 +206,7 @@ impl Disk {
     /// what was not synced. Says whether a write was under way that did not reach the disk whole.
     pub fn crash(&mut self, crash: Crash, random: &mut Random) -> bool {
         let mut is_torn = false;
+        self.begun.clear();
         for under_way in std::mem::take(&mut self.under_way).into_values() {
             // A sync that nobody waits for any more changes nothing of what the kernel has.
             if !matches!(under_way.operation, Operation::Sync { .. }) {
@@ -292,7 +306,10 @@ impl Disk {
                 self.read(read.file, read.offset, &mut bytes)?;
                 return Ok(bytes);
             }
-            Operation::Prepare { file, length } => self.prepare(*file, *length)?,
+            Operation::Prepare { file, length } => {
+                self.begun.remove(file);
+                self.prepare(*file, *length)?;
+            }
             Operation::Remove { file } => {
                 self.unreadable.retain(|(of, _)| of != file);
                 self.files.remove(file).ok_or(io::ErrorKind::NotFound)?;
@@ -345,6 +362,7 @@ impl Disk {
             }
             Operation::Read(_) => {}
             Operation::Prepare { file, length } => {
+                self.begun.remove(file);
                 let made = match random.below(3) {
                     0 => return,
                     1 => random.below(*length / BLOCK_BYTES as u64) * BLOCK_BYTES as u64,

@@ -16,6 +16,9 @@ use crate::shard::driver::{
 use super::network;
 use super::world::{ShardEvent, World};
 
+/// How much of a segment's file a start has to do with, before the shard has finished it.
+const BEGUN_BYTES: u64 = 16 << 10;
+
 /// The world of a run, shared by the run's loop and the shard's driver.
 pub type SharedWorld = Rc<RefCell<World>>;
 
@@ -102,6 +105,11 @@ impl Driver for SimulatedDriver {
         self.world.borrow_mut().prepare_segment(self.shard, file, length);
     }
 
+    fn finish_segment(&mut self, file: FileNumber, _from: u64, length: u64) {
+        // It is there with its length, so that this takes time and leaves it as it is.
+        self.world.borrow_mut().prepare_segment(self.shard, file, length);
+    }
+
     fn remove_segment(&mut self, file: FileNumber) {
         self.world.borrow_mut().remove_segment(self.shard, file);
     }
@@ -163,6 +171,13 @@ impl Storage for SimulatedStorage {
         world.note("recovery_prepare", &[u64::from(file.0), length]);
         world.recovery_step()?;
         world.places[usize::from(self.shard)].disk.prepare(file, length)
+    }
+
+    fn begin(&mut self, file: FileNumber, length: u64) -> io::Result<u64> {
+        self.prepare(file, length)?;
+        let written = length.min(BEGUN_BYTES);
+        self.world.borrow_mut().places[usize::from(self.shard)].disk.begin_file(file, written);
+        Ok(written)
     }
 
     fn sync_all(&mut self) -> io::Result<()> {

@@ -47,6 +47,32 @@ fn work<F: Flaws>(world: &mut World<F>) {
     world.turn(haste);
 }
 
+/// A start does not wait until its file is filled with zeros, and nothing is written where that still goes on.
+#[test]
+fn a_file_that_has_been_begun_is_written_to_as_far_as_it_is() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 1);
+    let log = &mut world.log;
+    let (file, length) = log
+        .wants_segment()
+        .or_else(|| {
+            log.append(1, 1, 16, 0, true, |out| out.fill(0));
+            log.wants_segment()
+        })
+        .expect("a log that has something to write wants a file");
+    log.segment_begun(file, 8192);
+    world.send(100);
+    let write = world.log.next_write().expect("there is room for little");
+    assert!(write.file == file && write.offset + write.bytes.as_ref().len() as u64 <= 8192);
+    world.log.written();
+    world.send(20_000);
+    assert!(world.log.next_write().is_none());
+    assert_eq!(world.log.wants_finishing(), Some((file, 8192, length)));
+    assert_eq!(world.log.wants_finishing(), None);
+    // Zeros that could not be written are read all the same.
+    world.log.segment_prepared(file, Err(std::io::ErrorKind::Other.into()));
+    assert!(world.log.next_write().is_some_and(|write| write.file == file));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 

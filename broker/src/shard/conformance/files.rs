@@ -32,6 +32,21 @@ pub(super) fn journal_files_keep_what_is_written<W: World>() {
     assert_eq!(run.read(one, 4096, 4096).unwrap(), vec![0; 4096]);
 }
 
+pub(super) fn a_file_is_finished_while_its_beginning_is_written_to<W: World>() {
+    let mut run = Run::<W>::new();
+    let file = FileNumber(1);
+    run.prepare(file, 1 << 20).unwrap();
+    let bytes = pattern(64 << 10, 16);
+    run.world.driver().finish_segment(file, 512 << 10, 1 << 20);
+    run.write(file, 0, &bytes, true).unwrap();
+    run.until("the file to be finished", |run| !run.seen.prepared.is_empty());
+    let (finished, result) = run.seen.prepared.remove(0);
+    assert_eq!(finished, file);
+    result.unwrap();
+    assert!(run.read(file, 0, 64 << 10).unwrap() == bytes);
+    assert_eq!(run.read(file, 512 << 10, 4096).unwrap(), vec![0; 4096]);
+}
+
 pub(super) fn several_reads_and_a_write_are_under_way_at_once<W: World>() {
     const READS: u64 = 20;
     let mut run = Run::<W>::new();

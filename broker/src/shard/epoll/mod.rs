@@ -518,6 +518,10 @@ impl Driver for EpollDriver {
         self.disk.prepare(file, length);
     }
 
+    fn finish_segment(&mut self, file: FileNumber, from: u64, length: u64) {
+        self.disk.finish(file, from, length);
+    }
+
     fn remove_segment(&mut self, file: FileNumber) {
         self.disk.remove(file);
     }

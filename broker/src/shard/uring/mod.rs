@@ -277,6 +277,10 @@ impl Driver for UringDriver {
         self.disk.prepare(file, length);
     }
 
+    fn finish_segment(&mut self, file: FileNumber, from: u64, length: u64) {
+        self.disk.finish(file, from, length);
+    }
+
     fn remove_segment(&mut self, file: FileNumber) {
         self.kernel.files.forget(file);
         self.disk.remove(file);

@@ -23,6 +23,10 @@ impl World {
             self.violation("the shard began a journal write while one was under way".into());
             return;
         }
+        let end = write.offset + bytes.len() as u64;
+        if !self.places[usize::from(shard)].disk.can_write(write.file, end) {
+            self.violation("the shard wrote where a file was being filled with zeros".into());
+        }
         self.overwrites(shard, write.file, write.offset, bytes.len() as u64);
         let operation =
             Operation::Write { file: write.file, offset: write.offset, bytes, durable: write.durable };
