@@ -16,6 +16,8 @@ use crate::journal::LOG_SEGMENTS_MIN;
 /// Longest body of a request to the SQS-compatible endpoint, where nothing is said: a batch of 1 MiB whose
 /// texts take three times as much in a form or in JSON that escapes all but ASCII, and what is around them.
 const SQS_BODY_BYTES_MAX: u32 = 4 << 20;
+/// Shortest of the endpoint's timeouts.
+const SQS_TIMEOUT_MS_MIN: u32 = 100;
 const SQS_BODY_BYTES_MAX_RANGE: std::ops::RangeInclusive<u32> = 64 << 10..=64 << 20;
 
 /// When a request is acknowledged.
@@ -147,6 +149,12 @@ pub struct Config {
     pub sqs_trust_forwarded: bool,
     /// Longest body of a request to the SQS-compatible endpoint.
     pub sqs_body_bytes_max: u32,
+    /// How long a client of the SQS-compatible endpoint may take for a request's head, and be silent between two.
+    pub sqs_head_timeout_ms: u32,
+    /// How long it may take for a request's body.
+    pub sqs_body_timeout_ms: u32,
+    /// How long it may take nothing of a response.
+    pub sqs_write_timeout_ms: u32,
     /// Whether a queue that does not exist is made when the SQS-compatible endpoint is asked for it.
     pub sqs_create_queues: bool,
     /// Whether `POST /reset` deletes all queues, for tests.
@@ -191,6 +199,9 @@ impl Default for Config {
             sqs_public_url: None,
             sqs_trust_forwarded: false,
             sqs_body_bytes_max: SQS_BODY_BYTES_MAX,
+            sqs_head_timeout_ms: 60_000,
+            sqs_body_timeout_ms: 30_000,
+            sqs_write_timeout_ms: 30_000,
             sqs_create_queues: false,
             sqs_reset: false,
             queues: Vec::new(),
@@ -227,6 +238,12 @@ pub struct Changes {
     pub sqs_trust_forwarded: Option<bool>,
     /// See [`Config::sqs_body_bytes_max`].
     pub sqs_body_bytes_max: Option<u32>,
+    /// See [`Config::sqs_head_timeout_ms`].
+    pub sqs_head_timeout_ms: Option<u32>,
+    /// See [`Config::sqs_body_timeout_ms`].
+    pub sqs_body_timeout_ms: Option<u32>,
+    /// See [`Config::sqs_write_timeout_ms`].
+    pub sqs_write_timeout_ms: Option<u32>,
     /// See [`Config::sqs_create_queues`].
     pub sqs_create_queues: Option<bool>,
     /// See [`Config::sqs_reset`].
@@ -376,6 +393,9 @@ impl Config {
             sqs_public_url: self.sqs_public_url.clone(),
             sqs_trust_forwarded: Some(self.sqs_trust_forwarded),
             sqs_body_bytes_max: Some(self.sqs_body_bytes_max),
+            sqs_head_timeout_ms: Some(self.sqs_head_timeout_ms),
+            sqs_body_timeout_ms: Some(self.sqs_body_timeout_ms),
+            sqs_write_timeout_ms: Some(self.sqs_write_timeout_ms),
             sqs_create_queues: Some(self.sqs_create_queues),
             sqs_reset: Some(self.sqs_reset),
             queues: (!self.queues.is_empty()).then(|| self.queues.clone()),
@@ -407,6 +427,9 @@ impl Config {
         self.sqs_public_url = changes.sqs_public_url.or(self.sqs_public_url.take());
         set(&mut self.sqs_trust_forwarded, changes.sqs_trust_forwarded);
         set(&mut self.sqs_body_bytes_max, changes.sqs_body_bytes_max);
+        set(&mut self.sqs_head_timeout_ms, changes.sqs_head_timeout_ms);
+        set(&mut self.sqs_body_timeout_ms, changes.sqs_body_timeout_ms);
+        set(&mut self.sqs_write_timeout_ms, changes.sqs_write_timeout_ms);
         set(&mut self.sqs_create_queues, changes.sqs_create_queues);
         set(&mut self.sqs_reset, changes.sqs_reset);
         set(&mut self.queues, changes.queues);
@@ -468,6 +491,12 @@ impl Config {
             let (least, most) = (SQS_BODY_BYTES_MAX_RANGE.start(), SQS_BODY_BYTES_MAX_RANGE.end());
             let bytes = self.sqs_body_bytes_max;
             return Some(format!("sqs_body_bytes_max is {bytes}: it must be from {least} to {most}"));
+        }
+        let timeouts = [self.sqs_head_timeout_ms, self.sqs_body_timeout_ms, self.sqs_write_timeout_ms];
+        if timeouts.iter().any(|timeout| *timeout < SQS_TIMEOUT_MS_MIN) {
+            return Some(format!(
+                "sqs_head_timeout_ms, sqs_body_timeout_ms and sqs_write_timeout_ms must be at least {SQS_TIMEOUT_MS_MIN}"
+            ));
         }
         let url = self.sqs_public_url.as_deref()?;
         let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));

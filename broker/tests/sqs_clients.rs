@@ -289,6 +289,7 @@ fn a_body_ends_where_its_framing_says() {
     let bytes = format!("{head}{:x}\r\n{one}\r\n{:x};ext=1\r\n{two}\r\n0\r\n\r\n", one.len(), two.len());
     http.write(bytes.as_bytes());
     assert_eq!(http.read().status, 200);
+    let mut http = connect(&broker);
     let expects =
         http.request("POST", "/", "x-amz-target: AmazonSQS.ListQueues\r\nexpect: 100-continue\r\n", b"{}");
     http.write(&expects[..expects.len() - 2]);

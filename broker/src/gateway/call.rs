@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use tenpin_protocol::{CreateQueueRequest, ErrorCode, OpenRequest, Request, Response};
 
@@ -52,7 +53,7 @@ pub(super) struct Call<'c> {
     pub(super) line: &'c mut Line,
     pub(super) origin: &'c Origin,
     /// The queue of the path, for requests that name none.
-    pub(super) queue_of_path: Option<QueueName>,
+    pub(super) queue_of_path: Option<Rc<QueueName>>,
     pub(super) print: &'c dyn Fn(&Reply<'_>, &mut Vec<u8>),
     /// The response's body.
     pub(super) out: Vec<u8>,
@@ -104,7 +105,7 @@ impl Call<'_> {
     }
 
     /// The queue that a request is about.
-    pub(super) fn queue(&self, url: Option<&Text<'_>>) -> Result<QueueName, ServiceError> {
+    pub(super) fn queue(&self, url: Option<&Text<'_>>) -> Result<Rc<QueueName>, ServiceError> {
         let Some(url) = url.filter(|url| !url.is_empty()) else {
             return self.queue_of_path.clone().ok_or_else(|| ServiceError::missing("QueueUrl"));
         };

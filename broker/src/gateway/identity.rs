@@ -16,25 +16,26 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// What the request's credentials claim: those of the `Authorization` header, or of the parameter
-    /// `X-Amz-Credential` of a signed URL.
-    pub(super) fn claimed(headers: &HeaderMap, query: Option<&str>, account_default: &str) -> Self {
+    /// The scope of the request's credentials: of those of the `Authorization` header, or of the parameter
+    /// `X-Amz-Credential` of a signed URL. Empty where there is none.
+    pub(super) fn scope<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> &'r str {
+        const FIELD: &[u8] = b"Credential=";
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let in_header = header.and_then(|text| text.split("Credential=").nth(1));
+        let in_header = header.and_then(|text| {
+            let place = text.as_bytes().windows(FIELD.len()).position(|bytes| bytes == FIELD)?;
+            text.get(place + FIELD.len()..)
+        });
         let in_query = || {
             let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
             pairs.filter(|(name, _)| *name == "X-Amz-Credential").map(|(_, value)| value).next()
         };
-        match in_header.or_else(in_query) {
-            Some(credential) => Self::of_scope(credential, account_default),
-            None => Self { account: account_default.into(), region: None },
-        }
+        let text = in_header.or_else(in_query).unwrap_or_default();
+        &text[..text.find([',', ' ', '&']).unwrap_or(text.len())]
     }
 
-    /// `KEY/DATE/REGION/sqs/aws4_request`, with slashes as they are or escaped.
-    fn of_scope(credential: &str, account_default: &str) -> Self {
-        let end = credential.find([',', ' ', '&']).unwrap_or(credential.len());
-        let unescaped = credential[..end].replace("%2F", "/").replace("%2f", "/");
+    /// What a scope claims: `KEY/DATE/REGION/sqs/aws4_request`, with slashes as they are or escaped.
+    pub(super) fn claimed(scope: &str, account_default: &str) -> Self {
+        let unescaped = scope.replace("%2F", "/").replace("%2f", "/");
         let mut parts = unescaped.split('/');
         let key = parts.next().unwrap_or_default();
         let region = parts.nth(1).filter(|region| is_region(region)).map(Into::into);
@@ -63,7 +64,7 @@ mod tests {
         if let Some(header) = header {
             headers.insert(AUTHORIZATION, header.parse().expect("a header's value"));
         }
-        let identity = Identity::claimed(&headers, query, "000000000000");
+        let identity = Identity::claimed(Identity::scope(&headers, query), "000000000000");
         (identity.account.into(), identity.region.map(Into::into))
     }
 

@@ -14,9 +14,11 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tenpin_protocol::{ErrorCode, Request, Response, split_frame};
 use tokio::sync::Notify;
+use tokio::task::spawn_local;
 
 use crate::exchange::link::LinkItem;
 use crate::exchange::mesh::Incoming;
@@ -52,7 +54,12 @@ pub(super) struct Link {
     /// The shard of the next line: one after the other.
     next_shard: Cell<u16>,
     last_correlation: Cell<u32>,
+    /// Whether something waits that is to be said soon, and need wake nobody.
+    is_lagging: Cell<bool>,
 }
+
+/// How long what need wake nobody waits at most for something that does.
+const LAG: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct Lines {
@@ -89,6 +96,7 @@ impl Link {
             lines: RefCell::default(),
             next_shard: Cell::new(0),
             last_correlation: Cell::new(0),
+            is_lagging: Cell::new(false),
         })
     }
 
@@ -149,6 +157,24 @@ impl Link {
 
     fn say(&self, shard: u16, item: LinkItem) {
         self.outboxes.borrow_mut()[usize::from(shard)].push(Item::Link(item));
+        self.bell.wake();
+    }
+
+    /// Says it with what is said next, or soon: waking a shard costs more than most requests do.
+    fn say_later(self: &Rc<Self>, shard: u16, item: LinkItem) {
+        self.outboxes.borrow_mut()[usize::from(shard)].push(Item::Link(item));
+        if !self.is_lagging.replace(true) {
+            let link = Rc::clone(self);
+            spawn_local(async move {
+                tokio::time::sleep(LAG).await;
+                link.is_lagging.set(false);
+                link.bell.wake();
+            });
+        }
+    }
+
+    /// Lets everything be said that waits.
+    pub(super) fn ring(&self) {
         self.bell.wake();
     }
 
@@ -287,10 +313,10 @@ impl Answer {
         Response::decode(&frame).map_err(|_| wrong())
     }
 
-    /// It has been given to the client.
+    /// It has been given to the client, or is nothing that has to be.
     pub(super) fn given(mut self) {
         let buffer = std::mem::take(&mut self.frames);
-        self.link.say(self.shard, LinkItem::Sent { connection: self.id, buffer });
+        self.link.say_later(self.shard, LinkItem::Sent { connection: self.id, buffer });
     }
 
     fn find(&mut self, correlation: u32) -> bool {

@@ -9,6 +9,7 @@
 //!   has been written, `link` talks to shards;
 //! - `call` serves an action, with `queues`, `messages`, `receive` and `moves`; what actions and replies
 //!   are, and how they look in both wire protocols, is [`crate::sqs`]'s;
+//! - `pulse` watches for clients that say nothing for too long;
 //! - `prepared` makes the queues of the configuration;
 //! - `identity` says who asks, `target` which queue a URL names.
 //!
@@ -20,13 +21,13 @@ mod link;
 mod messages;
 mod moves;
 mod prepared;
+mod pulse;
 mod queues;
 mod receive;
 mod request;
 mod server;
 mod socket;
 mod target;
-mod timer;
 
 pub(crate) use link::{Bell, GatewayPeer};
 pub(crate) use server::{Ending, Options, Setup, run};

@@ -1,16 +1,19 @@
 //! One HTTP request: which protocol it speaks, what it asks for, and the response that it gets.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::hash::BuildHasher;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
+};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::call::Call;
@@ -22,8 +25,16 @@ use super::socket::ReplyBody;
 use super::target::{Origin, QueueName};
 use crate::sqs::{Action, ErrorName, Reply, ServiceError, json, json_out, query, xml};
 
-/// How long a client may take for a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Headers of ours.
+static TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// How a client came with a request.
+pub(super) struct Came {
+    scope: Box<str>,
+    host: Option<HeaderValue>,
+    origin: Rc<Origin>,
+}
 
 /// How a response looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +61,7 @@ pub(super) async fn serve(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
+    client.owed.has_asked();
     match (request.method(), request.uri().path(), request.uri().query()) {
         (&Method::GET, "/health", None) => {
             return Ok(plain(&client, StatusCode::OK, br#"{"status":"ok"}"#.to_vec()));
@@ -70,8 +82,8 @@ pub(super) async fn serve(
     }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(format)));
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        headers.insert("x-amzn-requestid", value);
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(id.0)) {
+        headers.insert(&REQUEST_ID, value);
     }
     if ends_connection {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -90,8 +102,7 @@ fn plain(client: &Client, status: StatusCode, text: Vec<u8>) -> Response<ReplyBo
 /// Deletes all queues of the account and region that the client means.
 async fn reset(client: &Client, headers: &HeaderMap) -> Response<ReplyBody> {
     let gateway = &client.gateway;
-    let identity = Identity::claimed(headers, None, &gateway.options.account);
-    let origin = Origin::new(headers, &identity, &gateway.rules);
+    let origin = origin_of(client, headers, None);
     match delete_queues(gateway, &origin).await {
         Ok(count) => plain(client, StatusCode::OK, format!("{{\"deleted_queues\":{count}}}").into_bytes()),
         Err(error) => {
@@ -130,7 +141,7 @@ fn refusal(client: &Client, format: Format, error: &ServiceError, id: &RequestId
 
 async fn answer(client: &Client, request: Request<Incoming>, id: &RequestId) -> Answered {
     let (head, body) = request.into_parts();
-    let target = head.headers.get("x-amz-target").map(|target| target.to_str().unwrap_or_default());
+    let target = head.headers.get(&TARGET).map(|target| target.to_str().unwrap_or_default());
     let format = format_of(&head.headers, target);
     let refused =
         |error, ends_connection| Answered { format, result: Err(error), owed: None, ends_connection };
@@ -138,14 +149,20 @@ async fn answer(client: &Client, request: Request<Incoming>, id: &RequestId) -> 
         let text = format!("The method {} is not served here.", head.method);
         return refused(ServiceError::new(ErrorName::MethodNotAllowed, text), true);
     }
+    // A length beside chunks could be another request to a proxy before us. hyper does not show one that comes
+    // behind, so nothing that follows chunks is served.
+    let has_chunks = head.headers.contains_key(TRANSFER_ENCODING);
+    if has_chunks && head.headers.contains_key(CONTENT_LENGTH) {
+        let text = "The request says the length of its body in two ways.";
+        return refused(ServiceError::new(ErrorName::MalformedInput, text), true);
+    }
     let gateway = &client.gateway;
     let mut held = gateway.body_bytes.hold();
     let body = match read_body(client, body, &mut held).await {
         Ok(body) => body,
         Err(error) => return refused(error, true),
     };
-    let identity = Identity::claimed(&head.headers, head.uri.query(), &gateway.options.account);
-    let origin = Origin::new(&head.headers, &identity, &gateway.rules);
+    let origin = origin_of(client, &head.headers, head.uri.query());
     let path = head.uri.path();
     let queue_of_path = if path.len() > 1 { origin.queue_of_url(path) } else { None };
     let parsed = match format {
@@ -156,10 +173,28 @@ async fn answer(client: &Client, request: Request<Incoming>, id: &RequestId) -> 
     };
     let action = match parsed {
         Ok(action) => action,
-        Err(error) => return refused(error, false),
+        Err(error) => return refused(error, has_chunks),
     };
     let (result, owed) = call(client, &action, format, id, &origin, queue_of_path).await;
-    Answered { format, result, owed, ends_connection: false }
+    Answered { format, result, owed, ends_connection: has_chunks }
+}
+
+/// How the client came: as before, where the headers that say so are those of before.
+fn origin_of(client: &Client, headers: &HeaderMap, query: Option<&str>) -> Rc<Origin> {
+    let gateway = &client.gateway;
+    let (scope, host) = (Identity::scope(headers, query), headers.get(HOST));
+    let mut came = client.came.borrow_mut();
+    if let Some(came) = &*came
+        && !gateway.rules.trusts_forwarded
+        && *came.scope == *scope
+        && came.host.as_ref() == host
+    {
+        return Rc::clone(&came.origin);
+    }
+    let identity = Identity::claimed(scope, &gateway.options.account);
+    let origin = Rc::new(Origin::new(headers, &identity, &gateway.rules));
+    *came = Some(Came { scope: scope.into(), host: host.cloned(), origin: Rc::clone(&origin) });
+    origin
 }
 
 async fn call(
@@ -168,7 +203,7 @@ async fn call(
     format: Format,
     id: &RequestId,
     origin: &Origin,
-    queue_of_path: Option<QueueName>,
+    queue_of_path: Option<Rc<QueueName>>,
 ) -> (Result<Vec<u8>, ServiceError>, Option<Answer>) {
     // Where this request is dropped on its way, its line goes with it, and what it waits for.
     let line = client.line.borrow_mut().take();
@@ -210,8 +245,12 @@ async fn read_body(client: &Client, body: Incoming, held: &mut HeldBytes<'_>) ->
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let read = read_parts(client, body, held);
-    tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| {
+    let mut read = pin!(read_parts(client, body, held));
+    // Mostly it has come with the head, and needs no timer.
+    if let Poll::Ready(body) = poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
+        return body;
+    }
+    tokio::time::timeout(client.gateway.options.body_timeout, read).await.unwrap_or_else(|_| {
         Err(ServiceError::new(ErrorName::RequestTimeout, "The request's body did not come in time."))
     })
 }
@@ -267,7 +306,25 @@ impl RequestId {
 
 /// Sixteen bytes in the form of a UUID.
 fn show_uuid(bytes: [u8; 16]) -> String {
-    let digits = u128::from_be_bytes(bytes);
-    let text = format!("{digits:032x}");
-    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(36);
+    for (place, byte) in bytes.into_iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_have_the_form_of_uuids() {
+        let bytes = *b"\x00\x01\x02\x03\x45\x67\x89\xab\xcd\xef\x0a\x0b\x0c\x0d\x0e\xff";
+        assert_eq!(show_uuid(bytes), "00010203-4567-89ab-cdef-0a0b0c0d0eff");
+    }
 }

@@ -1,12 +1,15 @@
 //! Accepting clients, and the end of it all.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::hash::RandomState;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -18,16 +21,14 @@ use tokio::task::{LocalSet, spawn_local};
 use super::call::Queues;
 use super::link::{Bell, GatewayPeer, Line, Link};
 use super::prepared::make_queues;
-use super::request;
+use super::pulse::{Phase, Pulse};
+use super::request::{self, Came};
 use super::socket::{Owed, Socket};
 use super::target::UrlRules;
-use super::timer::TokioTimer;
 use crate::config::QueueSetting;
 use crate::exit::{ExitReason, Failure};
 use crate::shard::accepting::widen_backlog;
 
-/// How long a client may take for the head of a request, and be silent between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest head of a request, but for what one read brings beyond it; hyper answers a longer one with 431 and
 /// closes the connection. It is also how much of a body is read at a time.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -60,6 +61,12 @@ pub(crate) struct Options {
     pub(crate) trusts_forwarded: bool,
     /// Longest body of a request.
     pub(crate) body_bytes_max: usize,
+    /// How long a client may take for the head of a request, and be silent between two.
+    pub(crate) head_timeout: Duration,
+    /// How long a client may take for the body of a request.
+    pub(crate) body_timeout: Duration,
+    /// How long a client may take nothing of a response.
+    pub(crate) write_timeout: Duration,
     /// Whether a queue that does not exist is made when it is used.
     pub(crate) makes_queues: bool,
     /// Whether a request can delete all queues.
@@ -87,14 +94,6 @@ pub(crate) struct Setup {
     pub(crate) ending: Ending,
 }
 
-/// How far the gateway is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    Stopping,
-    Abandoned,
-}
-
 /// What all clients of the gateway share.
 pub(super) struct Gateway {
     pub(super) link: Rc<Link>,
@@ -102,6 +101,7 @@ pub(super) struct Gateway {
     pub(super) options: Options,
     pub(super) rules: UrlRules,
     pub(super) body_bytes: BodyBytes,
+    pub(super) pulse: Rc<Pulse>,
     /// What request ids are made of.
     pub(super) random: RandomState,
     requests: Cell<u64>,
@@ -124,6 +124,8 @@ pub(super) struct Client {
     /// Its connection to a shard, while no request uses it.
     pub(super) line: RefCell<Option<Line>>,
     pub(super) owed: Rc<Owed>,
+    /// How it came the last time, since it mostly comes the same way again.
+    pub(super) came: RefCell<Option<Came>>,
 }
 
 /// Runs a gateway on this thread until it has stopped.
@@ -146,7 +148,13 @@ async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
         region: options.region.clone(),
     };
     let link = Link::new(peer, bell, shards);
+    let pulse = Pulse::new();
     let (say_phase, phase) = watch::channel(Phase::Serving);
+    let beating = spawn_local({
+        let (pulse, patience) = (Rc::clone(&pulse), options.head_timeout);
+        async move { pulse.run(patience).await }
+    });
+    let telling = spawn_local(tell_clients(Rc::clone(&pulse), phase.clone()));
     let carrier = spawn_local({
         let link = Rc::clone(&link);
         async move { link.run(&mut || tell(&ending, &say_phase)).await }
@@ -157,6 +165,7 @@ async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
         options,
         rules,
         body_bytes: BodyBytes::default(),
+        pulse,
         random: RandomState::new(),
         requests: Cell::new(0),
         connections: Cell::new(0),
@@ -173,7 +182,9 @@ async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
         accept(&gateway, &listener, phase.clone()).await;
     }
     drain(&gateway, phase).await;
-    carrier.abort();
+    for task in [carrier, beating, telling] {
+        task.abort();
+    }
     Ok(made)
 }
 
@@ -181,6 +192,14 @@ async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
 async fn stops(mut phase: watch::Receiver<Phase>) {
     // Whoever says so lives as long as the gateway.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+}
+
+/// Says to all clients how far the gateway is.
+async fn tell_clients(pulse: Rc<Pulse>, mut phase: watch::Receiver<Phase>) {
+    while phase.changed().await.is_ok() {
+        let phase = *phase.borrow_and_update();
+        pulse.tell(phase);
+    }
 }
 
 /// Says how far the gateway is, where that is new.
@@ -206,7 +225,7 @@ async fn accept(gateway: &Rc<Gateway>, listener: &tokio::net::TcpListener, phase
                 let _ = stream.try_write(TOO_MANY);
             }
             Ok((stream, address)) => {
-                spawn_local(serve_client(Rc::clone(gateway), stream, address, phase.clone()));
+                spawn_local(serve_client(Rc::clone(gateway), stream, address));
             }
             // Whatever the client did, or the system lacks: the next one is accepted when it may be.
             Err(_) => tokio::time::sleep(ACCEPT_REST).await,
@@ -214,34 +233,37 @@ async fn accept(gateway: &Rc<Gateway>, listener: &tokio::net::TcpListener, phase
     }
 }
 
-async fn serve_client(
-    gateway: Rc<Gateway>,
-    stream: TcpStream,
-    _address: SocketAddr,
-    mut phase: watch::Receiver<Phase>,
-) {
+async fn serve_client(gateway: Rc<Gateway>, stream: TcpStream, _address: SocketAddr) {
     let _counted = Counted::new(&gateway);
     // Without it responses are only later.
     let _ = stream.set_nodelay(true);
-    let owed = Rc::new(Owed::default());
-    let client = Rc::new(Client { gateway, line: RefCell::new(None), owed: Rc::clone(&owed) });
+    let watched = gateway.pulse.watch();
+    let owed = Rc::new(Owed::new(Rc::clone(&gateway.pulse), Rc::clone(&watched)));
+    let socket = Socket::new(stream, Rc::clone(&owed), gateway.options.write_timeout);
+    let pulse = Rc::clone(&gateway.pulse);
+    let client = Rc::new(Client { gateway, line: RefCell::default(), owed, came: RefCell::default() });
     let service = service_fn(move |request| request::serve(Rc::clone(&client), request));
+    // Silence is the pulse's: hyper would set a timer for each request.
     let connection = http1::Builder::new()
-        .timer(TokioTimer)
-        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(Socket::new(stream, owed), service);
-    let mut connection = std::pin::pin!(connection);
-    // An error is the client's: it went, or sent what is no HTTP and was told so.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = stops(phase.clone()) => connection.as_mut().graceful_shutdown(),
-    }
-    tokio::select! {
-        _ = connection => {},
-        _ = phase.wait_for(|phase| *phase == Phase::Abandoned) => {},
-    }
+        .serve_connection(socket, service);
+    let mut connection = pin!(connection);
+    let mut phase_known = Phase::Serving;
+    poll_fn(|context| {
+        watched.register(context);
+        if phase_known == Phase::Serving && pulse.phase() != Phase::Serving {
+            connection.as_mut().graceful_shutdown();
+        }
+        phase_known = pulse.phase();
+        // An error is the client's: it went, or sent what is no HTTP and was told so.
+        let is_over = connection.as_mut().poll(context).is_ready();
+        if is_over || watched.is_overdue() || phase_known == Phase::Abandoned {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits until all clients have been answered, and shards know that they are gone.
@@ -257,6 +279,7 @@ async fn drain(gateway: &Rc<Gateway>, mut phase: watch::Receiver<Phase>) {
         _ = phase.wait_for(|phase| *phase == Phase::Abandoned) => return,
     }
     let all_said = async {
+        gateway.link.ring();
         while gateway.link.has_more_to_say() {
             tokio::task::yield_now().await;
         }

@@ -16,31 +16,40 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::link::Answer;
-
-/// How long a client may take nothing of a response before its connection is closed.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+use super::pulse::{Pulse, Watched};
 
 /// What a connection's client is owed: the answer whose messages are its own once the response that tells
 /// of them has been written (rule 4).
-#[derive(Default)]
 pub(super) struct Owed {
+    pulse: Rc<Pulse>,
+    watched: Rc<Watched>,
     answer: RefCell<Option<Answer>>,
     /// Whether hyper has all of the response.
     is_taken: Cell<bool>,
 }
 
 impl Owed {
+    pub(super) fn new(pulse: Rc<Pulse>, watched: Rc<Watched>) -> Self {
+        Self { pulse, watched, answer: RefCell::default(), is_taken: Cell::default() }
+    }
+
+    /// A request has come.
+    pub(super) fn has_asked(&self) {
+        self.watched.has_asked();
+    }
+
     /// The next response tells of these messages.
     pub(super) fn owe(&self, answer: Answer) {
-        self.is_taken.set(false);
         *self.answer.borrow_mut() = Some(answer);
     }
 
     /// All that hyper had is written.
     fn written(&self) {
-        if self.is_taken.replace(false)
-            && let Some(answer) = self.answer.borrow_mut().take()
-        {
+        if !self.is_taken.replace(false) {
+            return;
+        }
+        self.watched.wait(&self.pulse);
+        if let Some(answer) = self.answer.borrow_mut().take() {
             answer.given();
         }
     }
@@ -50,13 +59,15 @@ impl Owed {
 pub(super) struct Socket {
     stream: TcpStream,
     owed: Rc<Owed>,
+    /// How long the client may take nothing before the connection is closed.
+    write_timeout: Duration,
     /// Runs while the client takes nothing.
     patience: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, owed: Rc<Owed>) -> Self {
-        Self { stream, owed, patience: None }
+    pub(super) fn new(stream: TcpStream, owed: Rc<Owed>, write_timeout: Duration) -> Self {
+        Self { stream, owed, write_timeout, patience: None }
     }
 }
 
@@ -124,7 +135,8 @@ impl Socket {
             self.patience = None;
             return written;
         }
-        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        let timeout = self.write_timeout;
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(patience.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -138,6 +150,8 @@ pub(super) struct ReplyBody {
 
 impl ReplyBody {
     pub(super) fn new(bytes: Vec<u8>, owed: &Rc<Owed>) -> Self {
+        // Nobody asks for a body that is empty.
+        owed.is_taken.set(bytes.is_empty());
         Self { bytes: bytes.into(), owed: Rc::clone(owed) }
     }
 }

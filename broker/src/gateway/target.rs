@@ -1,5 +1,8 @@
 //! Queue URLs: which queue one names, and what a queue's URL is for a client that came by some host.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use hyper::HeaderMap;
 use hyper::header::HOST;
 
@@ -31,6 +34,8 @@ pub(super) struct Origin {
     base: String,
     pub(super) account: Box<str>,
     pub(super) region: Box<str>,
+    /// The last URL that was looked at, and its queue: most clients use one for long.
+    last: RefCell<Option<(Box<str>, Rc<QueueName>)>>,
 }
 
 /// What settings say about queue URLs.
@@ -65,6 +70,7 @@ impl Origin {
             },
             account: identity.account.clone(),
             region: region.into(),
+            last: RefCell::default(),
         }
     }
 
@@ -86,7 +92,19 @@ impl Origin {
 
     /// The queue that a URL or a path names; `None` if it names none. The account stands in the path, or
     /// is the client's own; the region in the path or the host, or is the client's own.
-    pub(super) fn queue_of_url(&self, url: &str) -> Option<QueueName> {
+    pub(super) fn queue_of_url(&self, url: &str) -> Option<Rc<QueueName>> {
+        let mut last = self.last.borrow_mut();
+        if let Some((known, queue)) = &*last
+            && **known == *url
+        {
+            return Some(Rc::clone(queue));
+        }
+        let queue = Rc::new(self.parse_url(url)?);
+        *last = Some((url.into(), Rc::clone(&queue)));
+        Some(queue)
+    }
+
+    fn parse_url(&self, url: &str) -> Option<QueueName> {
         let (host, path) = match url.split_once("://") {
             Some((_, rest)) => rest.split_once('/')?,
             None => ("", url.strip_prefix('/').unwrap_or(url)),
@@ -193,7 +211,7 @@ mod tests {
             ("q", "000000000000", "us-east-1", "q"),
         ] {
             let expected = QueueName { account: account.into(), region: region.into(), name: name.into() };
-            assert_eq!(origin.queue_of_url(url), Some(expected), "{url}");
+            assert_eq!(origin.queue_of_url(url).as_deref(), Some(&expected), "{url}");
         }
         for url in ["", "/", "http://localhost:9324", "http://localhost/a/b", "http://localhost/1/2/3/4/5"] {
             assert_eq!(origin.queue_of_url(url), None, "{url}");

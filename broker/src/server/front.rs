@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::running::Report;
 use super::threads::{Common, LastWords};
@@ -61,6 +62,9 @@ fn options(config: &Config) -> Options {
         public_url: config.sqs_public_url.clone(),
         trusts_forwarded: config.sqs_trust_forwarded,
         body_bytes_max: config.sqs_body_bytes_max as usize,
+        head_timeout: Duration::from_millis(config.sqs_head_timeout_ms.into()),
+        body_timeout: Duration::from_millis(config.sqs_body_timeout_ms.into()),
+        write_timeout: Duration::from_millis(config.sqs_write_timeout_ms.into()),
         makes_queues: config.sqs_create_queues,
         can_reset: config.sqs_reset,
         queues: config.queues.clone(),

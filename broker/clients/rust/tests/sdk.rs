@@ -184,10 +184,7 @@ async fn messages(client: &Client) {
         .queue_url(&url)
         .message_body(BODY)
         .set_message_attributes(Some(attributes.clone()))
-        .message_system_attributes(
-            MessageSystemAttributeNameForSends::AwsTraceHeader,
-            trace.build().unwrap(),
-        )
+        .message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, trace.build().unwrap())
         .send()
         .await
         .unwrap();
@@ -201,7 +198,7 @@ async fn messages(client: &Client) {
     // The SDK for Rust leaves the comparison of digests to its users.
     let of_body = "fc029c6c5caa90d1c3ce73b5eb3b9fc9";
     assert_eq!(hex(md5_of_body(BODY.as_bytes())), of_body);
-    let of_attributes = hex(md5_of_attributes(in_order.into_iter()).unwrap());
+    let of_attributes = hex(md5_of_attributes(in_order).unwrap());
     assert_eq!(sent.md5_of_message_body(), Some(of_body));
     assert_eq!(sent.md5_of_message_attributes(), Some(&of_attributes[..]));
     let of_trace = hex(md5_of_system_attributes(Some("Root=1-2-3")).unwrap());
@@ -346,9 +343,7 @@ async fn dead_letters(client: &Client) {
 }
 
 /// What a program sees of an error: its type, its code, its text, the request's id and the status.
-fn seen<E: ProvideErrorMetadata + std::fmt::Debug>(
-    error: &SdkError<E>,
-) -> (Option<&str>, Option<&str>, u16)
+fn seen<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E>) -> (Option<&str>, Option<&str>, u16)
 where
     SdkError<E>: RequestId,
 {
@@ -365,11 +360,8 @@ async fn errors_have_their_types() {
     let nowhere = url.replace("/q", "/nothing");
 
     let error = client.get_queue_url().queue_name("nothing").send().await.unwrap_err();
-    let expected = (
-        Some("AWS.SimpleQueueService.NonExistentQueue"),
-        Some("The specified queue does not exist."),
-        400,
-    );
+    let expected =
+        (Some("AWS.SimpleQueueService.NonExistentQueue"), Some("The specified queue does not exist."), 400);
     assert_eq!(seen(&error), expected);
     assert!(matches!(error.into_service_error(), GetQueueUrlError::QueueDoesNotExist(_)));
     let error = client.send_message().queue_url(&nowhere).message_body("x").send().await.unwrap_err();
