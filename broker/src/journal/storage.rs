@@ -22,7 +22,9 @@ pub trait Storage {
 
     /// The same, but that only the file's beginning may be fit to be written to yet; says how many bytes. The
     /// rest reads as zeros, and is the shard's to finish while it runs.
-    fn begin(&mut self, file: FileNumber, length: u64) -> io::Result<u64>;
+    fn begin(&mut self, file: FileNumber, length: u64) -> io::Result<u64> {
+        self.prepare(file, length).map(|()| length)
+    }
 
     /// Syncs the folder and every segment file, so that what is read next is what the disk has.
     fn sync_all(&mut self) -> io::Result<()>;

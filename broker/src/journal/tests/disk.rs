@@ -120,10 +120,6 @@ impl Storage for Disk {
         Ok(())
     }
 
-    fn begin(&mut self, file: FileNumber, length: u64) -> io::Result<u64> {
-        self.prepare(file, length).map(|()| length)
-    }
-
     fn sync_all(&mut self) -> io::Result<()> {
         self.sync_everything();
         Ok(())
