@@ -31,8 +31,20 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of a histogram of nanoseconds.
+    /// Of a histogram of nanoseconds; of none nothing is known.
     pub fn of(histogram: &Histogram<u64>) -> Self {
+        if histogram.is_empty() {
+            let none = f64::NAN;
+            return Percentiles {
+                p50: none,
+                p90: none,
+                p99: none,
+                p999: none,
+                p9999: none,
+                max: none,
+                samples: 0,
+            };
+        }
         let us = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
         Percentiles {
             p50: us(0.5),
@@ -145,21 +157,27 @@ impl Record {
         if let Some(us) = self.broker_cpu_us_per_message {
             let _ = write!(text, "  broker {us:.3} µs");
         }
-        let Percentiles { p50, p99, p999, p9999, max, .. } = self.latency_us;
-        let _ = write!(
-            text,
-            "  client {:.3} µs  {p50:.0} / {p99:.0} / {p999:.0} / {p9999:.0} / {max:.0} µs \
-             (p50 to p99.99, max)  load {:.1}",
-            self.client_cpu_us_per_message, self.load_average,
-        );
+        let _ = write!(text, "  client {:.3} µs", self.client_cpu_us_per_message);
+        let Percentiles { p50, p99, p999, p9999, max, samples, .. } = self.latency_us;
+        let _ = match samples {
+            0 => write!(text, "  no request outside of gaps"),
+            _ => write!(
+                text,
+                "  {p50:.0} / {p99:.0} / {p999:.0} / {p9999:.0} / {max:.0} µs (p50 to p99.99, max)"
+            ),
+        };
+        let _ = write!(text, "  load {:.1}", self.load_average);
         let HostGaps { count, total_ms, longest_ms, real_time } = self.host_gaps;
         let whose = if real_time { "" } else { ", with what other processes took" };
         let _ = write!(
             text,
-            "\n{:>22} {count} gaps of {total_ms:.1} ms in all, longest {longest_ms:.1} ms{whose}; \
-             {} samples in them, at most {:.0} µs",
-            "", self.latency_in_gaps_us.samples, self.latency_in_gaps_us.max,
+            "\n{:>22} {count} gaps of {total_ms:.1} ms in all, longest {longest_ms:.1} ms{whose}",
+            "",
         );
+        let Percentiles { samples, max, .. } = self.latency_in_gaps_us;
+        if samples > 0 {
+            let _ = write!(text, "; {samples} samples in them, at most {max:.0} µs");
+        }
         if let Some(calls) = self.syscalls_per_message {
             let _ = write!(text, "; {calls:.3} system calls a message");
         }

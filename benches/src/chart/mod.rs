@@ -108,7 +108,7 @@ fn step_of(most: f64, steps: u32) -> f64 {
 
 /// Lines over an axis.
 pub fn lines(axes: &Axes<'_>, lines: &[Line]) -> String {
-    let (left, right, top) = (70.0, 20.0, 46.0);
+    let (left, right, top) = (70.0, 30.0, 46.0);
     let plot_height = 300.0;
     let legend_rows = lines.len().div_ceil(2) as f64;
     let height = top + plot_height + 56.0 + legend_rows * 20.0;
@@ -146,15 +146,16 @@ pub fn lines(axes: &Axes<'_>, lines: &[Line]) -> String {
         escaped(axes.up)
     );
     for (index, line) in lines.iter().enumerate() {
+        let points_known = || line.points.iter().filter(|(_, value)| value.is_finite());
         let colour = COLOURS[index % COLOURS.len()];
         let points: Vec<String> =
-            line.points.iter().map(|(place, value)| format!("{:.1},{:.1}", x(*place), y(*value))).collect();
+            points_known().map(|(place, value)| format!("{:.1},{:.1}", x(*place), y(*value))).collect();
         let _ = writeln!(
             svg,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-linejoin=\"round\"/>",
             points.join(" ")
         );
-        for (place, value) in &line.points {
+        for (place, value) in points_known() {
             let _ = writeln!(
                 svg,
                 "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",
