@@ -144,6 +144,22 @@ mod tests {
     }
 
     #[test]
+    fn one_that_has_caught_up_with_another_goes_on_with_it() {
+        let wall = |ms| 1_000_000 + ms;
+        let mut ahead = Clock::start(Some(2_000_500), at(0, wall(0)));
+        let mut behind = Clock::start(Some(2_000_000), at(0, wall(0)));
+        behind.catch_up(ahead.tick(at(10, wall(10))));
+        behind.tick(at(11, wall(11)));
+        for ms in [500, 5_000, 50_000] {
+            let apart = ahead.tick(at(ms, wall(ms))).abs_diff(behind.tick(at(ms, wall(ms))));
+            assert!(apart <= 11, "{apart} ms after {ms}");
+        }
+        let now_ms = behind.now_ms();
+        behind.catch_up(now_ms - 1);
+        assert_eq!(behind.now_ms(), now_ms);
+    }
+
+    #[test]
     fn starts_at_the_last_journaled_time_when_the_wall_is_behind() {
         let clock = Clock::start(Some(5_000_000), at(0, 4_000_000));
         assert_eq!(clock.now_ms(), 5_000_000);

@@ -95,9 +95,6 @@ flaws! {
     GiveTheDeadsMessagesToTheirHeirs = "give-the-deads-messages-to-their-heirs",
     /// A shard serves what it has, whatever waits longer elsewhere (breaks rule 23).
     ServeOwnMessagesFirst = "serve-own-messages-first",
-    /// A shard's time goes on from where its own log ended, and jumps when it hears of another's (breaks
-    /// rule 9).
-    StartAtOnesOwnTime = "start-at-ones-own-time",
     /// A shard gives hints when it hears of hunger, and never again (breaks rule 24).
     HintOnlyTheNewlyHungry = "hint-only-the-newly-hungry",
     /// A hint takes the message that it is about (breaks rule 24).

@@ -113,9 +113,7 @@ impl<F: Flaws> Core<F> {
             let Some((number, change)) = self.exchange.followed.take_first() else { return };
             let followed_ms =
                 self.engine.follow(self.clock.now_ms(), &change, &mut self.log, &mut self.outputs);
-            if !F::has(Flaw::StartAtOnesOwnTime) {
-                self.clock.catch_up(followed_ms);
-            }
+            self.clock.catch_up(followed_ms);
             self.write_replies();
             if number != NO_STEP {
                 self.exchange.followed.applied(number, self.log.end());
@@ -178,7 +176,7 @@ impl<F: Flaws> Core<F> {
         let start = &mut self.exchange.start;
         start.is_over = start.said_ready && start.ready.iter().all(|is_ready| *is_ready);
         if start.is_over {
-            self.serve_siblings();
+            self.serve_waiting_siblings();
         }
     }
 

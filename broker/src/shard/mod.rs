@@ -358,7 +358,7 @@ impl<F: Flaws> Core<F> {
     fn work_with_siblings(&mut self) {
         self.drive_catalog();
         self.take_loopback();
-        self.serve_siblings();
+        self.serve_waiting_siblings();
         self.drive_moves();
         self.share_groups();
         self.tell_siblings();

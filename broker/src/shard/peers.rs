@@ -65,9 +65,7 @@ impl<F: Flaws> Core<F> {
             Item::TaskLooked { look, shares } => self.task_looked(from, look, &shares),
             Item::GroupShares(parts) => self.exchange.shares.heard(from, parts),
             Item::Ready { time_ms } => {
-                if !F::has(Flaw::StartAtOnesOwnTime) {
-                    self.clock.catch_up(time_ms);
-                }
+                self.clock.catch_up(time_ms);
                 self.exchange.start.ready[usize::from(from)] = true;
             }
             Item::Drained => self.exchange.drained[usize::from(from)] = true,
@@ -76,11 +74,19 @@ impl<F: Flaws> Core<F> {
     }
 
     /// Serves what siblings have sent, in order, as far as requests can be taken.
-    pub(super) fn serve_siblings(&mut self) {
+    fn serve_siblings(&mut self) {
         while self.may_take_input() {
             let Some((from, request)) = self.exchange.waiting.pop_front() else { return };
             self.serve_sibling(from, &request);
         }
+    }
+
+    /// Serves what had to wait. What follows from it was looked at before in this turn, and nothing else may
+    /// come that begins another.
+    pub(super) fn serve_waiting_siblings(&mut self) {
+        let waited = self.exchange.waiting.len();
+        self.serve_siblings();
+        self.mesh_has_more |= self.exchange.waiting.len() < waited;
     }
 
     /// Serves a request of a sibling, or the part of one that this shard asked itself.

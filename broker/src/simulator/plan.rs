@@ -395,16 +395,21 @@ fn set_theme(
             *shards = *random.pick(&[1, 2, 3]);
             clients.operations.set_attributes = clients.operations.set_attributes.max(10);
             clients.operations.receive = clients.operations.receive.max(30);
+            clients.operations.delete = 1;
+            clients.operations.purge = 0;
+            clients.operations.delete_queue = 0;
             clients.operations.change_visibility = 0;
-            clients.visibility_seconds_max = 10;
-            clients.think_ns = clients.think_ns.min(100 * MS);
+            clients.visibility_seconds_max = 3;
+            clients.clients = clients.clients.max(3);
+            clients.requests = clients.requests.max(400);
+            clients.think_ns = clients.think_ns.clamp(5 * MS, 50 * MS);
             if random.chance(1, 2) {
                 broker.durability = Durability::Async;
             }
             broker.log_bytes_max = None;
             faults.full_disk_ns = 0;
             faults.stop_ns = random.between(300 * MS, 3 * SECOND);
-            faults.wall_jump_ns = 10 * SECOND;
+            faults.wall_jump_ns = 4 * SECOND;
             faults.wall_jump_ms_max = 10 * 3600 * 1000;
             faults.slow_operations = 5;
             faults.slow_ns_max = 500 * MS;
