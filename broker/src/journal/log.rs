@@ -76,6 +76,7 @@ pub struct Tally {
     serial: u64,
     bytes: u64,
     count: u64,
+    longest_bytes: u32,
 }
 
 /// One segment of the log.
@@ -243,6 +244,7 @@ impl<F: Flaws> Log<F> {
         }
         tally.bytes += u64::from(length);
         tally.count += 1;
+        tally.longest_bytes = tally.longest_bytes.max(length);
     }
 
     /// Counts as live what was noted.
@@ -252,6 +254,7 @@ impl<F: Flaws> Log<F> {
             self.live[index] += tally.bytes;
             self.live_total_bytes += tally.bytes;
             self.live_count += tally.count;
+            self.longest_bytes = self.longest_bytes.max(tally.longest_bytes);
         }
         *tally = Tally::default();
     }

@@ -129,6 +129,6 @@ impl LogOptions {
             None if !self.has_files() => Some(self.hot_bytes_max),
             set => set,
         };
-        bytes.map(|bytes| bytes / u64::from(self.segment_bytes))
+        bytes.map(|bytes| bytes >> self.segment_bytes.trailing_zeros())
     }
 }

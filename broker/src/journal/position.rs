@@ -28,18 +28,22 @@ impl Geometry {
         Geometry { shift: segment_bytes.trailing_zeros() }
     }
 
+    #[inline]
     pub(super) fn segment_bytes(self) -> u64 {
         1 << self.shift
     }
 
+    #[inline]
     pub(super) fn serial(self, position: Position) -> u64 {
         position.0 >> self.shift
     }
 
+    #[inline]
     pub(super) fn offset(self, position: Position) -> usize {
         (position.0 & (self.segment_bytes() - 1)) as usize
     }
 
+    #[inline]
     pub(super) fn position(self, serial: u64, offset: usize) -> Position {
         debug_assert!(offset as u64 <= self.segment_bytes());
         Position((serial << self.shift) + offset as u64)

@@ -51,12 +51,21 @@ pub enum Room {
 
 impl<F: Flaws> Log<F> {
     /// What there is room for (rule 16).
+    #[inline]
     pub fn room(&self) -> Room {
         let files_max = self.files_max();
         if files_max == u64::MAX {
             return Room::All;
         }
         let free_bytes = self.free_bytes(files_max);
+        if self.has_plenty(files_max, free_bytes) {
+            debug_assert_eq!(self.room_left(files_max, free_bytes), Room::All);
+            return Room::All;
+        }
+        self.room_left(files_max, free_bytes)
+    }
+
+    fn room_left(&self, files_max: u64, free_bytes: u64) -> Room {
         if free_bytes < self.floor_bytes() {
             return Room::NoReceives;
         }
@@ -66,6 +75,20 @@ impl<F: Flaws> Log<F> {
         let compact = self.compact_segments(files_max) * segment;
         let is_short = free_bytes < reserve || files_max * segment < compact + reserve;
         if is_short { Room::NoSends } else { Room::All }
+    }
+
+    /// Whether there is so much room that nothing has to be divided to see it, which every send and every
+    /// receive asks. A segment is half filled at worst, so copies take no more than twice their bytes, and
+    /// as usable bytes are at least 15 of 16, three times their bytes in whole segments.
+    #[inline]
+    fn has_plenty(&self, files_max: u64, free_bytes: u64) -> bool {
+        let segment = self.geometry.segment_bytes();
+        let carried = self.carried_bytes(files_max);
+        let reserve = 3 * segment
+            + self.live_count * (RESERVE_RECEIVE_BYTES + RESERVE_DELETE_BYTES)
+            + carried.saturating_mul(2);
+        let compact = 2 * segment + carried.saturating_mul(3);
+        free_bytes >= reserve && files_max.saturating_mul(segment) >= compact.saturating_add(reserve)
     }
 
     /// Whether cleaning must begin though the log has not grown to its bound: little room is left.
@@ -130,6 +153,7 @@ impl<F: Flaws> Log<F> {
     }
 
     /// The bytes of all copies when `taken` segments are cleaned, with what makes up batches to blocks.
+    #[inline]
     fn carried_bytes(&self, taken: u64) -> u64 {
         let copies = self.live_total_bytes + self.live_count * COPY_GROWTH_BYTES;
         if !self.options.has_files() {
@@ -152,6 +176,7 @@ impl<F: Flaws> Log<F> {
         usable.saturating_sub(longest as u64 + COPY_GROWTH_BYTES).max(usable / 2)
     }
 
+    #[inline]
     fn free_bytes(&self, files_max: u64) -> u64 {
         let segment = self.geometry.segment_bytes();
         let used = self.segments_taken();
@@ -160,6 +185,7 @@ impl<F: Flaws> Log<F> {
     }
 
     /// How many segments there may be; `MAX` where nothing is known to stop them.
+    #[inline]
     fn files_max(&self) -> u64 {
         if self.files.failed_ms.is_some() {
             return self.budget().min(self.files_in_log() + self.files.count());
@@ -168,6 +194,7 @@ impl<F: Flaws> Log<F> {
     }
 
     /// How many segments the settings allow.
+    #[inline]
     pub(super) fn budget(&self) -> u64 {
         self.options.log_segments_max().unwrap_or(u64::MAX)
     }

@@ -267,6 +267,28 @@ fn a_log_in_memory_frees_what_is_dead() {
     assert_eq!(log.committed(), Position::MAX);
 }
 
+/// Rule 16: what may be refused depends on the longest record, however records are counted.
+#[test]
+fn records_counted_together_leave_as_much_room_as_one_by_one() {
+    let options = LogOptions { hot_bytes_max: 1 << 20, ..options(Durability::Memory) };
+    let [mut one_by_one, mut together] = [options.clone(), options].map(Log::<Sound>::in_memory);
+    let (mut rooms, mut stored) = (Vec::new(), 0);
+    while one_by_one.room() == Room::All {
+        let mut tally = super::Tally::default();
+        for length in [424, 30_024] {
+            let position = one_by_one.append(1, 5, 8, length - 24, true, |bytes| bytes.fill(9));
+            one_by_one.live(position, length as u32);
+            let position = together.append(1, 5, 8, length - 24, true, |bytes| bytes.fill(9));
+            together.note_live(&mut tally, position, length as u32);
+            stored += length;
+        }
+        together.settle_live(&mut tally);
+        rooms.push((one_by_one.room(), together.room()));
+    }
+    assert_eq!(one_by_one.longest_bytes, together.longest_bytes);
+    assert!(rooms.iter().all(|(one, other)| one == other), "{stored} bytes stored: {rooms:?}");
+}
+
 #[test]
 fn inspecting_tells_what_there_is() {
     let mut world = World::<Sound>::new(options(Durability::Fsync), 4);
