@@ -43,11 +43,18 @@ impl<F: Flaws> Engine<F> {
         listed.clear();
         let found = self.handle_key.decode(handles.iter());
         let mut gone = Gone::default();
-        for handle in &found[..handles.len()] {
+        for at in 0..handles.len() {
+            let handle = found.get(at);
+            if let Some(handle) = &handle
+                && handle.is_of(incarnation)
+                && self.delete_plain(queue, handle, &mut gone, &mut listed, log)
+            {
+                out.outcomes.push(Ok(()));
+                continue;
+            }
             let outcome =
-                self.judge_handle(incarnation, *handle).and_then(|handle| self.check_current(queue, handle));
-            out.outcomes
-                .push(outcome.map(|handle| self.delete_one(queue, handle, &mut gone, &mut listed, log)));
+                self.judge_handle(incarnation, handle).and_then(|handle| self.check_current(queue, handle));
+            out.outcomes.push(outcome.map(|handle| self.delete_one(handle, &mut listed, log)));
         }
         self.settle_gone(queue, gone, log);
         if !listed.is_empty() {
@@ -64,16 +71,47 @@ impl<F: Flaws> Engine<F> {
         out.reply(ticket, depends_on, ReplyBody::Deleted(start..out.outcomes.len() as u32));
     }
 
-    /// Deletes the message that a handle names. Deleting what is gone is a success, whatever made it go.
+    /// Deletes the message that one of this queue's handles names, if it is in flight as nearly all are, on
+    /// a queue that has no groups, and came from no other queue. `false`: it is to be looked at more closely.
     #[inline]
-    fn delete_one(
+    fn delete_plain(
         &mut self,
-        queue: u32,
-        handle: Handle,
+        queue_index: u32,
+        handle: &Handle,
         gone: &mut Gone,
         listed: &mut Vec<Listed>,
         log: &mut Log<F>,
-    ) {
+    ) -> bool {
+        let queue = &self.queues[queue_index];
+        let Some(slot) = self.slab.get(handle.slot) else { return false };
+        let is_plain = slot.sequence == handle.sequence
+            && slot.sequence != 0
+            && slot.queue == queue_index
+            && slot.state() == State::Hidden
+            && slot.flags() & (FLAG_MOVING | FLAG_ARRIVED) == 0
+            && handle.shard == self.options.shard
+            && queue.is_plain()
+            && !queue.is_gone(slot.sequence)
+            && !self.is_expired(queue, slot);
+        if is_plain {
+            gone.count += 1;
+            gone.content_bytes += u64::from(content_bytes(slot));
+            log.note_released(&mut gone.records, Position(slot.position), slot.length);
+            listed.push(Listed {
+                slot: handle.slot,
+                receive_count: 0,
+                sequence: handle.sequence,
+                deadline_ms: 0,
+            });
+            self.slot_wheel.cancel(&mut self.slab, handle.slot);
+            self.slab.give_back(handle.slot);
+        }
+        is_plain
+    }
+
+    /// Deletes the message that a handle names. Deleting what is gone is a success, whatever made it go.
+    #[inline(never)]
+    fn delete_one(&mut self, handle: Handle, listed: &mut Vec<Listed>, log: &mut Log<F>) {
         let Some(index) = self.find_message(handle.slot, handle.sequence) else { return };
         let slot = &self.slab[index];
         if slot.flags() & FLAG_MOVING != 0 {
@@ -81,16 +119,8 @@ impl<F: Flaws> Engine<F> {
             return;
         }
         listed.push(Listed { slot: index, receive_count: 0, sequence: handle.sequence, deadline_ms: 0 });
-        let is_plain = slot.flags() & FLAG_ARRIVED == 0 && self.queues[queue].is_plain();
-        if slot.state() != State::Hidden || slot.queue != queue || !is_plain {
-            self.processed(index);
-            return self.discard(index, log);
-        }
-        gone.count += 1;
-        gone.content_bytes += u64::from(content_bytes(slot));
-        log.note_released(&mut gone.records, Position(slot.position), slot.length);
-        self.slot_wheel.cancel(&mut self.slab, index);
-        self.slab.give_back(index);
+        self.processed(index);
+        self.discard(index, log);
     }
 
     /// What [`Engine::discard`] counts for each message, once for all that were in flight.
@@ -112,8 +142,8 @@ impl<F: Flaws> Engine<F> {
     /// Reads a handle and checks that this queue issued it.
     #[inline]
     pub(super) fn check_handle(&self, incarnation: u64, handle: &[u8]) -> Result<Handle, Refusal> {
-        let [found, ..] = self.handle_key.decode(std::iter::once(handle));
-        self.judge_handle(incarnation, found)
+        let found = self.handle_key.decode(std::iter::once(handle));
+        self.judge_handle(incarnation, found.get(0))
     }
 
     #[inline]

@@ -140,16 +140,12 @@ impl HandleKey {
         }
     }
 
-    /// Reads at most [`BATCH_ENTRIES_MAX`] handles back. `None`: it is none that was issued under this
-    /// key. What is behind `handles` in the result is `None`.
+    /// Reads at most [`BATCH_ENTRIES_MAX`] handles, to be looked at one by one.
     #[inline]
-    pub fn decode<'h>(
-        &self,
-        handles: impl ExactSizeIterator<Item = &'h [u8]>,
-    ) -> [Option<Handle>; BATCH_ENTRIES_MAX] {
+    pub fn decode<'h>(&self, handles: impl ExactSizeIterator<Item = &'h [u8]>) -> Decoded {
         let count = handles.len();
         let mut blocks = [Block::default(); BATCH_ENTRIES_MAX];
-        let mut stated = [None; BATCH_ENTRIES_MAX];
+        let mut stated = [NOTHING_STATED; BATCH_ENTRIES_MAX];
         for ((block, stated), bytes) in blocks.iter_mut().zip(&mut stated).zip(handles) {
             let Ok(bytes) = <&[u8; HANDLE_BYTES]>::try_from(bytes) else { continue };
             let word = |at: usize| {
@@ -159,18 +155,10 @@ impl HandleKey {
             };
             let words = [word(0), word(8), word(16)];
             *block = self.block(&words);
-            *stated = Some((words, word(24)));
+            *stated = (words, word(24));
         }
         self.cipher.encrypt_blocks(&mut blocks[..count]);
-        let mut found = [None; BATCH_ENTRIES_MAX];
-        for ((found, stated), block) in found.iter_mut().zip(&stated).zip(&blocks) {
-            if let Some((words, check)) = stated
-                && *check == first_half(block)
-            {
-                *found = Handle::from_words(words);
-            }
-        }
-        found
+        Decoded { stated, blocks }
     }
 
     /// Three words as one block: see the module.
@@ -179,6 +167,28 @@ impl HandleKey {
         let base = u128::from(words[1]) | (u128::from(words[0]) << 64);
         let block = base.wrapping_add(u128::from(words[2]) * u128::from(self.factor));
         Block::from(block.to_le_bytes())
+    }
+}
+
+/// Stands for what cannot be a handle: its words are of no layout.
+const NOTHING_STATED: (Words, u64) = ([0; 3], 0);
+
+/// Handles that were read, with the check values that they should have.
+#[derive(Debug)]
+pub struct Decoded {
+    stated: [(Words, u64); BATCH_ENTRIES_MAX],
+    blocks: [Block; BATCH_ENTRIES_MAX],
+}
+
+impl Decoded {
+    /// The handle at this place. `None`: it is none that was issued under the key, or there was none.
+    #[inline]
+    pub fn get(&self, at: usize) -> Option<Handle> {
+        let (words, check) = self.stated.get(at)?;
+        if *check != first_half(&self.blocks[at]) {
+            return None;
+        }
+        Handle::from_words(words)
     }
 }
 
@@ -208,7 +218,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8], key: [u64; 2]) -> Option<Handle> {
-        HandleKey::new(key).decode([bytes].into_iter())[0]
+        HandleKey::new(key).decode([bytes].into_iter()).get(0)
     }
 
     #[test]
@@ -256,8 +266,8 @@ mod tests {
             }
             let bad = usize::from(bad) % BATCH_ENTRIES_MAX;
             let read = key.decode(all.iter().enumerate().map(|(at, bytes)| if at == bad { &bytes[..5] } else { &bytes[..] }));
-            for (at, read) in read.iter().enumerate() {
-                prop_assert_eq!(*read, handles.get(at).copied().filter(|_| at != bad));
+            for at in 0..=BATCH_ENTRIES_MAX {
+                prop_assert_eq!(read.get(at), handles.get(at).copied().filter(|_| at != bad));
             }
         }
     }

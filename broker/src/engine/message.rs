@@ -35,12 +35,18 @@ pub(super) fn link_fresh(slab: &mut Slab, queue: &mut Queue, index: u32) {
     let slot = &mut slab[index];
     slot.list_next = NONE;
     slot.list_previous = tail;
+    link_fresh_behind(slab, queue, index);
+}
+
+/// Makes a slot whose own links say so already the last of that list.
+#[inline]
+pub(super) fn link_fresh_behind(slab: &mut Slab, queue: &mut Queue, index: u32) {
+    let tail = std::mem::replace(&mut queue.fresh_tail, index);
     if tail == NONE {
         queue.fresh_head = index;
     } else {
         slab[tail].list_next = index;
     }
-    queue.fresh_tail = index;
 }
 
 /// Takes a slot out of that list.

@@ -7,8 +7,8 @@ use super::letters::Unfinished;
 use super::message::{shown_bytes, unlink_fresh};
 use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
 use super::records::{Kind, Listed};
-use super::slot::{FLAG_MEMBER, NONE, State};
-use super::{BATCH_ENTRIES_MAX, Engine, Ticket, out_of_range};
+use super::slot::{FLAG_ARRIVED, FLAG_MEMBER, NONE, Slot, State};
+use super::{BATCH_ENTRIES_MAX, Engine, Ticket, end_of, out_of_range};
 use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Log, Position, Room};
 
@@ -42,6 +42,34 @@ pub(super) struct Receive {
     pub reply_bytes_max: u32,
     /// On a FIFO queue: the key of its attempt id.
     pub attempt: Option<Key>,
+}
+
+/// What a receive has taken so far.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Up to where the log must be committed for the messages.
+    depends_on: Position,
+    count: usize,
+    bytes: u64,
+}
+
+/// A message that was just hidden, as it is handed out; its handle is yet to be made.
+#[inline]
+fn delivery_of(index: u32, slot: &Slot, source: u64) -> Delivery {
+    Delivery {
+        position: Position(slot.position),
+        length: slot.length,
+        slot: index,
+        sequence: slot.sequence,
+        sequence_number: 0,
+        sent_at_ms: slot.sent_at_ms(),
+        first_received_at_ms: slot.first_received_at_ms(),
+        source,
+        receive_count: slot.receive_count,
+        state: MessageState::InFlight,
+        until_ms: slot.available_at_ms,
+        handle: [0; 32],
+    }
 }
 
 /// Why nothing was handed out.
@@ -223,14 +251,60 @@ impl<F: Flaws> Engine<F> {
     fn start_timers(&mut self, queue_index: u32, deadline_ms: u64, taken: &[Delivery]) {
         let queue = &self.queues[queue_index];
         let bucket = self.slot_wheel.bucket(deadline_ms);
+        let expiry_ms = |delivery: &Delivery| {
+            queue.expiry_ms(delivery.sent_at_ms, delivery.sequence, self.retention_lag_ms)
+        };
+        if taken.iter().all(|delivery| expiry_ms(delivery) >= deadline_ms) {
+            let slots = taken.iter().map(|delivery| delivery.slot);
+            return self.slot_wheel.start_all_in(&mut self.slab, slots, bucket);
+        }
         for delivery in taken {
-            let expiry_ms = queue.expiry_ms(delivery.sent_at_ms, delivery.sequence, self.retention_lag_ms);
-            if expiry_ms >= deadline_ms {
-                self.slot_wheel.start_in(&mut self.slab, delivery.slot, bucket);
+            self.slot_wheel.start(&mut self.slab, delivery.slot, deadline_ms.min(expiry_ms(delivery)));
+        }
+    }
+
+    /// Takes messages that were never delivered from the head of a queue without groups, as long as there
+    /// is nothing else to think of: no message that came back, no dead letter, none that has expired.
+    #[inline]
+    fn take_fresh(
+        &mut self,
+        queue_index: u32,
+        deadline_ms: u64,
+        (count_max, bytes_max): (usize, u32),
+        out: &mut Outputs,
+    ) -> Taken {
+        let queue = &mut self.queues[queue_index];
+        let mut taken = Taken::default();
+        if queue.fair.is_some() || !queue.returned.is_empty() {
+            return taken;
+        }
+        let mut head = queue.fresh_head;
+        while taken.count < count_max && head != NONE {
+            let slot = &mut self.slab[head];
+            let expiry_ms = queue.expiry_ms(slot.sent_at_ms(), slot.sequence, self.retention_lag_ms);
+            let bytes = taken.bytes + u64::from(shown_bytes(slot));
+            let fits = taken.count == 0 || bytes <= u64::from(bytes_max);
+            if expiry_ms <= self.now_ms || slot.flags() & FLAG_ARRIVED != 0 || !fits {
+                break;
+            }
+            slot.hide(self.now_ms, deadline_ms);
+            taken.depends_on = taken.depends_on.max(end_of(slot.position, slot.length));
+            out.deliveries.push(delivery_of(head, slot, 0));
+            head = slot.list_next;
+            taken.count += 1;
+            taken.bytes = bytes;
+        }
+        if taken.count > 0 {
+            queue.visible -= taken.count as u64;
+            queue.in_flight += taken.count as u64;
+            queue.fresh_head = head;
+            if head == NONE {
+                queue.fresh_tail = NONE;
             } else {
-                self.slot_wheel.start(&mut self.slab, delivery.slot, expiry_ms);
+                self.slab[head].list_previous = NONE;
             }
         }
+        taken
     }
 
     /// Takes visible messages from the queue's heads; they are hidden then, without timers yet.
@@ -250,7 +324,9 @@ impl<F: Flaws> Engine<F> {
             self.judge_lingering(queue_index);
         }
         let deadline_ms = self.now_ms + receive.visibility_ms;
-        let (mut depends_on, mut count, mut bytes) = (Position::default(), 0, 0_u64);
+        let bounds = (count_max, receive.reply_bytes_max);
+        let Taken { mut depends_on, mut count, mut bytes } =
+            self.take_fresh(queue_index, deadline_ms, bounds, out);
         while count < count_max {
             let Some(index) = self.next_visible(queue_index) else { break };
             let queue = &mut self.queues[queue_index];
@@ -289,31 +365,10 @@ impl<F: Flaws> Engine<F> {
                 queue.returned.pop_first();
                 self.slot_wheel.cancel(&mut self.slab, index);
             }
-            let slot = &mut self.slab[index];
-            slot.set_state(State::Hidden);
-            slot.available_at_ms = deadline_ms;
-            slot.receive_count = slot.receive_count.saturating_add(1);
-            let after_sent = slot.after_sent(self.now_ms);
-            if slot.receive_count == 1 {
-                slot.first_received_after_ms = after_sent;
-            }
-            slot.list_previous = after_sent;
+            self.slab[index].hide(self.now_ms, deadline_ms);
             let slot = &self.slab[index];
             depends_on = depends_on.max(self.message_end(index, slot));
-            out.deliveries.push(Delivery {
-                position: Position(slot.position),
-                length: slot.length,
-                slot: index,
-                sequence: slot.sequence,
-                sequence_number: 0,
-                sent_at_ms: slot.sent_at_ms(),
-                first_received_at_ms: slot.first_received_at_ms(),
-                source: self.source_of(index, slot),
-                receive_count: slot.receive_count,
-                state: MessageState::InFlight,
-                until_ms: deadline_ms,
-                handle: [0; 32],
-            });
+            out.deliveries.push(delivery_of(index, slot, self.source_of(index, slot)));
             count += 1;
         }
         self.flush_letters(queue_index, letters, log);

@@ -5,10 +5,10 @@ use tenpin_protocol::{ErrorCode, SendEntries, SendEntry};
 use super::attributes::check_attributes;
 use super::fifo_send::{check_group, not_for_queue_type};
 use super::keyed_hash::{Key, group_key};
-use super::message::link_fresh;
+use super::message::link_fresh_behind;
 use super::outputs::{Accepted, Outputs, Refusal, ReplyBody, SendOutcome};
 use super::records::{CONTENT_GROUPED, COPIED_OVERHEAD_BYTES_MAX, Kind, MessageHead, SENT_BYTES};
-use super::slot::State;
+use super::slot::{NONE, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, append};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Room, Tally};
@@ -146,7 +146,9 @@ impl<F: Flaws> Engine<F> {
         log: &mut Log<F>,
     ) -> SendOutcome {
         let Terms { queue: queue_index, incarnation, .. } = *terms;
-        let Some(slot) = self.slab.take() else { return Err(ErrorCode::StorageFull.into()) };
+        let Some((slot, stored)) = self.slab.take_slot() else {
+            return Err(ErrorCode::StorageFull.into());
+        };
         let sequence = self.identity.next_sequence();
         let head = MessageHead {
             slot,
@@ -166,7 +168,6 @@ impl<F: Flaws> Engine<F> {
         log.note_live(&mut batch.records, position, length);
         batch.count += 1;
         batch.content_bytes += content.len() as u64;
-        let stored = &mut self.slab[slot];
         stored.sequence = sequence;
         stored.position = position.0;
         stored.length = length;
@@ -176,7 +177,10 @@ impl<F: Flaws> Engine<F> {
         if delay_ms == 0 {
             stored.set_sent(self.now_ms, State::Fresh, 0);
             if group.is_none() {
-                link_fresh(&mut self.slab, &mut self.queues[queue_index], slot);
+                let queue = &mut self.queues[queue_index];
+                stored.list_next = NONE;
+                stored.list_previous = queue.fresh_tail;
+                link_fresh_behind(&mut self.slab, queue, slot);
             }
         } else {
             stored.set_sent(self.now_ms, State::Delayed, 0);

@@ -42,16 +42,24 @@ impl Slab {
     /// Takes a free slot. `None`: every slot that can be numbered is taken.
     #[inline]
     pub fn take(&mut self) -> Option<u32> {
-        let index = self.free_head;
-        if index != NONE {
-            self.free_head = self[index].list_next;
-        } else {
-            return self.take_unused();
-        }
-        self.occupied += 1;
-        Some(index)
+        self.take_slot().map(|(index, _)| index)
     }
 
+    /// As [`Slab::take`], with the slot itself.
+    #[inline]
+    pub fn take_slot(&mut self) -> Option<(u32, &mut Slot)> {
+        let index = self.free_head;
+        if index == NONE {
+            let index = self.take_unused()?;
+            return Some((index, &mut self[index]));
+        }
+        let slot = &mut self.chunks[index as usize >> CHUNK_BITS][index as usize & CHUNK_MASK];
+        self.free_head = slot.list_next;
+        self.occupied += 1;
+        Some((index, slot))
+    }
+
+    #[cold]
     fn take_unused(&mut self) -> Option<u32> {
         if self.used == SLOTS_MAX {
             return None;
@@ -149,6 +157,12 @@ impl Links for Slab {
     fn links(&self, node: u32) -> TimerLinks {
         let slot = &self[node];
         TimerLinks { next: slot.timer_next, previous: slot.timer_previous }
+    }
+
+    #[inline]
+    fn set_links(&mut self, node: u32, links: TimerLinks) {
+        let slot = &mut self[node];
+        (slot.timer_next, slot.timer_previous) = (links.next, links.previous);
     }
 
     #[inline]

@@ -148,6 +148,19 @@ impl Slot {
         self.sent_and_state = (self.sent_and_state & !(0xff << 56)) | (u64::from(flags) << 56);
     }
 
+    /// Hides the message until `deadline_ms` because it is delivered now, on a standard queue.
+    #[inline]
+    pub fn hide(&mut self, now_ms: u64, deadline_ms: u64) {
+        self.set_state(State::Hidden);
+        self.available_at_ms = deadline_ms;
+        self.receive_count = self.receive_count.saturating_add(1);
+        let after_sent = self.after_sent(now_ms);
+        if self.receive_count == 1 {
+            self.first_received_after_ms = after_sent;
+        }
+        self.list_previous = after_sent;
+    }
+
     /// When it was first received; only meaningful once it has been received.
     #[inline]
     pub fn first_received_at_ms(&self) -> u64 {

@@ -36,6 +36,12 @@ pub(super) trait Links {
     fn links(&self, node: u32) -> TimerLinks;
     fn set_next(&mut self, node: u32, next: u32);
     fn set_previous(&mut self, node: u32, previous: u32);
+
+    /// Both at once, for those who have to look for a node.
+    fn set_links(&mut self, node: u32, links: TimerLinks) {
+        self.set_next(node, links.next);
+        self.set_previous(node, links.previous);
+    }
 }
 
 /// Where in a wheel a deadline is kept at the moment.
@@ -111,13 +117,33 @@ impl Wheel {
     pub fn start_in(&mut self, links: &mut impl Links, node: u32, place: Bucket) {
         let Bucket { level, bucket } = place;
         let head = self.heads[level][bucket];
-        links.set_next(node, head);
-        links.set_previous(node, FIRST | (level * BUCKETS + bucket) as u32);
+        let previous = FIRST | (level * BUCKETS + bucket) as u32;
+        links.set_links(node, TimerLinks { next: head, previous });
         if head != NONE {
             links.set_previous(head, node);
         }
         self.heads[level][bucket] = node;
         self.occupied[level][bucket / 64] |= 1 << (bucket % 64);
+    }
+
+    /// Starts the timers of several nodes in the bucket of their deadline, as [`Wheel::start_in`] does for
+    /// one. They stand there in their order, so that stopping them in it looks at none but the next one.
+    #[inline]
+    pub fn start_all_in(&mut self, links: &mut impl Links, nodes: impl Iterator<Item = u32>, place: Bucket) {
+        let Bucket { level, bucket } = place;
+        let mut nodes = nodes;
+        let Some(first) = nodes.next() else { return };
+        let head = std::mem::replace(&mut self.heads[level][bucket], first);
+        self.occupied[level][bucket / 64] |= 1 << (bucket % 64);
+        let (mut node, mut previous) = (first, FIRST | (level * BUCKETS + bucket) as u32);
+        for next in nodes {
+            links.set_links(node, TimerLinks { next, previous });
+            (node, previous) = (next, node);
+        }
+        links.set_links(node, TimerLinks { next: head, previous });
+        if head != NONE {
+            links.set_previous(head, node);
+        }
     }
 
     /// Stops a node's timer if it is running.
@@ -211,6 +237,8 @@ fn first_set(words: &[u64; BUCKETS / 64], from: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -232,6 +260,7 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Action {
         Start { node: u32, after_ms: u64 },
+        StartAll { nodes: BTreeSet<u32>, after_ms: u64 },
         Cancel { node: u32 },
         Advance { by_ms: u64, steps: u32 },
     }
@@ -240,6 +269,8 @@ mod tests {
         let spans = prop_oneof![0..4_u64, 0..600_u64, 0..100_000_u64, 0..20_000_000_u64, 0..(1_u64 << 40)];
         prop_oneof![
             4 => (0..40_u32, spans.clone()).prop_map(|(node, after_ms)| Action::Start { node, after_ms }),
+            1 => (prop::collection::btree_set(0..40_u32, 0..6), spans.clone())
+                .prop_map(|(nodes, after_ms)| Action::StartAll { nodes, after_ms }),
             1 => (0..40_u32).prop_map(|node| Action::Cancel { node }),
             3 => (spans, prop_oneof![Just(u32::MAX), 1..6_u32])
                 .prop_map(|(by_ms, steps)| Action::Advance { by_ms, steps }),
@@ -262,6 +293,14 @@ mod tests {
                         wheel.cancel(&mut nodes, node);
                         wheel.start(&mut nodes, node, now_ms + after_ms);
                         deadlines[node as usize] = Some(now_ms + after_ms);
+                    }
+                    Action::StartAll { nodes: started, after_ms } => {
+                        for &node in &started {
+                            wheel.cancel(&mut nodes, node);
+                            deadlines[node as usize] = Some(now_ms + after_ms);
+                        }
+                        let bucket = wheel.bucket(now_ms + after_ms);
+                        wheel.start_all_in(&mut nodes, started.into_iter(), bucket);
                     }
                     Action::Cancel { node } => {
                         wheel.cancel(&mut nodes, node);
