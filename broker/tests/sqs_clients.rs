@@ -124,8 +124,9 @@ fn messages_of_clients_that_are_gone_go_back() {
         let slow = small_window(broker.sqs_address().unwrap());
         let mut slow = Http::over(slow, broker.sqs_address().unwrap());
         slow.send_json("ReceiveMessage", &json!({"QueueUrl": url, "MaxNumberOfMessages": 10}));
-        wait_until("it has been given them", || {
-            counts(&mut http, &url)["ApproximateNumberOfMessages"] == "0"
+        // From another shard comes one such message at a time.
+        wait_until("it has been given some", || {
+            counts(&mut http, &url)["ApproximateNumberOfMessages"] != "4"
         });
         drop(slow);
         wait_until("they are back", || counts(&mut http, &url)["ApproximateNumberOfMessages"] == "4");

@@ -359,6 +359,11 @@ impl Test {
     fn change(&self, queue: &mut Queue, name: usize, given: &[Given], is_new: bool) -> bool {
         let is_fifo = queue.is_fifo;
         let (mut key_given, mut managed_given) = (None, None);
+        // Of what is given twice, the last counts.
+        let last_kind = given.iter().rev().find_map(|given| match given {
+            Given::Fifo(says_fifo) => Some(*says_fifo),
+            _ => None,
+        });
         for given in given {
             let is_valid = match given {
                 Given::Number(place, number) => {
@@ -390,7 +395,7 @@ impl Test {
                     managed_given = Some(*is_managed);
                     true
                 }
-                Given::Fifo(says_fifo) => is_new || (is_fifo && *says_fifo),
+                Given::Fifo(_) => is_new || (is_fifo && last_kind == Some(true)),
                 Given::ContentBased(is_set) => {
                     queue.content_based = *is_set;
                     is_fifo

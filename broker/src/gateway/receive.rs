@@ -29,6 +29,9 @@ const SYSTEM_ATTRIBUTES: [&str; 9] = [
     "DeadLetterQueueSourceArn",
 ];
 
+/// What a reply has of most messages beside their bodies.
+const REPLY_BYTES_BESIDE_BODY: usize = 400;
+
 impl Call<'_> {
     pub(super) async fn receive_message(&mut self, action: &ReceiveMessage<'_>) -> Result<(), ServiceError> {
         let queue = self.queue(action.queue_url.as_ref())?;
@@ -45,8 +48,10 @@ impl Call<'_> {
         let request = |queue| Request::Receive(ReceiveRequest { queue, ..receive });
         let answer = self.ask_of(&queue, request).await?;
         let Response::Receive(reply) = answer.response()? else { return Err(unexpected_answer()) };
-        let messages =
+        let messages: Vec<_> =
             reply.messages.iter().map(|message| shown(&message, asked, &filter, &queue.account)).collect();
+        let bytes = messages.iter().map(|message| message.body.len() + REPLY_BYTES_BESIDE_BODY);
+        self.out.reserve(bytes.sum());
         self.reply(&Reply::ReceiveMessage { messages });
         self.owed = Some(answer);
         Ok(())

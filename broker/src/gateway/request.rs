@@ -29,6 +29,9 @@ use crate::sqs::{Action, ErrorName, Reply, ServiceError, json, json_out, query, 
 static TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
+/// What most replies to one message fit into.
+const REPLY_BYTES: usize = 512;
+
 /// How a client came with a request.
 pub(super) struct Came {
     scope: Box<str>,
@@ -219,7 +222,7 @@ async fn call(
         origin,
         queue_of_path,
         print: &print,
-        out: Vec::new(),
+        out: Vec::with_capacity(REPLY_BYTES),
         owed: None,
     };
     let result = call.serve(action).await;

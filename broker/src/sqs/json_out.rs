@@ -214,9 +214,12 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(place) = rest.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-        let (plain, special) = rest.split_at(place);
+    loop {
+        let (plain, special) = rest.split_at(plain_length(rest));
         out.extend_from_slice(plain);
+        if special.is_empty() {
+            break;
+        }
         match special[0] {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -231,8 +234,15 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
         }
         rest = &special[1..];
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+/// How many bytes at the beginning need no escaping. Sixteen are looked at as one.
+fn plain_length(bytes: &[u8]) -> usize {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    let is_plain = |chunk: &&[u8]| !chunk.iter().fold(false, |found, byte| found | is_special(byte));
+    let length = 16 * bytes.chunks_exact(16).take_while(is_plain).count();
+    length + bytes[length..].iter().position(|byte| is_special(byte)).unwrap_or(bytes.len() - length)
 }
 
 /// Appends bytes in base64.
