@@ -242,7 +242,7 @@ fn plain_length(bytes: &[u8]) -> usize {
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
     let is_plain = |chunk: &&[u8]| !chunk.iter().fold(false, |found, byte| found | is_special(byte));
     let length = 16 * bytes.chunks_exact(16).take_while(is_plain).count();
-    length + bytes[length..].iter().position(|byte| is_special(byte)).unwrap_or(bytes.len() - length)
+    length + bytes[length..].iter().position(is_special).unwrap_or(bytes.len() - length)
 }
 
 /// Appends bytes in base64.
