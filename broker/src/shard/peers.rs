@@ -105,8 +105,20 @@ impl<F: Flaws> Core<F> {
             }
             Ok(Request::Receive(receive)) if request.asker == Asker::Shard => {
                 self.receive_for_sibling(ticket, &receive, request.answers_hint.then_some(from));
+                self.tell_age(receive.queue, from);
             }
             Ok(request) => self.serve(ticket, &request),
+        }
+    }
+
+    /// Says how long the oldest message waits that a receive for a sibling has left: what was said before is
+    /// of the one that it took, and the sibling's next receive would come for younger ones than others have.
+    fn tell_age(&mut self, queue: u64, to: u16) {
+        if to != self.exchange.me {
+            let now_ms = self.now_ms();
+            let age_ms =
+                self.engine.oldest_visible_ms(queue).map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+            self.exchange.outbox.push(to, Item::Ages(vec![(queue, age_ms)]));
         }
     }
 
