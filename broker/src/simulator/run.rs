@@ -305,8 +305,9 @@ impl<F: Flaws> Run<F> {
         self.lives = shards.iter().map(Life::begin).collect();
         loop {
             let Some(number) = self.next_to_run() else { return self.end() };
-            if self.world.borrow().stop_asked() {
-                stop.store(true, Ordering::Release);
+            if self.world.borrow().stop_asked() && !stop.swap(true, Ordering::AcqRel) {
+                // Once more, as a shard that looked before this is not woken again.
+                self.world.borrow_mut().wake_all();
             }
             let shard = &mut shards[usize::from(number)];
             self.world.borrow_mut().turn_begins(number);

@@ -18,12 +18,10 @@ impl World {
             }
             Fault::Stop => {
                 self.stop_asked = true;
+                self.wake_all();
                 if self.plan.faults.wall_jump_ns > 0 {
                     let after_ns = self.random.below(120 * MS);
                     self.schedule(after_ns, Happening::WallJumps);
-                }
-                for place in &mut self.places {
-                    place.inbox.push_back(ShardEvent::Woken);
                 }
             }
             Fault::FullDisk => {
@@ -53,6 +51,13 @@ impl World {
                 let shard = self.random_shard();
                 self.places[usize::from(shard)].paused_until_ns = self.now_ns + lasts_ns;
             }
+        }
+    }
+
+    /// Has every shard look at whether it is to stop.
+    pub fn wake_all(&mut self) {
+        for place in &mut self.places {
+            place.inbox.push_back(ShardEvent::Woken);
         }
     }
 
