@@ -13,6 +13,7 @@ use std::time::Duration;
 use tenpin_broker::engine::EngineOptions;
 use tenpin_broker::exchange::mesh::Alone;
 use tenpin_broker::flaws::Sound;
+use tenpin_broker::journal::memory::FreshPage;
 use tenpin_broker::journal::real_storage::RealStorage;
 use tenpin_broker::journal::{Durability, LogOptions};
 use tenpin_broker::shard::driver::{
@@ -96,6 +97,7 @@ impl Driver for Clients {
     fn prepare_segment(&mut self, _: FileNumber, _: u64) {}
     fn finish_segment(&mut self, _: FileNumber, _: u64, _: u64) {}
     fn remove_segment(&mut self, _: FileNumber) {}
+    fn make_page(&mut self, _: FreshPage) {}
 }
 
 fn responses(mut bytes: &[u8], mut each: impl FnMut(&Response<'_>)) {

@@ -11,7 +11,7 @@ use super::cleaning::{Cleaner, NEARLY_DEAD_FROM_SEGMENTS, Round};
 use super::cold::Windows;
 use super::commit::Commit;
 use super::files::Files;
-use super::memory::SegmentMemory;
+use super::memory::{FreshPage, LARGE_PAGES_FROM_BYTES, SegmentMemory};
 use super::options::{Durability, LogOptions};
 use super::position::{Geometry, Position, round_up};
 use super::record::{FLAG_OWN_CRC, PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, own_crc_of_new};
@@ -23,6 +23,9 @@ use crate::shard::driver::FileNumber;
 /// short log is used again; more goes back to the kernel. Memory that is mapped anew has to be cleared,
 /// page by page, which cost a third of a broker's time.
 const SPARE_MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// How far before the tail memory has its pages: what a busy shard fills while one is made.
+const PAGES_AHEAD_BYTES: usize = 2 << 20;
 
 /// One shard's log. Owned by the shard's thread.
 pub struct Log<F: Flaws> {
@@ -387,6 +390,23 @@ impl<F: Flaws> Log<F> {
             SegmentMemory::new(self.options.segment_bytes as usize)
                 .expect("the kernel has memory for one more segment")
         })
+    }
+
+    /// A page of memory that the tail comes to soon, to be made by somebody who has the time.
+    pub fn wants_page(&mut self) -> Option<FreshPage> {
+        let segment_bytes = self.options.segment_bytes as usize;
+        let end = (self.tail - self.base) as usize + PAGES_AHEAD_BYTES;
+        if segment_bytes < LARGE_PAGES_FROM_BYTES {
+            return None;
+        }
+        let tail = self.segments.back_mut()?.memory.as_mut()?;
+        if end <= segment_bytes {
+            return tail.fresh_page(end);
+        }
+        if self.spare_memories.is_empty() {
+            self.spare_memories.push(SegmentMemory::new(segment_bytes).ok()?);
+        }
+        tail.fresh_page(end).or_else(|| self.spare_memories.last_mut()?.fresh_page(end - segment_bytes))
     }
 
     /// Takes back the memory of a segment that needs none any more.

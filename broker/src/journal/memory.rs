@@ -15,7 +15,10 @@ use super::BLOCK_BYTES;
 use super::position::round_up;
 
 /// Memory of at least this many bytes asks the kernel for large pages.
-const LARGE_PAGES_FROM_BYTES: usize = 4 << 20;
+pub(super) const LARGE_PAGES_FROM_BYTES: usize = 4 << 20;
+/// A large page. The kernel clears it at once when its first byte is touched, which takes a fraction of a
+/// millisecond, and several where it has to ask the host of a virtual machine for it.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// An anonymous mapping; unmapped when its last holder is gone.
 #[derive(Debug)]
@@ -70,12 +73,14 @@ pub struct SegmentMemory {
     mapping: Arc<Mapping>,
     /// Bytes below this offset are never changed again.
     sealed: usize,
+    /// Bytes below this offset have pages, or somebody was asked to see to it.
+    paged: usize,
 }
 
 impl SegmentMemory {
     /// Maps `length` bytes of zeros; an error where the kernel has none.
     pub fn new(length: usize) -> io::Result<Self> {
-        Ok(SegmentMemory { mapping: Arc::new(Mapping::new(length)?), sealed: 0 })
+        Ok(SegmentMemory { mapping: Arc::new(Mapping::new(length)?), sealed: 0, paged: 0 })
     }
 
     /// How many bytes there are.
@@ -114,6 +119,17 @@ impl SegmentMemory {
         }
     }
 
+    /// The next large page that is wanted for the bytes before `end` and was not asked for.
+    pub fn fresh_page(&mut self, end: usize) -> Option<FreshPage> {
+        let end = end.min(self.mapping.length);
+        if end <= self.paged {
+            return None;
+        }
+        let start = self.paged;
+        self.paged = (start + LARGE_PAGE_BYTES).min(self.mapping.length);
+        Some(FreshPage { mapping: Arc::clone(&self.mapping), start, length: self.paged - start })
+    }
+
     /// Seals everything up to the end of the range and gives out the range.
     pub fn seal(&mut self, range: Range<usize>) -> SealedRange {
         assert!(range.start <= range.end && range.end <= self.mapping.length, "inside the segment");
@@ -131,6 +147,27 @@ impl SegmentMemory {
         Arc::get_mut(&mut self.mapping)?;
         self.sealed = 0;
         Some(self)
+    }
+}
+
+/// A part of a segment that shall have its page before anybody writes there. It may go to any thread.
+#[derive(Debug)]
+pub struct FreshPage {
+    mapping: Arc<Mapping>,
+    start: usize,
+    length: usize,
+}
+
+impl FreshPage {
+    /// Has the kernel make the page now. Where it does not, the first write there does as well.
+    pub fn make(&self) {
+        // SAFETY: the range is inside the mapping, which is alive. Making pages changes no byte (one that is
+        // there stays, one that is not reads as zeros before and after), so it does not matter who reads or
+        // writes there meanwhile.
+        unsafe {
+            let start = self.mapping.start.as_ptr().add(self.start);
+            libc::madvise(start.cast(), self.length, libc::MADV_POPULATE_WRITE);
+        }
     }
 }
 
@@ -199,6 +236,26 @@ mod tests {
         let mut memory = SegmentMemory::new(65536).expect("maps");
         let _sealed = memory.seal(0..4096);
         memory.bytes_mut(4095..4096);
+    }
+
+    #[test]
+    fn pages_are_asked_for_once_and_leave_bytes_as_they_are() {
+        let mut memory = SegmentMemory::new(5 << 20).expect("maps");
+        memory.bytes_mut(0..4).copy_from_slice(b"pins");
+        let page = memory.fresh_page(1).expect("nothing was asked for");
+        assert_eq!((page.start, page.length), (0, 2 << 20));
+        page.make();
+        drop(page);
+        assert_eq!(memory.get(0..8), Some(&b"pins\0\0\0\0"[..]));
+        assert!(memory.fresh_page(2 << 20).is_none());
+        assert_eq!(memory.fresh_page(6 << 20).map(|page| page.start), Some(2 << 20));
+        assert_eq!(
+            memory.fresh_page(6 << 20).map(|page| (page.start, page.length)),
+            Some((4 << 20, 1 << 20))
+        );
+        assert!(memory.fresh_page(6 << 20).is_none());
+        let mut memory = memory.recycle().expect("nobody holds it");
+        assert!(memory.fresh_page(6 << 20).is_none(), "its pages are there");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The writer does journal writes and syncs, of which one each is under way at a time; the reader reads
 //! cold parts; the keeper does what is slow and can wait: making segments and removing files. So neither
 //! a commit nor a receive stands behind 64 MiB of zeros. All put completions into one queue and ring the
-//! driver's bell. Under io_uring, which writes and reads by itself, there is only the keeper.
+//! driver's bell. Under io_uring, which writes and reads by itself, there is only the keeper. Beside them
+//! [`Pages`] makes pages of memory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,8 +15,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use super::driver::{Event, FileNumber, JournalRead, JournalWrite};
+use super::pages::Pages;
 use super::segment_files::{OpenFiles, Purpose, SegmentFolder};
 use super::waker::Bell;
+use crate::journal::memory::FreshPage;
 
 /// The helper threads as the driver sees them. Dropping it waits for what is under way (a segment that
 /// is being made is given up), so that the folder is at rest when its lock is released.
@@ -24,6 +27,7 @@ pub(crate) struct DiskWorker {
     completions: Receiver<Event<'static>>,
     report: Sender<Event<'static>>,
     bell: Arc<Bell>,
+    pages: Pages,
 }
 
 struct Threads {
@@ -87,7 +91,7 @@ impl DiskWorker {
                 Some(Threads { folder, transfer, keeper, stop })
             }
         };
-        Ok(Self { threads, completions, report, bell })
+        Ok(Self { threads, completions, report, bell, pages: Pages::default() })
     }
 
     /// The folder, where there is one.
@@ -141,6 +145,10 @@ impl DiskWorker {
             }
             None => self.refuse(Event::SegmentRemoved { file, result: Err(no_folder()) }),
         }
+    }
+
+    pub(crate) fn make_page(&mut self, page: FreshPage) {
+        self.pages.make(page);
     }
 
     /// Moves what has completed into `events`; called when the bell was answered.

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::journal::memory::SealedRange;
+use crate::journal::memory::{FreshPage, SealedRange};
 
 /// A connection of this shard: a place in the driver's table and how often that place was used.
 ///
@@ -237,6 +237,9 @@ pub trait Driver {
 
     /// Starts removing a segment's file.
     fn remove_segment(&mut self, file: FileNumber);
+
+    /// Has somebody else than this thread make a page of memory; nothing is said when it is there.
+    fn make_page(&mut self, page: FreshPage);
 
     /// The most that may still arrive on a connection after reading from it was stopped.
     const READ_AHEAD_BYTES_MAX: usize;

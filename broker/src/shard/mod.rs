@@ -26,6 +26,7 @@ mod linger;
 mod links;
 mod moves;
 mod open;
+mod pages;
 mod peers;
 mod rare_replies;
 mod real_clock;

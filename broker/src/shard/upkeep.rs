@@ -40,6 +40,9 @@ impl<F: Flaws> Core<F> {
         while let Some(read) = self.log.next_read() {
             driver.journal_read(read);
         }
+        while let Some(page) = self.log.wants_page() {
+            driver.make_page(page);
+        }
         if let Some((file, from, length)) = self.log.wants_finishing() {
             driver.finish_segment(file, from, length);
         }

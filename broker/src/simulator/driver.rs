@@ -8,6 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::journal::memory::FreshPage;
 use crate::journal::storage::Storage;
 use crate::shard::driver::{
     Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite,
@@ -112,6 +113,10 @@ impl Driver for SimulatedDriver {
 
     fn remove_segment(&mut self, file: FileNumber) {
         self.world.borrow_mut().remove_segment(self.shard, file);
+    }
+
+    fn make_page(&mut self, _page: FreshPage) {
+        // Simulated time does not stand still for the kernel's.
     }
 }
 

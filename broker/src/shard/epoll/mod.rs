@@ -26,6 +26,7 @@ use super::real_clock::RealClock;
 use super::segment_files::SegmentFolder;
 use super::table::ConnectionTable;
 use super::waker::Waker;
+use crate::journal::memory::FreshPage;
 
 /// What one read takes at most; a connection that has more is read again next turn, after the others.
 const READ_BUFFER_BYTES: usize = 256 << 10;
@@ -524,6 +525,10 @@ impl Driver for EpollDriver {
 
     fn remove_segment(&mut self, file: FileNumber) {
         self.disk.remove(file);
+    }
+
+    fn make_page(&mut self, page: FreshPage) {
+        self.disk.make_page(page);
     }
 
     /// Nothing is read ahead: what is not wanted stays in the kernel.

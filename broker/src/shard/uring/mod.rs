@@ -33,6 +33,7 @@ use super::linger::earlier;
 use super::real_clock::RealClock;
 use super::segment_files::SegmentFolder;
 use super::waker::Waker;
+use crate::journal::memory::FreshPage;
 
 pub use self::probe::{Offer, Refusal, probe};
 
@@ -284,6 +285,10 @@ impl Driver for UringDriver {
     fn remove_segment(&mut self, file: FileNumber) {
         self.kernel.files.forget(file);
         self.disk.remove(file);
+    }
+
+    fn make_page(&mut self, page: FreshPage) {
+        self.disk.make_page(page);
     }
 
     /// What can lie in the receive buffers when reading is stopped.
