@@ -9,7 +9,7 @@ use std::io::Write as _;
 use crate::codes::{FLAG_ERROR, FLAG_REPLY, VERSION};
 use crate::error::{ERROR_TEXT_BYTES_MAX, ErrorCode};
 use crate::layout;
-use crate::layout::{Layout, write_fixed};
+use crate::layout::{Layout, write_fixed, zeros_at_end};
 use crate::outcomes::Outcome;
 
 /// Bytes of a header.
@@ -99,7 +99,7 @@ impl std::error::Error for FrameError {}
 /// `None` means that more bytes are needed. `frame_bytes_max` counts the whole frame, header
 /// included. Only length and CRC are judged here: flags, version and operation are the business of
 /// [`Request::decode`](crate::Request::decode) and [`Response::decode`](crate::Response::decode).
-#[inline]
+#[inline(always)]
 pub fn split_frame(bytes: &[u8], frame_bytes_max: usize) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let Some(frame_bytes) = frame_bytes(bytes) else {
         return Ok(None);
@@ -147,12 +147,11 @@ pub fn frame_bytes(bytes: &[u8]) -> Option<usize> {
 #[inline]
 pub fn begin_frame(out: &mut Vec<u8>, operation: u8, flags: u16, correlation: u32) -> usize {
     let start = out.len();
-    let mut header = [0; HEADER_BYTES];
+    let header = zeros_at_end::<HEADER_BYTES>(out);
     header[8] = VERSION;
     header[9] = operation;
     header[10..12].copy_from_slice(&flags.to_le_bytes());
     header[12..16].copy_from_slice(&correlation.to_le_bytes());
-    out.extend_from_slice(&header);
     start
 }
 

@@ -185,6 +185,12 @@ impl<'a> Layout<'a> for SendEntry<'a> {
         if flags == 0 { Ok(entry) } else { entry.with_options(flags, fixed) }
     }
 
+    /// Most are only a body, and then the whole entry, which is large, need not be made to see that.
+    #[inline(always)]
+    fn check(bytes: &'a [u8]) -> Result<(), DecodeError> {
+        if Self::only_body(bytes).is_some() { Ok(()) } else { Self::read(bytes).map(drop) }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         write_fixed(out, |out| {
             out.extend_from_slice(&self.flags().to_le_bytes());
@@ -357,7 +363,9 @@ impl<'a> Layout<'a> for ReceivedMessage<'a> {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        let front = received_front(&self.fixed, self.handle.len(), self.content.len(), self.body.len());
+        let mut front = [0; RECEIVED_FRONT_BYTES];
+        let lengths = (self.handle.len(), self.content.len(), self.body.len());
+        fill_received_front(&mut front, &self.fixed, lengths);
         // The list that this is an entry of has written the entry's length.
         out.extend_from_slice(&front[4..]);
         out.extend_from_slice(self.handle);
@@ -368,15 +376,13 @@ impl<'a> Layout<'a> for ReceivedMessage<'a> {
 /// Bytes of a received message's entry before its handle: lengths of entry and fixed part, and that.
 pub(crate) const RECEIVED_FRONT_BYTES: usize = 4 + 2 + RECEIVED_FIXED_BYTES;
 
-/// A received message's entry before its handle.
+/// Fills in a received message's entry before its handle, where zeros are.
 #[inline(always)]
-pub(crate) fn received_front(
+pub(crate) fn fill_received_front(
+    front: &mut [u8; RECEIVED_FRONT_BYTES],
     fixed: &ReceivedFixed,
-    handle_length: usize,
-    content_length: usize,
-    body_length: usize,
-) -> [u8; RECEIVED_FRONT_BYTES] {
-    let mut front = [0; RECEIVED_FRONT_BYTES];
+    (handle_length, content_length, body_length): (usize, usize, usize),
+) {
     let entry_length = RECEIVED_FRONT_BYTES - 4 + handle_length + content_length;
     front[0..4].copy_from_slice(&length_u32(entry_length).to_le_bytes());
     front[4..6].copy_from_slice(&(RECEIVED_FIXED_BYTES as u16).to_le_bytes());
@@ -388,7 +394,6 @@ pub(crate) fn received_front(
     front[48..52].copy_from_slice(&fixed.receive_count.to_le_bytes());
     front[52..54].copy_from_slice(&length_u16(handle_length).to_le_bytes());
     front[54..58].copy_from_slice(&length_u32(body_length).to_le_bytes());
-    front
 }
 
 /// A handle as an entry of a delete: its length in the fixed part, then its bytes.

@@ -6,8 +6,8 @@ use std::fmt;
 use crate::codes::{FLAG_REPLY, Operation};
 use crate::error::ErrorCode;
 use crate::frame::{HEADER_BYTES, begin_frame, finish_frame, write_text};
-use crate::layout::{Layout, length_u16, write_entry};
-use crate::messages::{PeekedFixed, RECEIVED_FRONT_BYTES, ReceivedFixed, received_front, write_peeked};
+use crate::layout::{Layout, length_u16, write_entry, zeros_at_end};
+use crate::messages::{PeekedFixed, RECEIVED_FRONT_BYTES, ReceivedFixed, fill_received_front, write_peeked};
 use crate::outcomes::{Outcome, SendOutcome};
 
 /// A reply whose fixed part is only the count of one list.
@@ -59,7 +59,7 @@ impl<'b> ReceiveReplyWriter<'b> {
         debug_assert!(body_length <= content.len());
         let out = &mut *self.0.out;
         out.reserve(Self::entry_bytes(handle.len(), content.len()));
-        out.extend_from_slice(&received_front(fixed, handle.len(), content.len(), body_length));
+        fill_received_front(zeros_at_end(out), fixed, (handle.len(), content.len(), body_length));
         match <&[u8; HANDLE_BYTES_USUAL]>::try_from(handle) {
             // A copy whose length is known takes no call.
             Ok(handle) => out.extend_from_slice(handle),
@@ -98,13 +98,12 @@ impl<'b> SendReplyWriter<'b> {
     /// The next entry was accepted.
     #[inline]
     pub fn accepted(&mut self, id: [u8; 16], sequence_number: u64) -> &mut Self {
-        let mut entry = [0; 4 + 2 + SEND_OUTCOME_FIXED_BYTES];
+        let entry = zeros_at_end::<{ 4 + 2 + SEND_OUTCOME_FIXED_BYTES }>(self.0.out);
         entry[0..4].copy_from_slice(&(2 + SEND_OUTCOME_FIXED_BYTES as u32).to_le_bytes());
         entry[4..6].copy_from_slice(&(SEND_OUTCOME_FIXED_BYTES as u16).to_le_bytes());
         // Bytes 6 and 7 are the number 0 of success.
         entry[8..24].copy_from_slice(&id);
         entry[24..32].copy_from_slice(&sequence_number.to_le_bytes());
-        self.0.out.extend_from_slice(&entry);
         self.0.count += 1;
         self
     }

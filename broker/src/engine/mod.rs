@@ -432,7 +432,7 @@ impl<F: Flaws> Engine<F> {
 }
 
 /// Appends a record and says where it is and how long.
-#[inline]
+#[inline(always)]
 fn append<F: Flaws>(
     log: &mut Log<F>,
     now_ms: u64,

@@ -339,7 +339,7 @@ impl MessageHead {
         writer.u32(0);
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn read(raw: &RawRecord<'_>) -> Result<Self, Damage> {
         let mut reader = Reader(raw.fixed);
         let slot = reader.u32()?;
@@ -415,7 +415,7 @@ pub struct StoredMessage<'a> {
 
 impl<'a> StoredMessage<'a> {
     /// Reads a message's record, a Sent, Copied or MovedIn one.
-    #[inline]
+    #[inline(always)]
     pub fn parse(raw: &RawRecord<'a>) -> Result<Self, Damage> {
         if ![Kind::Sent as u8, Kind::Copied as u8, Kind::MovedIn as u8].contains(&raw.kind) {
             return Err(Damage::new("a record that is no message's"));

@@ -99,23 +99,30 @@ impl<F: Flaws> Engine<F> {
         };
         let mut stored = Stored::default();
         entries.visit(|body, entry| {
-            let outcome = match entry {
-                None => self.send_body(&terms, body, &mut stored, log),
-                Some(entry) => self.send_entry(&terms, entry, &mut stored, log),
-            };
-            out.sent.push(outcome);
+            let sent = &mut out.sent;
+            match entry {
+                None => self.send_body(&terms, body, &mut stored, log, sent),
+                Some(entry) => self.send_entry(&terms, entry, &mut stored, log, sent),
+            }
         });
         self.settle_stored(queue, stored, log);
     }
 
     /// Stores a message that is only a body.
     #[inline]
-    fn send_body(&mut self, terms: &Terms, body: &[u8], batch: &mut Stored, log: &mut Log<F>) -> SendOutcome {
+    fn send_body(
+        &mut self,
+        terms: &Terms,
+        body: &[u8],
+        batch: &mut Stored,
+        log: &mut Log<F>,
+        sent: &mut Vec<SendOutcome>,
+    ) {
         let bytes_max = terms.content_bytes_max.min(terms.message_bytes_max as usize);
         if body.is_empty() || body.len() > bytes_max {
-            return self.send_entry(terms, &SendEntry::new(body), batch, log);
+            return self.send_entry(terms, &SendEntry::new(body), batch, log, sent);
         }
-        self.store(terms, (body, None), body.len(), terms.delay_ms, batch, log)
+        self.store(terms, (body, None), body.len(), terms.delay_ms, batch, log, sent);
     }
 
     /// Stores a message with all that an entry can say.
@@ -126,16 +133,20 @@ impl<F: Flaws> Engine<F> {
         entry: &SendEntry<'_>,
         batch: &mut Stored,
         log: &mut Log<F>,
-    ) -> SendOutcome {
-        check_entry(entry, terms.message_bytes_max)?;
-        let group = if entry.content.len() > entry.body.len() { check_standard(entry)? } else { None };
-        let group = group.map(|id| group_key(&self.options.check_key, terms.incarnation, id));
-        check_record(entry.content.len(), log)?;
+        sent: &mut Vec<SendOutcome>,
+    ) {
+        let group = match check_standard_entry(entry, terms, log) {
+            Ok(group) => group.map(|id| group_key(&self.options.check_key, terms.incarnation, id)),
+            Err(refusal) => return sent.push(Err(refusal)),
+        };
         let delay_ms = entry.delay_seconds.map_or(terms.delay_ms, |seconds| u64::from(seconds) * 1_000);
-        self.store(terms, (entry.content, group), entry.body.len(), delay_ms, batch, log)
+        self.store(terms, (entry.content, group), entry.body.len(), delay_ms, batch, log, sent);
     }
 
+    /// Stores a message and adds its outcome. All is written from registers to where it stays: a copy of what
+    /// was just put together would have the processor wait for it.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "a message, its terms, and all that it changes")]
     fn store(
         &mut self,
         terms: &Terms,
@@ -144,10 +155,11 @@ impl<F: Flaws> Engine<F> {
         delay_ms: u64,
         batch: &mut Stored,
         log: &mut Log<F>,
-    ) -> SendOutcome {
+        sent: &mut Vec<SendOutcome>,
+    ) {
         let Terms { queue: queue_index, incarnation, .. } = *terms;
         let Some((slot, stored)) = self.slab.take_slot() else {
-            return Err(ErrorCode::StorageFull.into());
+            return sent.push(Err(ErrorCode::StorageFull.into()));
         };
         let sequence = self.identity.next_sequence();
         let head = MessageHead {
@@ -190,7 +202,7 @@ impl<F: Flaws> Engine<F> {
         if let Some(group) = group {
             self.join_fair(slot, group);
         }
-        Ok(Accepted { id: head.id, sequence_number: 0 })
+        sent.push(Ok(Accepted { id: head.id, sequence_number: 0 }));
     }
 
     /// Counts what a batch has stored.
@@ -248,6 +260,19 @@ pub(super) fn check_record<F: Flaws>(content_bytes: usize, log: &Log<F>) -> Resu
         "One or more parameters are invalid. Reason: The message with its fields is longer than a \
          record of the log may be.",
     ))
+}
+
+/// Checks an entry for a standard queue. Says its group, if any.
+#[inline]
+fn check_standard_entry<'e, F: Flaws>(
+    entry: &SendEntry<'e>,
+    terms: &Terms,
+    log: &Log<F>,
+) -> Result<Option<&'e str>, Refusal> {
+    check_entry(entry, terms.message_bytes_max)?;
+    let group = if entry.content.len() > entry.body.len() { check_standard(entry)? } else { None };
+    check_record(entry.content.len(), log)?;
+    Ok(group)
 }
 
 /// Checks the fields that mean something else, or nothing, on a FIFO queue. Says the group, if any.

@@ -165,7 +165,7 @@ impl<F: Flaws> Log<F> {
     ///
     /// # Panics
     /// Where the record is longer than [`record_bytes_max`](Log::record_bytes_max).
-    #[inline]
+    #[inline(always)]
     pub fn append(
         &mut self,
         now_ms: u64,
@@ -423,7 +423,7 @@ pub fn record_bytes_max(segment_bytes: u32) -> usize {
     (segment_bytes as usize - BLOCK_BYTES).min(BATCH_BYTES_MAX) - BATCH_HEADER_BYTES
 }
 
-#[inline]
+#[inline(always)]
 fn write_record(
     bytes: &mut [u8],
     length: usize,

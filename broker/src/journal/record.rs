@@ -51,6 +51,7 @@ impl std::error::Error for Damage {}
 impl<'a> RawRecord<'a> {
     /// The record that begins at the start of `bytes`, which may go on behind it. Its own checksum is
     /// not looked at: that is `verify`'s work.
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Damage> {
         let prefix = Prefix::read(bytes).ok_or(Damage::new("no room for a record's prefix"))?;
         if !prefix.is_plausible(bytes.len()) {
@@ -134,7 +135,7 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// Reads the prefix at the start of `bytes`; `None` where they are too few.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(bytes: &[u8]) -> Option<Prefix> {
         let bytes: &[u8; 8] = bytes.get(..PREFIX_BYTES)?.first_chunk()?;
         Some(Prefix {

@@ -17,7 +17,7 @@ use super::driver::ConnectionId;
 use super::limits;
 use super::rare_replies::encode_rare;
 use crate::engine::records::StoredMessage;
-use crate::engine::{Delivery, Engine, Outcome, Outputs, Reply, ReplyBody, Ticket};
+use crate::engine::{BATCH_ENTRIES_MAX, Delivery, Engine, Outcome, Outputs, Reply, ReplyBody, Ticket};
 use crate::flaws::{Flaw, Flaws};
 use crate::journal::{ColdRecord, Log, Position, RawRecord};
 
@@ -37,16 +37,17 @@ impl<F: Flaws> Core<F> {
         if self.outputs.replies.is_empty() {
             return;
         }
-        let mut outputs = std::mem::take(&mut self.outputs);
-        for reply in &outputs.replies {
-            self.write_reply(reply, &outputs);
+        for index in 0..self.outputs.replies.len() {
+            self.write_reply(index);
         }
-        outputs.clear();
-        self.outputs = outputs;
+        self.outputs.clear();
     }
 
-    fn write_reply(&mut self, reply: &Reply, outputs: &Outputs) {
-        let Some(connection) = self.connections.get_mut(reply.ticket.connection) else {
+    fn write_reply(&mut self, index: usize) {
+        let Self { connections, outputs, log, engine, .. } = self;
+        let reply = &outputs.replies[index];
+        let Reply { ticket, depends_on, stale_after_ms, .. } = *reply;
+        let Some(connection) = connections.get_mut(ticket.connection) else {
             // The engine forgets the waits of a connection that is gone, and other replies follow
             // their requests at once; so nothing can be delivered here.
             debug_assert!(!matches!(&reply.body, ReplyBody::Received(range) if !range.is_empty()));
@@ -55,24 +56,37 @@ impl<F: Flaws> Core<F> {
         if reply.ends_wait {
             connection.long_polls -= 1;
         }
-        let (deliveries, shown) = messages_in(reply, outputs);
-        if !all_here(&mut self.log, deliveries) {
-            let arns = deliveries.iter().map(|delivery| source_arn(&self.engine, delivery)).collect();
-            return self.park(Parked::new(reply, shown, deliveries, arns));
-        }
-        let handed_out = if shown == Shown::HandedOut { deliveries } else { &[] };
-        let messages = handed_out.iter().map(Delivery::message);
-        if reply.depends_on > self.log.committed() {
-            let buffer = connection.held_buffer();
-            let start = buffer.len();
-            encode(buffer, reply, outputs, &self.log, &self.engine);
-            let length = (buffer.len() - start) as u32;
-            connection.note_held_deliveries(messages);
-            self.hold(reply.ticket, reply.depends_on, length, handed_out.len() as u32, reply.stale_after_ms);
+        let is_held = depends_on > log.committed();
+        let buffer = if is_held { connection.held_buffer() } else { &mut connection.out };
+        let start = buffer.len();
+        let mut handed_out: &[Delivery] = &[];
+        if let ReplyBody::Received(range) = &reply.body
+            && let deliveries = part(&outputs.deliveries, range)
+            && let Some(records) = records_in_memory(log, deliveries)
+        {
+            encode_received(buffer, ticket.correlation, deliveries, &records, engine);
+            handed_out = deliveries;
         } else {
-            encode(&mut connection.out, reply, outputs, &self.log, &self.engine);
+            let (deliveries, shown) = messages_in(reply, outputs);
+            if !all_here(log, deliveries) {
+                let arns = deliveries.iter().map(|delivery| source_arn(engine, delivery)).collect();
+                let parked = Parked::new(reply, shown, deliveries, arns);
+                return self.park(parked);
+            }
+            encode(buffer, reply, outputs, log, engine);
+            if shown == Shown::HandedOut {
+                handed_out = deliveries;
+            }
+        }
+        let length = (buffer.len() - start) as u32;
+        let messages = handed_out.iter().map(Delivery::message);
+        if is_held {
+            connection.note_held_deliveries(messages);
+            let deliveries = handed_out.len() as u32;
+            self.hold(ticket, depends_on, length, deliveries, stale_after_ms);
+        } else {
             connection.note_deliveries(messages);
-            self.replied(reply.ticket, reply.stale_after_ms);
+            self.replied(ticket, stale_after_ms);
         }
     }
 
@@ -197,6 +211,43 @@ fn messages_in<'o>(reply: &Reply, outputs: &'o Outputs) -> (&'o [Delivery], Show
     }
 }
 
+/// The records of a batch of messages, where all of them are in memory: nearly always.
+#[inline(always)]
+fn records_in_memory<'l, F: Flaws>(
+    log: &'l Log<F>,
+    deliveries: &[Delivery],
+) -> Option<[&'l [u8]; BATCH_ENTRIES_MAX]> {
+    let mut records = [&[][..]; BATCH_ENTRIES_MAX];
+    for (record, delivery) in records.iter_mut().zip(deliveries) {
+        *record = log.bytes(delivery.position, delivery.length)?;
+    }
+    (deliveries.len() <= BATCH_ENTRIES_MAX).then_some(records)
+}
+
+/// Writes the reply to a receive of messages whose records are in memory.
+#[inline]
+fn encode_received<F: Flaws>(
+    out: &mut Vec<u8>,
+    correlation: u32,
+    deliveries: &[Delivery],
+    records: &[&[u8]; BATCH_ENTRIES_MAX],
+    engine: &Engine<F>,
+) {
+    let mut writer = ReceiveReplyWriter::begin(out, correlation);
+    for (delivery, record) in deliveries.iter().zip(records) {
+        let Some(stored) = stored_message(record) else { continue };
+        let fixed = received_fixed(delivery, &stored);
+        let body_bytes = stored.body_bytes as usize;
+        if delivery.source == 0 {
+            writer.push(&fixed, &delivery.handle, stored.content, body_bytes);
+        } else {
+            let arn = source_arn(engine, delivery);
+            writer.push(&fixed, &delivery.handle, &shown_content(&stored, arn.as_deref()), body_bytes);
+        }
+    }
+    writer.finish();
+}
+
 /// Whether the bodies of all these messages can be given now; reads those that have left memory.
 fn all_here<F: Flaws>(log: &mut Log<F>, deliveries: &[Delivery]) -> bool {
     let mut all = true;
@@ -308,11 +359,13 @@ const NOTHING_STORED: StoredMessage<'static> =
     StoredMessage { slot: 0, sequence: 0, id: [0; 16], sent_at_ms: 0, body_bytes: 0, content: &[] };
 
 /// The message in a record; recovery or the engine has seen that it is one.
+#[inline(always)]
 fn stored_message(record: &[u8]) -> Option<StoredMessage<'_>> {
     let raw = RawRecord::parse(record).ok()?;
     StoredMessage::parse(&raw).ok()
 }
 
+#[inline(always)]
 fn received_fixed(delivery: &Delivery, stored: &StoredMessage<'_>) -> ReceivedFixed {
     ReceivedFixed {
         id: stored.id,
