@@ -405,16 +405,20 @@ impl<'a, E: Layout<'a> + Copy> Entries<'a, E> {
     /// Walks the entries as they are, without taking those of a frame apart.
     #[inline(always)]
     pub(crate) fn for_each_raw(self, mut each: impl FnMut(Raw<'a, E>)) {
-        match self.source {
-            Source::Wire { count, bytes, .. } => {
-                let mut reader = Reader::new(bytes);
-                for _ in 0..count {
+        let (count, bytes, entries) = match self.source {
+            Source::Wire { count, bytes, .. } => (usize::from(count), bytes, None),
+            Source::Slice(entries) => (entries.len(), &[][..], Some(entries)),
+        };
+        let mut reader = Reader::new(bytes);
+        for index in 0..count {
+            each(match entries {
+                None => {
                     // The entries were checked when the list was taken, so this does not fail.
                     let Ok(entry) = reader.entry(E::NAME) else { return };
-                    each(Raw::Wire(entry));
+                    Raw::Wire(entry)
                 }
-            }
-            Source::Slice(entries) => entries.iter().for_each(|entry| each(Raw::Ready(entry))),
+                Some(entries) => Raw::Ready(&entries[index]),
+            });
         }
     }
 

@@ -51,14 +51,22 @@ impl<'a> SendEntries<'a> {
     /// a look at the frame; or with the whole entry.
     #[inline(always)]
     pub fn visit(self, mut each: impl FnMut(&'a [u8], Option<&SendEntry<'a>>)) {
-        self.for_each_raw(|raw| match raw {
-            Raw::Wire(bytes) => match SendEntry::only_body(bytes) {
-                Some(body) => each(body, None),
-                // The entries were checked when the list was taken, so this does not fail.
-                None => SendEntry::read(bytes).iter().for_each(|entry| each(entry.body, Some(entry))),
-            },
-            Raw::Ready(entry) if entry.is_only_body() => each(entry.body, None),
-            Raw::Ready(entry) => each(entry.body, Some(entry)),
+        // One call for all cases, so that it is no call at all where this is compiled into.
+        self.for_each_raw(|raw| {
+            let whole;
+            let (body, entry) = match raw {
+                Raw::Wire(bytes) => match SendEntry::only_body(bytes) {
+                    Some(body) => (body, None),
+                    None => {
+                        // The entries were checked when the list was taken, so this does not fail.
+                        let Ok(read) = SendEntry::read(bytes) else { return };
+                        whole = read;
+                        (whole.body, Some(&whole))
+                    }
+                },
+                Raw::Ready(entry) => (entry.body, (!entry.is_only_body()).then_some(entry)),
+            };
+            each(body, entry);
         });
     }
 }
