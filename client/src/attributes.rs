@@ -29,6 +29,15 @@ pub struct QueueAttributes {
 }
 
 /// Which messages of a FIFO queue share a memory of deduplication ids.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// use tenpin_client::{DeduplicationScope, QueueAttributes};
+/// let attributes = QueueAttributes::new().deduplication_scope(DeduplicationScope::MessageGroup);
+/// client.create_queue_with("steps.fifo", &attributes).await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeduplicationScope {
     /// All of the queue.
@@ -39,11 +48,22 @@ pub enum DeduplicationScope {
 
 impl QueueAttributes {
     /// None yet.
+    ///
+    /// ```
+    /// let unchanged = tenpin_client::QueueAttributes::new();
+    /// assert_eq!(unchanged.iter().count(), 0);
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Sets any attribute that is a number or a switch.
+    ///
+    /// ```
+    /// use tenpin_client::{AttributeCode, QueueAttributes};
+    /// let attributes = QueueAttributes::new().number(AttributeCode::DelaySeconds, 5);
+    /// assert_eq!(attributes.get_number(AttributeCode::DelaySeconds), Some(5));
+    /// ```
     #[must_use]
     pub fn number(mut self, code: AttributeCode, value: u64) -> Self {
         self.values.insert(code, Value::Number(value));
@@ -51,6 +71,15 @@ impl QueueAttributes {
     }
 
     /// Sets any attribute that is a text; an empty one resets a policy.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::{AttributeCode, QueueAttributes};
+    /// let no_policy = QueueAttributes::new().text(AttributeCode::RedrivePolicy, "");
+    /// queue.set_attributes(&no_policy).await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn text(mut self, code: AttributeCode, value: impl Into<String>) -> Self {
         self.values.insert(code, Value::Text(value.into()));
@@ -58,36 +87,91 @@ impl QueueAttributes {
     }
 
     /// For how long a received message is hidden: 0 to 12 hours, 30 s if not set.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().visibility_timeout(Duration::from_secs(60));
+    /// queue.set_attributes(&attributes).await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn visibility_timeout(self, timeout: Duration) -> Self {
         self.number(AttributeCode::VisibilityTimeout, timeout.as_secs())
     }
 
     /// For how long a sent message is held back: 0 to 15 minutes, 0 if not set.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().delay(Duration::from_secs(5));
+    /// client.create_queue_with("later", &attributes).await?.send("in five seconds").await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn delay(self, delay: Duration) -> Self {
         self.number(AttributeCode::DelaySeconds, delay.as_secs())
     }
 
     /// How long a receive waits that does not say: 0 to 20 s, 0 if not set.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().receive_wait(Duration::from_secs(20));
+    /// queue.set_attributes(&attributes).await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn receive_wait(self, wait: Duration) -> Self {
         self.number(AttributeCode::ReceiveMessageWaitTimeSeconds, wait.as_secs())
     }
 
     /// For how long messages are kept: 1 minute to 14 days, 4 days if not set.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().retention(Duration::from_secs(14 * 86_400));
+    /// queue.set_attributes(&attributes).await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn retention(self, period: Duration) -> Self {
         self.number(AttributeCode::MessageRetentionPeriod, period.as_secs())
     }
 
     /// The largest message: 1 KiB to 1 MiB, 1 MiB if not set.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().message_bytes_max(1_024);
+    /// queue.set_attributes(&attributes).await?;
+    /// assert!(queue.send(vec![b'x'; 1_025]).await.is_err());
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn message_bytes_max(self, bytes: u32) -> Self {
         self.number(AttributeCode::MaximumMessageSize, bytes.into())
     }
 
     /// Messages received more than `max_receive_count` times go to the queue with this ARN.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::{AttributeCode, QueueAttributes};
+    /// let dead = client.create_queue("orders-dead").await?;
+    /// let arn = dead.attributes().await?.get_text(AttributeCode::QueueArn).unwrap_or_default().to_owned();
+    /// queue.set_attributes(&QueueAttributes::new().dead_letters(&arn, 3)).await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn dead_letters(self, target_arn: &str, max_receive_count: u32) -> Self {
         let target = target_arn.replace(['"', '\\'], "");
@@ -96,12 +180,31 @@ impl QueueAttributes {
     }
 
     /// Whether a FIFO queue takes the body of a message without a deduplication id for one.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().content_based_deduplication(true);
+    /// let steps = client.create_queue_with("steps.fifo", &attributes).await?;
+    /// let step = tenpin_client::NewMessage::new("the only step").group("a");
+    /// assert_eq!(steps.send(step.clone()).await?.id, steps.send(step).await?.id);
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn content_based_deduplication(self, on: bool) -> Self {
         self.number(AttributeCode::ContentBasedDeduplication, on.into())
     }
 
     /// Which messages of a FIFO queue share a memory of deduplication ids.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::{DeduplicationScope, QueueAttributes};
+    /// let attributes = QueueAttributes::new().deduplication_scope(DeduplicationScope::Queue);
+    /// client.create_queue_with("steps.fifo", &attributes).await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn deduplication_scope(self, scope: DeduplicationScope) -> Self {
         let value = match scope {
@@ -112,6 +215,15 @@ impl QueueAttributes {
     }
 
     /// A tag of a new queue.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().tag("team", "billing");
+    /// let tagged = client.create_queue_with("invoices", &attributes).await?;
+    /// assert_eq!(tagged.tags().await?, [("team".to_owned(), "billing".to_owned())]);
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key.into(), value.into());
@@ -149,6 +261,15 @@ impl QueueAttributes {
     }
 
     /// An attribute's value, where it is a number and there.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::AttributeCode;
+    /// let attributes = queue.attributes().await?;
+    /// assert_eq!(attributes.get_number(AttributeCode::VisibilityTimeout), Some(30));
+    /// # Ok(()) });
+    /// ```
     pub fn get_number(&self, code: AttributeCode) -> Option<u64> {
         match self.values.get(&code)? {
             Value::Number(number) => Some(*number),
@@ -157,6 +278,15 @@ impl QueueAttributes {
     }
 
     /// An attribute's value, where it is a text and there.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::AttributeCode;
+    /// let attributes = queue.attributes().await?;
+    /// assert!(attributes.get_text(AttributeCode::QueueArn).is_some_and(|arn| arn.ends_with(":orders")));
+    /// # Ok(()) });
+    /// ```
     pub fn get_text(&self, code: AttributeCode) -> Option<&str> {
         match self.values.get(&code)? {
             Value::Text(text) => Some(text),
@@ -165,6 +295,15 @@ impl QueueAttributes {
     }
 
     /// All attributes that are there with their names and values as texts, in the order of their numbers.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// for (name, value) in queue.attributes().await?.iter() {
+    ///     println!("{name} = {value}");
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
         self.values.iter().map(|(code, value)| match value {
             Value::Number(number) => (code.name(), number.to_string()),

@@ -24,16 +24,17 @@ use crate::stats::Stats;
 /// [`Queue`] of it are gone. Calls may be made from any number of tasks at once: requests that are made
 /// together travel together.
 ///
-/// ```no_run
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tenpin_client::Result<()> {
-/// let client = tenpin_client::Client::connect("127.0.0.1:7010").await?;
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::with_address(async |address| {
+/// let client = tenpin_client::Client::connect(address).await?;
 /// let queue = client.create_queue("orders").await?;
 /// queue.send("a first order").await?;
 /// for message in queue.receive().await? {
 ///     println!("{}", message.text().unwrap_or("not text"));
 ///     queue.delete(&message).await?;
 /// }
-/// # Ok(()) }
+/// # Ok(()) });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -54,11 +55,31 @@ impl Drop for Inner {
 
 impl Client {
     /// Connects to a broker with the default options.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_address(async |address| {
+    /// let client = tenpin_client::Client::connect(address).await?;
+    /// println!("{} shards", client.shard_count().await?);
+    /// # Ok(()) });
+    /// ```
     pub async fn connect(address: impl Into<String>) -> Result<Self> {
         Self::builder(address).connect().await
     }
 
     /// Options for a client of this broker.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::with_address(async |address| {
+    /// let client = tenpin_client::Client::builder(address)
+    ///     .connect_timeout(Duration::from_secs(1))
+    ///     .request_timeout(Duration::from_secs(5))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) });
+    /// ```
     pub fn builder(address: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(address)
     }
@@ -72,21 +93,54 @@ impl Client {
     }
 
     /// The address that it was made with.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_address(async |address| {
+    /// let client = tenpin_client::Client::connect(&*address).await?;
+    /// assert_eq!(client.address(), address);
+    /// # Ok(()) });
+    /// ```
     pub fn address(&self) -> &str {
         &self.inner.options.address
     }
 
     /// How many shards the broker has.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// assert_eq!(client.shard_count().await?, 1);
+    /// # Ok(()) });
+    /// ```
     pub async fn shard_count(&self) -> Result<u16> {
         Ok(self.inner.pool.connection(ANY_SHARD).await?.agreement.shard_count)
     }
 
     /// Ends all connections. Calls under way and later ones fail with [`Error::Closed`].
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// client.close();
+    /// assert!(matches!(queue.send("too late").await, Err(tenpin_client::Error::Closed)));
+    /// # Ok(()) });
+    /// ```
     pub fn close(&self) {
         self.inner.pool.close();
     }
 
     /// Opens a queue that exists.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::ErrorCode;
+    /// client.queue("orders").await?.send("a first order").await?;
+    /// let error = client.queue("not-there").await.expect_err("nobody has made it");
+    /// assert_eq!(error.code(), Some(ErrorCode::QueueDoesNotExist));
+    /// # Ok(()) });
+    /// ```
     pub async fn queue(&self, name: impl Into<QueueName>) -> Result<Queue> {
         let name = name.into();
         let opened = self.open(&name).await?;
@@ -95,12 +149,29 @@ impl Client {
 
     /// Makes a queue with the default attributes, or opens the one of this name where it has them.
     /// A name that ends in `.fifo` makes a FIFO queue.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let steps = client.create_queue("steps.fifo").await?;
+    /// assert!(steps.is_fifo());
+    /// # Ok(()) });
+    /// ```
     pub async fn create_queue(&self, name: impl Into<QueueName>) -> Result<Queue> {
         self.create_queue_with(name, &QueueAttributes::new()).await
     }
 
     /// Makes a queue with these attributes and tags, or opens the one of this name where none of the
     /// attributes differs.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let attributes = tenpin_client::QueueAttributes::new().delay(Duration::from_secs(5));
+    /// client.create_queue_with("later", &attributes).await?.send("in five seconds").await?;
+    /// # Ok(()) });
+    /// ```
     pub async fn create_queue_with(
         &self,
         name: impl Into<QueueName>,
@@ -126,6 +197,22 @@ impl Client {
 
     /// Lists queues whose names begin with `prefix`, in the order of their names: up to 1,000, from
     /// where the page before ended.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let mut page = client.list_queues("ord", None).await?;
+    /// loop {
+    ///     for name in &page.names {
+    ///         println!("{}", name.name());
+    ///     }
+    ///     if !page.has_more() {
+    ///         break;
+    ///     }
+    ///     page = client.list_queues("ord", Some(&page)).await?;
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn list_queues(&self, prefix: &str, after: Option<&QueuePage>) -> Result<QueuePage> {
         let request = Request::ListQueues(ListQueuesRequest {
             max: 1_000,
@@ -142,6 +229,14 @@ impl Client {
     }
 
     /// Counters of the whole broker.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// assert_eq!(client.stats().await?.visible(), 1);
+    /// # Ok(()) });
+    /// ```
     pub async fn stats(&self) -> Result<Stats> {
         self.stats_of(NO_QUEUE).await
     }
@@ -155,6 +250,13 @@ impl Client {
     }
 
     /// Asks the broker for a sign of life, and says how long it took.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// println!("it answers within {:?}", client.ping().await?);
+    /// # Ok(()) });
+    /// ```
     pub async fn ping(&self) -> Result<Duration> {
         let began = Instant::now();
         self.call(ANY_SHARD, &Request::Ping(Ping::default())).await?;

@@ -36,6 +36,20 @@ const RECEIVERS_MAX: usize = 8;
 
 /// What is to become of a message that was handled. A handler may also give a `Result`: `Ok` deletes
 /// the message, `Err` is [`Outcome::Failed`].
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # use std::time::Duration;
+/// # example::run(async |client, queue| {
+/// use tenpin_client::Outcome;
+/// let outcome = |text: &str| match text {
+///     "" => Outcome::Delete,
+///     "later" => Outcome::Retry(Duration::from_secs(60)),
+///     _ => Outcome::Failed,
+/// };
+/// assert_eq!(Outcome::from(()), outcome(""), "what gives nothing is done");
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It is done: delete it.
@@ -67,6 +81,16 @@ impl<E: fmt::Display> From<std::result::Result<(), E>> for Outcome {
 }
 
 /// When a message comes back whose handler failed.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # use std::time::Duration;
+/// # example::run(async |client, queue| {
+/// use tenpin_client::OnError;
+/// let on_error = OnError::BackOff { first: Duration::from_secs(1), max: Duration::from_secs(60) };
+/// let consumer = queue.consumer().on_error(on_error);
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
     /// When its visibility timeout has passed.
@@ -94,19 +118,23 @@ impl OnError {
 
 /// Options of a consumer, and its run; [`Queue::consumer`] begins them.
 ///
-/// ```no_run
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tenpin_client::Result<()> {
-/// let client = tenpin_client::Client::connect("127.0.0.1:7010").await?;
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::with_address(async |address| {
+/// let client = tenpin_client::Client::connect(address).await?;
 /// let queue = client.create_queue("orders").await?;
+/// queue.send("a first order").await?;
+/// // A program would give `tokio::signal::ctrl_c()`.
+/// let stop = tokio::time::sleep(std::time::Duration::from_millis(100));
 /// queue
 ///     .consumer()
 ///     .concurrency(8)
-///     .run_until(tokio::signal::ctrl_c(), |message| async move {
+///     .run_until(stop, |message| async move {
 ///         println!("{}", message.text()?);
 ///         Ok::<(), std::str::Utf8Error>(())
 ///     })
 ///     .await?;
-/// # Ok(()) }
+/// # Ok(()) });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Consumer {
@@ -129,6 +157,13 @@ impl Consumer {
     }
 
     /// Handlers that run at once (10).
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let one_after_the_other = queue.consumer().concurrency(1);
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.concurrency = handlers.max(1);
@@ -136,6 +171,13 @@ impl Consumer {
     }
 
     /// Messages held beside those that are being handled (as many as handlers, 10 at least).
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let consumer = queue.consumer().concurrency(10).prefetch(100);
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.prefetch = Some(messages);
@@ -144,6 +186,14 @@ impl Consumer {
 
     /// For how long a message is hidden at a time (30 s); while its handler runs it is hidden anew. It
     /// is also the time after which a message comes back whose consumer has died.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let consumer = queue.consumer().visibility_timeout(Duration::from_secs(120));
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
         self.visibility = timeout.max(Duration::from_secs(1));
@@ -151,6 +201,24 @@ impl Consumer {
     }
 
     /// When a message comes back whose handler failed (when its visibility timeout has passed).
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// let (tried, mut tries) = tokio::sync::mpsc::unbounded_channel();
+    /// let on_error = tenpin_client::OnError::BackOff { first: Duration::ZERO, max: Duration::ZERO };
+    /// queue
+    ///     .consumer()
+    ///     .on_error(on_error)
+    ///     .run_until(async { (tries.recv().await, tries.recv().await) }, move |message| {
+    ///         tried.send(message.receive_count()).ok();
+    ///         std::future::ready(Err::<(), _>("not today"))
+    ///     })
+    ///     .await?;
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn on_error(mut self, on_error: OnError) -> Self {
         self.on_error = on_error;
@@ -158,6 +226,15 @@ impl Consumer {
     }
 
     /// Handles messages until something fails that will not pass by itself.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.delete_queue().await?;
+    /// let ended = queue.consumer().run(|message| async move { println!("{message:?}") }).await;
+    /// assert!(ended.is_err(), "the queue is gone, and nothing else ends it");
+    /// # Ok(()) });
+    /// ```
     pub async fn run<H, F, O>(self, handler: H) -> Result<()>
     where
         H: Fn(Message) -> F + Send + Sync + 'static,
@@ -169,6 +246,25 @@ impl Consumer {
 
     /// Handles messages until `stop` resolves; then no more are received, handlers that run come to
     /// their end, what they have done is deleted, and what was not begun is visible again.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// let (handled, stop) = tokio::sync::oneshot::channel::<()>();
+    /// let handled = std::sync::Mutex::new(Some(handled));
+    /// // A program would give `tokio::signal::ctrl_c()` here.
+    /// queue
+    ///     .consumer()
+    ///     .run_until(stop, move |message| {
+    ///         println!("{message:?}");
+    ///         handled.lock().unwrap().take();
+    ///         std::future::ready(())
+    ///     })
+    ///     .await?;
+    /// assert!(queue.receive().await?.is_empty(), "it is deleted");
+    /// # Ok(()) });
+    /// ```
     pub async fn run_until<S, H, F, O>(self, stop: S, handler: H) -> Result<()>
     where
         S: Future,

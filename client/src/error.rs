@@ -7,6 +7,16 @@ use std::time::Duration;
 use tenpin_protocol::{ErrorCode, Operation};
 
 /// The broker's own words about what it refused.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// use tenpin_client::{Error, Refusal};
+/// let error = client.queue("not-there").await.expect_err("nobody has made it");
+/// let Error::Refused(refusal) = error else { panic!("{error}") };
+/// println!("the broker says: {refusal}");
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     code: Option<ErrorCode>,
@@ -22,21 +32,49 @@ impl Refusal {
     }
 
     /// The code, where this version of the library knows it.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_refusal(|refusal| {
+    /// assert_eq!(refusal.code(), Some(tenpin_client::ErrorCode::QueueDoesNotExist));
+    /// # });
+    /// ```
     pub fn code(&self) -> Option<ErrorCode> {
         self.code
     }
 
     /// The code's number on the wire.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_refusal(|refusal| {
+    /// assert_eq!(refusal.number(), tenpin_client::ErrorCode::QueueDoesNotExist.number());
+    /// # });
+    /// ```
     pub fn number(&self) -> u16 {
         self.number
     }
 
     /// What the broker said.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_refusal(|refusal| {
+    /// assert_eq!(refusal.text(), "The specified queue does not exist.");
+    /// # });
+    /// ```
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// Whether the same request may succeed later without anybody changing it.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_refusal(|refusal| {
+    /// assert!(!refusal.is_retryable(), "somebody has to make the queue");
+    /// # });
+    /// ```
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.code,
@@ -67,6 +105,19 @@ impl fmt::Display for Refusal {
 }
 
 /// Why a request has no answer that its caller could use.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// use tenpin_client::Error;
+/// match client.queue("not-there").await {
+///     Ok(_) => println!("it is there"),
+///     Err(error) if error.is_retryable() => println!("later, perhaps: {error}"),
+///     Err(Error::Refused(refusal)) => println!("the broker does not: {refusal}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
@@ -102,6 +153,12 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed if it is made again. What is not retryable stays refused until
     /// somebody changes the request, the queue or the broker.
+    ///
+    /// ```
+    /// use tenpin_client::Error;
+    /// assert!(Error::Disconnected { reason: "the cable is out".into() }.is_retryable());
+    /// assert!(!Error::Closed.is_retryable());
+    /// ```
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Disconnected { .. } | Self::TimedOut { .. } => true,
@@ -111,6 +168,15 @@ impl Error {
     }
 
     /// The broker's code, where the broker refused it.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::ErrorCode;
+    /// let error = client.queue("not-there").await.expect_err("nobody has made it");
+    /// assert_eq!(error.code(), Some(ErrorCode::QueueDoesNotExist));
+    /// # Ok(()) });
+    /// ```
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused(refusal) => refusal.code(),
@@ -150,4 +216,14 @@ impl From<Refusal> for Error {
 }
 
 /// What calls of this library give.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// async fn order(queue: &tenpin_client::Queue) -> tenpin_client::Result<()> {
+///     queue.send("a first order").await.map(drop)
+/// }
+/// order(&queue).await?;
+/// # Ok(()) });
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -4,6 +4,21 @@
 //! messages. Connections are shared by all clones, made for each shard when first needed and made again
 //! when they break; requests made together travel together. Errors are one enum, [`Error`], which tells
 //! what may succeed later from what never will.
+//!
+//! ```
+//! # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+//! # example::with_address(async |address| {
+//! let client = tenpin_client::Client::connect(address).await?;
+//! let queue = client.create_queue("orders").await?;
+//! queue.send("a first order").await?;
+//! for message in queue.receive().await? {
+//!     println!("{}", message.text()?);
+//!     queue.delete(&message).await?;
+//! }
+//! # Ok(()) });
+//! ```
+//!
+//! Examples that speak of a `client` and a `queue` mean these.
 #![forbid(unsafe_code)]
 
 mod attributes;

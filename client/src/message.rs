@@ -14,6 +14,22 @@ use tenpin_protocol::{
 use crate::error::{Error, Result};
 
 /// The value of a message's attribute.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// use tenpin_client::{AttributeValue, NewMessage};
+/// let message = NewMessage::new("twelve eggs")
+///     .attribute("source", "web")
+///     .attribute("items", 12)
+///     .attribute("signature", AttributeValue::Binary(vec![1, 2, 3].into()))
+///     .attribute("weight", AttributeValue::Labelled {
+///         data_type: "Number.kilograms".into(),
+///         value: "0.72".into(),
+///     });
+/// queue.send(message).await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttributeValue {
     /// A text.
@@ -94,6 +110,14 @@ struct Fields {
 
 impl NewMessage {
     /// A message that is only a body: any bytes, 1 to 1,048,576 of them.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send(tenpin_client::NewMessage::new(vec![0xff, 0x00])).await?;
+    /// assert_eq!(queue.receive().await?[0].body(), [0xff, 0x00]);
+    /// # Ok(()) });
+    /// ```
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), ..Self::default() }
     }
@@ -103,6 +127,15 @@ impl NewMessage {
     }
 
     /// The group within which a FIFO queue keeps the order, and among which a standard queue is fair.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let steps = client.create_queue("steps.fifo").await?;
+    /// steps.send(tenpin_client::NewMessage::new("a step").group("customer-17")).await?;
+    /// assert_eq!(steps.receive().await?[0].group(), Some("customer-17"));
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.fields().group = Some(group.into());
@@ -110,6 +143,16 @@ impl NewMessage {
     }
 
     /// On FIFO queues: a message with an id that was used in the last five minutes is not stored again.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let steps = client.create_queue("steps.fifo").await?;
+    /// let step = tenpin_client::NewMessage::new("a step").group("a").deduplication_id("step-1");
+    /// let (first, again) = (steps.send(step.clone()).await?, steps.send(step).await?);
+    /// assert_eq!(first, again, "it is stored once");
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn deduplication_id(mut self, id: impl Into<String>) -> Self {
         self.fields().deduplication_id = Some(id.into());
@@ -117,6 +160,14 @@ impl NewMessage {
     }
 
     /// An attribute, beside the body; up to ten.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send(tenpin_client::NewMessage::new("twelve eggs").attribute("items", 12)).await?;
+    /// assert_eq!(queue.receive().await?[0].attribute("items"), Some(&b"12"[..]));
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn attribute(mut self, name: impl Into<String>, value: impl Into<AttributeValue>) -> Self {
         self.fields().attributes.push((name.into(), value.into()));
@@ -124,6 +175,15 @@ impl NewMessage {
     }
 
     /// The trace header of AWS X-Ray.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let header = "Root=1-5759e988-bd862e3fe1be46a994272793";
+    /// queue.send(tenpin_client::NewMessage::new("traced").trace_header(header)).await?;
+    /// assert_eq!(queue.receive().await?[0].trace_header(), Some(header));
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn trace_header(mut self, header: impl Into<String>) -> Self {
         self.fields().trace_header = Some(header.into());
@@ -132,6 +192,16 @@ impl NewMessage {
 
     /// For how long nobody receives it, where that is not as the queue says: up to 15 minutes, in
     /// whole seconds; a part of a second counts as one. Not on FIFO queues.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let later = tenpin_client::NewMessage::new("in a minute").delay(Duration::from_secs(60));
+    /// queue.send(later).await?;
+    /// assert_eq!(queue.stats().await?.delayed(), 1);
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
@@ -141,6 +211,18 @@ impl NewMessage {
 
     /// On FIFO queues: refuse it if the message of its group that was sent before it on this client
     /// was refused, so that nothing of a group overtakes.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::NewMessage;
+    /// let steps = client.create_queue("steps.fifo").await?;
+    /// let second = NewMessage::new("second").group("a").only_if_previous_accepted();
+    /// for result in steps.send_batch(&[NewMessage::new("first").group("a"), second]).await? {
+    ///     println!("stored as {}", result?.id);
+    /// }
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn only_if_previous_accepted(mut self) -> Self {
         self.only_if_previous_accepted = true;
@@ -148,6 +230,11 @@ impl NewMessage {
     }
 
     /// Its group, if it has one.
+    ///
+    /// ```
+    /// let message = tenpin_client::NewMessage::new("a step").group("customer-17");
+    /// assert_eq!(message.group_id(), Some("customer-17"));
+    /// ```
     pub fn group_id(&self) -> Option<&str> {
         self.fields.as_ref()?.group.as_deref()
     }
@@ -168,11 +255,21 @@ impl NewMessage {
     }
 
     /// The body.
+    ///
+    /// ```
+    /// let message = tenpin_client::NewMessage::from("twelve eggs");
+    /// assert_eq!(message.body(), "twelve eggs");
+    /// ```
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
     /// Bytes as the limits count them: body and attributes.
+    ///
+    /// ```
+    /// let message = tenpin_client::NewMessage::new("eggs").attribute("n", 12);
+    /// assert_eq!(message.message_bytes(), "eggs".len() + "n".len() + "Number".len() + "12".len());
+    /// ```
     pub fn message_bytes(&self) -> usize {
         let attributes = self.fields.iter().flat_map(|fields| &fields.attributes);
         self.body.len()
@@ -243,6 +340,16 @@ impl From<Bytes> for NewMessage {
 }
 
 /// A message's id.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// let sent = queue.send("a first order").await?;
+/// let received = queue.receive().await?;
+/// assert_eq!(received[0].id(), sent.id);
+/// assert_eq!(sent.id.to_string().len(), "c0ffee00-0000-4000-8000-000000000000".len());
+/// # Ok(()) });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub [u8; 16]);
 
@@ -265,6 +372,15 @@ impl fmt::Debug for MessageId {
 }
 
 /// A message that the broker has stored.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// let sent = queue.send("a first order").await?;
+/// println!("stored as {}", sent.id);
+/// assert_eq!(sent.sequence_number, None, "the queue keeps no order");
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     /// Its id.
@@ -274,16 +390,42 @@ pub struct Sent {
 }
 
 /// What deletes one delivery's message, or changes for how long it is hidden.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # use std::time::Duration;
+/// # example::run(async |client, queue| {
+/// queue.send("a first order").await?;
+/// for message in queue.receive().await? {
+///     queue.change_visibility(&message.handle(), Duration::from_secs(60)).await?;
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ReceiptHandle(Bytes);
 
 impl ReceiptHandle {
     /// A handle from bytes that [`ReceiptHandle::as_bytes`] gave.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// let kept = message.handle().as_bytes().to_vec();
+    /// queue.delete_handle(&tenpin_client::ReceiptHandle::from_bytes(kept)).await?;
+    /// # Ok(()) });
+    /// ```
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 
     /// Its bytes, to keep or to pass on.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// std::fs::write("/dev/null", message.handle().as_bytes())?;
+    /// # Ok(()) });
+    /// ```
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -302,6 +444,17 @@ impl fmt::Debug for ReceiptHandle {
 
 /// A message that was received. It is hidden from others until its visibility timeout passes, and then
 /// comes back, unless it is deleted.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// queue.send("a first order").await?;
+/// for message in queue.receive().await? {
+///     println!("{} says {}", message.id(), message.text()?);
+///     queue.delete(&message).await?;
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Clone)]
 pub struct Message {
     fixed: ReceivedFixed,
@@ -330,27 +483,66 @@ impl Message {
     }
 
     /// Its id.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// println!("{}", message.id());
+    /// # Ok(()) });
+    /// ```
     pub fn id(&self) -> MessageId {
         MessageId(self.fixed.id)
     }
 
     /// Its body.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// assert_eq!(message.body(), b"twelve eggs");
+    /// # Ok(()) });
+    /// ```
     pub fn body(&self) -> &[u8] {
         self.view().body
     }
 
     /// Its body, sharing the memory in which it came.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// let body = message.body_bytes();
+    /// drop(message);
+    /// assert_eq!(body, "twelve eggs");
+    /// # Ok(()) });
+    /// ```
     pub fn body_bytes(&self) -> Bytes {
         let start = self.handle_bytes as usize;
         self.bytes.slice(start..start + self.body_bytes as usize)
     }
 
     /// Its body as text.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// assert_eq!(message.text(), Ok("twelve eggs"));
+    /// # Ok(()) });
+    /// ```
     pub fn text(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(self.body())
     }
 
     /// What deletes it.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// let handle = message.handle();
+    /// drop(message);
+    /// queue.delete_handle(&handle).await?;
+    /// # Ok(()) });
+    /// ```
     pub fn handle(&self) -> ReceiptHandle {
         ReceiptHandle(self.bytes.slice(..self.handle_bytes as usize))
     }
@@ -361,51 +553,133 @@ impl Message {
     }
 
     /// How often it has been received, this time included.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// if message.receive_count() > 5 {
+    ///     println!("{} seems to be hard to handle", message.id());
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub fn receive_count(&self) -> u32 {
         self.fixed.receive_count
     }
 
     /// When it was sent.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// println!("sent {:?} ago", message.sent_at().elapsed()?);
+    /// # Ok(()) });
+    /// ```
     pub fn sent_at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.fixed.sent_at_ms)
     }
 
     /// When it was first received.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// assert!(message.first_received_at() >= message.sent_at());
+    /// # Ok(()) });
+    /// ```
     pub fn first_received_at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.fixed.first_received_at_ms)
     }
 
     /// Its place in its queue's order; `None` on standard queues.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let steps = client.create_queue("steps.fifo").await?;
+    /// let sent = steps.send(tenpin_client::NewMessage::new("a step").group("a")).await?;
+    /// assert_eq!(steps.receive().await?[0].sequence_number(), sent.sequence_number);
+    /// # Ok(()) });
+    /// ```
     pub fn sequence_number(&self) -> Option<u64> {
         (self.fixed.sequence_number != 0).then_some(self.fixed.sequence_number)
     }
 
     /// Its group.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// assert_eq!(message.group(), None);
+    /// # Ok(()) });
+    /// ```
     pub fn group(&self) -> Option<&str> {
         self.view().group()
     }
 
     /// Its deduplication id.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let steps = client.create_queue("steps.fifo").await?;
+    /// let step = tenpin_client::NewMessage::new("a step").group("a").deduplication_id("step-1");
+    /// steps.send(step).await?;
+    /// assert_eq!(steps.receive().await?[0].deduplication_id(), Some("step-1"));
+    /// # Ok(()) });
+    /// ```
     pub fn deduplication_id(&self) -> Option<&str> {
         self.view().deduplication_id()
     }
 
     /// Its trace header.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// assert_eq!(message.trace_header(), None);
+    /// # Ok(()) });
+    /// ```
     pub fn trace_header(&self) -> Option<&str> {
         self.view().trace_header()
     }
 
     /// The ARN of the queue that it was a dead letter of.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// match message.dead_letter_source() {
+    ///     Some(arn) => println!("it could not be handled in {arn}"),
+    ///     None => println!("it was sent to this queue"),
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub fn dead_letter_source(&self) -> Option<&str> {
         self.view().dead_letter_source()
     }
 
     /// Its attributes: names, types and values.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// for (name, data_type, value) in message.attributes() {
+    ///     println!("{name} ({data_type}): {}", String::from_utf8_lossy(value));
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub fn attributes(&self) -> impl Iterator<Item = (&str, &str, &[u8])> {
         self.view().attributes().into_iter().map(|entry| (entry.name, entry.data_type, entry.value))
     }
 
     /// The value of one attribute.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_message(async |queue, message| {
+    /// assert_eq!(message.attribute("items"), Some(&b"12"[..]));
+    /// # Ok(()) });
+    /// ```
     pub fn attribute(&self, name: &str) -> Option<&[u8]> {
         self.attributes().find(|(found, _, _)| *found == name).map(|(_, _, value)| value)
     }

@@ -15,22 +15,55 @@ use crate::error::Result;
 use crate::queue::Queue;
 
 /// What names a task while it runs.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::with_dead_letters(async |client, queue, dead| {
+/// let task = dead.start_move_task(None, None).await?;
+/// println!("started: {:?}", task.as_bytes());
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TaskHandle(Bytes);
 
 impl TaskHandle {
     /// Its bytes, to keep or to pass on.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_dead_letters(async |client, queue, dead| {
+    /// let kept = dead.start_move_task(None, None).await?.as_bytes().to_vec();
+    /// # Ok(()) });
+    /// ```
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// A handle from such bytes.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_dead_letters(async |client, queue, dead| {
+    /// let kept = dead.start_move_task(None, None).await?.as_bytes().to_vec();
+    /// let task = tenpin_client::TaskHandle::from_bytes(kept);
+    /// # Ok(()) });
+    /// ```
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 }
 
 /// A task that moves messages, as it stands.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::with_dead_letters(async |client, queue, dead| {
+/// dead.start_move_task(None, None).await?;
+/// for task in dead.move_tasks().await? {
+///     println!("{} of {} moved out of {}", task.moved, task.to_move, task.source);
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveTask {
     /// What cancels it; `None` where it does not run.
@@ -56,6 +89,13 @@ pub struct MoveTask {
 impl Queue {
     /// Starts to move the messages of this dead-letter queue: to `destination`, or each to the queue that
     /// it came from; 1 to 500 messages a second where that is said.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_dead_letters(async |client, queue, dead| {
+    /// dead.start_move_task(Some(&queue), Some(100)).await?;
+    /// # Ok(()) });
+    /// ```
     pub async fn start_move_task(
         &self,
         destination: Option<&Queue>,
@@ -75,6 +115,18 @@ impl Queue {
     }
 
     /// The newest tasks of this dead-letter queue, newest first: up to ten.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::with_dead_letters(async |client, queue, dead| {
+    /// use tenpin_client::MoveTaskStatus;
+    /// dead.start_move_task(None, None).await?;
+    /// while dead.move_tasks().await?[0].status == Some(MoveTaskStatus::Running) {
+    ///     tokio::time::sleep(Duration::from_millis(10)).await;
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn move_tasks(&self) -> Result<Vec<MoveTask>> {
         let list = |source| Request::ListMoveTasks(ListMoveTasksRequest { source, max: 10 });
         let frame = self.call_any(list).await?;
@@ -99,6 +151,15 @@ impl Queue {
 
 impl Client {
     /// Stops a task; gives how many messages it had moved.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::with_dead_letters(async |client, queue, dead| {
+    /// # for _ in 0..10 { dead.send("could not be handled").await?; }
+    /// let task = dead.start_move_task(Some(&queue), Some(1)).await?;
+    /// println!("{} had been moved", client.cancel_move_task(&task).await?);
+    /// # Ok(()) });
+    /// ```
     pub async fn cancel_move_task(&self, task: &TaskHandle) -> Result<u64> {
         let request = Request::CancelMoveTask(CancelMoveTaskRequest { task: task.as_bytes() });
         let frame = self.call(ANY_SHARD, &request).await?;

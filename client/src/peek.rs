@@ -14,6 +14,16 @@ use crate::message::MessageId;
 use crate::queue::Queue;
 
 /// A message that was looked at. Nothing has happened to it.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// queue.send("a first order").await?;
+/// for message in queue.peek(None, None).await?.messages {
+///     println!("{} {:?}: {} bytes", message.id, message.state, message.body.len());
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peeked {
     /// Its id.
@@ -35,6 +45,14 @@ pub struct Peeked {
 }
 
 /// Some messages of a queue, and where to go on.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// let page = queue.peek(None, None).await?;
+/// assert!(page.messages.is_empty() && !page.has_more());
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeekPage {
     /// The messages.
@@ -44,6 +62,16 @@ pub struct PeekPage {
 
 impl PeekPage {
     /// Whether there may be more.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let mut page = queue.peek(None, None).await?;
+    /// while page.has_more() {
+    ///     page = queue.peek(None, Some(&page)).await?;
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub fn has_more(&self) -> bool {
         self.next.is_some()
     }
@@ -51,6 +79,17 @@ impl PeekPage {
 
 impl Queue {
     /// Looks at up to ten messages, in one state or in any, from where the page before ended.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::MessageState;
+    /// queue.send("a first order").await?;
+    /// let page = queue.peek(Some(MessageState::Visible), None).await?;
+    /// assert_eq!(page.messages[0].body, "a first order");
+    /// assert_eq!(queue.stats().await?.visible(), 1, "nothing has happened to it");
+    /// # Ok(()) });
+    /// ```
     pub async fn peek(&self, state: Option<MessageState>, after: Option<&PeekPage>) -> Result<PeekPage> {
         let next = after.and_then(|page| page.next.as_deref());
         let request = |queue| {

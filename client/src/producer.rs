@@ -31,6 +31,15 @@ const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
 /// Options of a producer; [`Queue::producer`] begins them.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # use std::time::Duration;
+/// # example::run(async |client, queue| {
+/// let producer = queue.producer().send_timeout(Duration::from_secs(10)).start();
+/// producer.send("a first order").await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone)]
 pub struct ProducerBuilder {
     queue: Queue,
@@ -50,6 +59,13 @@ impl ProducerBuilder {
     }
 
     /// Batches under way at once (16).
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let one_at_a_time = queue.producer().batches_in_flight_max(1).start();
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn batches_in_flight_max(mut self, batches: usize) -> Self {
         self.batches_in_flight_max = batches.max(1);
@@ -57,6 +73,13 @@ impl ProducerBuilder {
     }
 
     /// Bytes of messages that the producer holds (8 MiB); who sends more waits.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let producer = queue.producer().buffered_bytes_max(64 << 20).start();
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn buffered_bytes_max(mut self, bytes: usize) -> Self {
         self.buffered_bytes_max = bytes.max(2 << 20);
@@ -64,6 +87,14 @@ impl ProducerBuilder {
     }
 
     /// For how long a message is sent again where the broker cannot be reached or has no room (60 s).
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let impatient = queue.producer().send_timeout(Duration::from_secs(1)).start();
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn send_timeout(mut self, timeout: Duration) -> Self {
         self.send_timeout = timeout;
@@ -71,6 +102,14 @@ impl ProducerBuilder {
     }
 
     /// Starts it, on the runtime of the caller.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let producer = queue.producer().start();
+    /// producer.send("a first order").await?;
+    /// # Ok(()) });
+    /// ```
     pub fn start(self) -> Producer {
         let room_bytes = self.buffered_bytes_max.min(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room_bytes));
@@ -99,9 +138,10 @@ impl ProducerBuilder {
 /// over is sent also when the last clone is gone, as long as the runtime lives; [`Producer::close`]
 /// waits for it.
 ///
-/// ```no_run
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tenpin_client::Result<()> {
-/// let client = tenpin_client::Client::connect("127.0.0.1:7010").await?;
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::with_address(async |address| {
+/// let client = tenpin_client::Client::connect(address).await?;
 /// let producer = client.create_queue("orders").await?.producer().start();
 /// // One after the other, each acknowledged when it is stored:
 /// producer.send("first").await?;
@@ -113,7 +153,7 @@ impl ProducerBuilder {
 /// for send in sends {
 ///     println!("{}", send.await?.id);
 /// }
-/// # Ok(()) }
+/// # Ok(()) });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Producer {
@@ -124,6 +164,15 @@ pub struct Producer {
 
 /// A message on its way; as a future, it gives what became of it. Dropping it lets the message go on
 /// its way unheeded.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// let producer = queue.producer().start();
+/// let (first, second) = (producer.enqueue("first").await?, producer.enqueue("second").await?);
+/// println!("stored as {} and {}", first.await?.id, second.await?.id);
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct Sending {
     outcome: oneshot::Receiver<Result<Sent>>,
@@ -139,12 +188,29 @@ impl Future for Sending {
 
 impl Producer {
     /// Sends a message and waits until it is stored.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let producer = queue.producer().start();
+    /// println!("stored as {}", producer.send("a first order").await?.id);
+    /// # Ok(()) });
+    /// ```
     pub async fn send(&self, message: impl Into<NewMessage>) -> Result<Sent> {
         self.enqueue(message).await?.await
     }
 
     /// Hands a message over, waiting only for room. Messages handed over one after the other are sent
     /// in that order; on FIFO queues they are also stored in it, group by group.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let producer = queue.producer().start();
+    /// let sending = producer.enqueue("a first order").await?;
+    /// println!("stored as {}", sending.await?.id);
+    /// # Ok(()) });
+    /// ```
     pub async fn enqueue(&self, message: impl Into<NewMessage>) -> Result<Sending> {
         let mut message = message.into();
         let bytes = message.message_bytes();
@@ -164,12 +230,34 @@ impl Producer {
     }
 
     /// Waits until everything that was handed over so far, by all clones, is stored or refused.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let producer = queue.producer().start();
+    /// for number in 0..100 {
+    ///     producer.enqueue(format!("order {number}")).await?;
+    /// }
+    /// producer.flush().await?;
+    /// assert_eq!(queue.stats().await?.visible(), 100);
+    /// # Ok(()) });
+    /// ```
     pub async fn flush(&self) -> Result<()> {
         let all = u32::try_from(self.room_bytes).unwrap_or(u32::MAX);
         self.room.acquire_many(all).await.map(drop).map_err(|_| Error::Closed)
     }
 
     /// Waits for what is on its way; messages handed over from now on are refused.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let producer = queue.producer().start();
+    /// producer.enqueue("the last order").await?;
+    /// producer.close().await?;
+    /// assert_eq!(queue.stats().await?.visible(), 1);
+    /// # Ok(()) });
+    /// ```
     pub async fn close(self) -> Result<()> {
         self.flush().await?;
         self.room.close();

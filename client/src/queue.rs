@@ -29,6 +29,15 @@ const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
 const ATTRIBUTE_FRESH: Duration = Duration::from_secs(60);
 
 /// A queue's name, with account and region where they are not the client's.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// use tenpin_client::QueueName;
+/// client.create_queue(QueueName::full("123456789012", "eu-central-1", "orders")).await?;
+/// client.create_queue("invoices").await?;
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueName {
     account: Option<Box<str>>,
@@ -38,26 +47,48 @@ pub struct QueueName {
 
 impl QueueName {
     /// A name with an account and a region of its own.
+    ///
+    /// ```
+    /// let name = tenpin_client::QueueName::full("123456789012", "eu-central-1", "orders");
+    /// assert_eq!(name.name(), "orders");
+    /// ```
     pub fn full(account: &str, region: &str, name: &str) -> Self {
         Self { account: Some(account.into()), region: Some(region.into()), name: name.into() }
     }
 
     /// The account, where it is named.
+    ///
+    /// ```
+    /// let name = tenpin_client::QueueName::full("123456789012", "eu-central-1", "orders");
+    /// assert_eq!(name.account(), Some("123456789012"));
+    /// ```
     pub fn account(&self) -> Option<&str> {
         self.account.as_deref()
     }
 
     /// The region, where it is named.
+    ///
+    /// ```
+    /// assert_eq!(tenpin_client::QueueName::from("orders").region(), None);
+    /// ```
     pub fn region(&self) -> Option<&str> {
         self.region.as_deref()
     }
 
     /// The name itself.
+    ///
+    /// ```
+    /// assert_eq!(tenpin_client::QueueName::from("orders").name(), "orders");
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Whether it is the name of a FIFO queue.
+    ///
+    /// ```
+    /// assert!(tenpin_client::QueueName::from("steps.fifo").is_fifo());
+    /// ```
     pub fn is_fifo(&self) -> bool {
         self.name.ends_with(".fifo")
     }
@@ -76,6 +107,14 @@ impl From<String> for QueueName {
 }
 
 /// A page of a list of queues.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// let page = client.list_queues("", None).await?;
+/// assert_eq!(page.names[0].name(), "orders");
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuePage {
     /// The queues' names, in order.
@@ -94,6 +133,13 @@ impl QueuePage {
     }
 
     /// Whether there are more.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// assert!(!client.list_queues("", None).await?.has_more());
+    /// # Ok(()) });
+    /// ```
     pub fn has_more(&self) -> bool {
         self.next.is_some()
     }
@@ -115,11 +161,28 @@ pub struct Receive {
 
 impl Receive {
     /// Up to so many messages: 1 to 10.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send_batch(&["one".into(), "two".into()]).await?;
+    /// assert_eq!(queue.receive_with(&tenpin_client::Receive::up_to(1)).await?.len(), 1);
+    /// # Ok(()) });
+    /// ```
     pub fn up_to(max: u8) -> Self {
         Self { max, wait_ms: QUEUE_DEFAULT, visibility_seconds: QUEUE_DEFAULT, attempt_id: None }
     }
 
     /// How long to wait for a first message: up to 20 s; as the queue says where it is not set.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let asked = tenpin_client::Receive::default().wait(Duration::from_millis(10));
+    /// assert!(queue.receive_with(&asked).await?.is_empty(), "nothing came in time");
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(QUEUE_DEFAULT - 1);
@@ -128,6 +191,18 @@ impl Receive {
 
     /// For how long what is received is hidden, in whole seconds: up to 12 hours; as the queue says
     /// where it is not set.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// queue.send("a long task").await?;
+    /// let asked = tenpin_client::Receive::up_to(1).visibility_timeout(Duration::from_secs(600));
+    /// for message in queue.receive_with(&asked).await? {
+    ///     println!("ten minutes for {}", message.text()?);
+    /// }
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn visibility_timeout(mut self, timeout: Duration) -> Self {
         self.visibility_seconds = u32::try_from(timeout.as_secs()).unwrap_or(QUEUE_DEFAULT - 1);
@@ -135,6 +210,17 @@ impl Receive {
     }
 
     /// On FIFO queues: a receive with the same id within five minutes gives the same messages again.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let steps = client.create_queue("steps.fifo").await?;
+    /// steps.send(tenpin_client::NewMessage::new("a step").group("a")).await?;
+    /// let asked = tenpin_client::Receive::up_to(10).attempt_id("attempt-1");
+    /// let (first, again) = (steps.receive_with(&asked).await?, steps.receive_with(&asked).await?);
+    /// assert_eq!(first[0].id(), again[0].id());
+    /// # Ok(()) });
+    /// ```
     #[must_use]
     pub fn attempt_id(mut self, id: impl Into<String>) -> Self {
         self.attempt_id = Some(id.into());
@@ -149,6 +235,18 @@ impl Default for Receive {
 }
 
 /// A queue of a broker. Cloning is cheap; all methods may be called from any number of tasks at once.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// let queue = client.create_queue("orders").await?;
+/// queue.send("a first order").await?;
+/// for message in queue.receive().await? {
+///     println!("{}", message.text()?);
+///     queue.delete(&message).await?;
+/// }
+/// # Ok(()) });
+/// ```
 #[derive(Debug, Clone)]
 pub struct Queue {
     inner: Arc<Inner>,
@@ -176,16 +274,37 @@ impl Queue {
     }
 
     /// Its name, as it was opened.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// assert_eq!(queue.name().name(), "orders");
+    /// # Ok(()) });
+    /// ```
     pub fn name(&self) -> &QueueName {
         &self.inner.name
     }
 
     /// The client that it belongs to.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.client().create_queue("beside-it").await?;
+    /// # Ok(()) });
+    /// ```
     pub fn client(&self) -> &Client {
         &self.inner.client
     }
 
     /// Whether it is a FIFO queue.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// assert!(!queue.is_fifo());
+    /// # Ok(()) });
+    /// ```
     pub fn is_fifo(&self) -> bool {
         self.opened().fifo != 0
     }
@@ -195,21 +314,56 @@ impl Queue {
     }
 
     /// A producer, which sends single messages in batches.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// let producer = queue.producer().start();
+    /// for number in 0..100 {
+    ///     producer.enqueue(format!("order {number}")).await?;
+    /// }
+    /// producer.close().await?;
+    /// # Ok(()) });
+    /// ```
     pub fn producer(&self) -> ProducerBuilder {
         ProducerBuilder::new(self.clone())
     }
 
     /// A consumer, which runs a handler for each message.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// let stop = tokio::time::sleep(Duration::from_millis(10));
+    /// queue.consumer().run_until(stop, |message| async move { println!("{message:?}") }).await?;
+    /// # Ok(()) });
+    /// ```
     pub fn consumer(&self) -> Consumer {
         Consumer::new(self.clone())
     }
 
     /// A stream of messages, received ahead.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// queue.stream().next().await?.delete();
+    /// # Ok(()) });
+    /// ```
     pub fn stream(&self) -> MessageStream {
         MessageStream::new(self.clone())
     }
 
     /// Sends one message.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// println!("stored as {}", queue.send("a first order").await?.id);
+    /// # Ok(()) });
+    /// ```
     pub async fn send(&self, message: impl Into<NewMessage>) -> Result<Sent> {
         let message = message.into();
         let results = self.send_batch(std::slice::from_ref(&message)).await?;
@@ -217,6 +371,15 @@ impl Queue {
     }
 
     /// Sends 1 to 10 messages in one request; each has a result of its own, in their order.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// for result in queue.send_batch(&["one".into(), "two".into()]).await? {
+    ///     println!("stored as {}", result?.id);
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn send_batch(&self, messages: &[NewMessage]) -> Result<Vec<Result<Sent>>> {
         check_batch(messages.len())?;
         let with_ids;
@@ -279,12 +442,32 @@ impl Queue {
     }
 
     /// Receives up to 10 messages, waiting as long as the queue says.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// for message in queue.receive().await? {
+    ///     println!("{}", message.text()?);
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn receive(&self) -> Result<Vec<Message>> {
         self.receive_with(&Receive::default()).await
     }
 
     /// Receives messages. Dropping the future lets go: what the broker gives out for it is made visible
     /// for others again.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// let asked = tenpin_client::Receive::up_to(1).wait(Duration::from_secs(20));
+    /// assert_eq!(queue.receive_with(&asked).await?.len(), 1);
+    /// # Ok(()) });
+    /// ```
     pub async fn receive_with(&self, asked: &Receive) -> Result<Vec<Message>> {
         let request = |opened: &QueueOpened| {
             let request = ReceiveRequest {
@@ -301,16 +484,49 @@ impl Queue {
     }
 
     /// Deletes a message.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// for message in queue.receive().await? {
+    ///     queue.delete(&message).await?;
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn delete(&self, message: &Message) -> Result<()> {
         self.delete_handle(&message.handle()).await
     }
 
     /// Deletes a message by its handle.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// for message in queue.receive().await? {
+    ///     let handle = message.handle();
+    ///     drop(message);
+    ///     queue.delete_handle(&handle).await?;
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn delete_handle(&self, handle: &ReceiptHandle) -> Result<()> {
         one(self.delete_batch(std::slice::from_ref(handle)).await?)
     }
 
     /// Deletes 1 to 10 messages in one request; each has a result of its own, in their order.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send_batch(&["one".into(), "two".into()]).await?;
+    /// let handles: Vec<_> = queue.receive().await?.iter().map(|message| message.handle()).collect();
+    /// for result in queue.delete_batch(&handles).await? {
+    ///     result?;
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn delete_batch(&self, handles: &[ReceiptHandle]) -> Result<Vec<Result<()>>> {
         check_batch(handles.len())?;
         let list: Vec<&[u8]> = handles.iter().map(ReceiptHandle::as_bytes).collect();
@@ -324,11 +540,36 @@ impl Queue {
     }
 
     /// Hides a message for so long from now on, in whole seconds; zero makes it visible at once.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// queue.send("not now").await?;
+    /// for message in queue.receive().await? {
+    ///     queue.change_visibility(&message.handle(), Duration::ZERO).await?;
+    /// }
+    /// assert_eq!(queue.receive().await?.len(), 1, "it is there again");
+    /// # Ok(()) });
+    /// ```
     pub async fn change_visibility(&self, handle: &ReceiptHandle, timeout: Duration) -> Result<()> {
         one(self.change_visibility_batch(&[(handle, timeout)]).await?)
     }
 
     /// Changes for how long 1 to 10 messages are hidden; each has a result of its own, in their order.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// queue.send_batch(&["one".into(), "two".into()]).await?;
+    /// let handles: Vec<_> = queue.receive().await?.iter().map(|message| message.handle()).collect();
+    /// let changes: Vec<_> = handles.iter().map(|handle| (handle, Duration::from_secs(60))).collect();
+    /// for result in queue.change_visibility_batch(&changes).await? {
+    ///     result?;
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn change_visibility_batch(
         &self,
         changes: &[(&ReceiptHandle, Duration)],
@@ -357,6 +598,15 @@ impl Queue {
     }
 
     /// All its attributes, counts included.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// for (name, value) in queue.attributes().await?.iter() {
+    ///     println!("{name} = {value}");
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn attributes(&self) -> Result<QueueAttributes> {
         let all = [AttributeName { number: ALL_ATTRIBUTES }];
         let names = Entries::from(&all[..]);
@@ -369,6 +619,17 @@ impl Queue {
     }
 
     /// Changes attributes: all that are given, or none where one of them is refused.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::{AttributeCode, QueueAttributes};
+    /// queue.set_attributes(&QueueAttributes::new().visibility_timeout(Duration::from_secs(60))).await?;
+    /// let attributes = queue.attributes().await?;
+    /// assert_eq!(attributes.get_number(AttributeCode::VisibilityTimeout), Some(60));
+    /// # Ok(()) });
+    /// ```
     pub async fn set_attributes(&self, attributes: &QueueAttributes) -> Result<()> {
         let list = attributes.to_wire(false);
         let attributes = Entries::from(&list[..]);
@@ -377,6 +638,13 @@ impl Queue {
     }
 
     /// Adds or replaces tags.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.tag(&[("team", "billing"), ("stage", "test")]).await?;
+    /// # Ok(()) });
+    /// ```
     pub async fn tag(&self, tags: &[(&str, &str)]) -> Result<()> {
         let list: Vec<_> = tags.iter().map(|&(key, value)| Tag { key, value }).collect();
         let tags = Entries::from(&list[..]);
@@ -385,6 +653,15 @@ impl Queue {
     }
 
     /// Removes tags by their keys.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.tag(&[("team", "billing")]).await?;
+    /// queue.untag(&["team"]).await?;
+    /// assert!(queue.tags().await?.is_empty());
+    /// # Ok(()) });
+    /// ```
     pub async fn untag(&self, keys: &[&str]) -> Result<()> {
         let list: Vec<_> = keys.iter().map(|&text| Text { text }).collect();
         let keys = Entries::from(&list[..]);
@@ -393,6 +670,16 @@ impl Queue {
     }
 
     /// Its tags.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.tag(&[("team", "billing")]).await?;
+    /// for (key, value) in queue.tags().await? {
+    ///     println!("{key} = {value}");
+    /// }
+    /// # Ok(()) });
+    /// ```
     pub async fn tags(&self) -> Result<Vec<(String, String)>> {
         let frame = self.call_any(|queue| Request::ListTags(ListTagsRequest { queue })).await?;
         match response(&frame)? {
@@ -404,6 +691,13 @@ impl Queue {
     }
 
     /// Adds a statement to its policy that allows accounts some of the actions of SQS.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.add_permission("partners", &["123456789012"], &["SendMessage"]).await?;
+    /// # Ok(()) });
+    /// ```
     pub async fn add_permission(&self, label: &str, accounts: &[&str], actions: &[&str]) -> Result<()> {
         let accounts: Vec<_> = accounts.iter().map(|&text| Text { text }).collect();
         let actions: Vec<_> = actions.iter().map(|&text| Text { text }).collect();
@@ -419,6 +713,14 @@ impl Queue {
     }
 
     /// Removes the statement with this label from its policy.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.add_permission("partners", &["123456789012"], &["SendMessage"]).await?;
+    /// queue.remove_permission("partners").await?;
+    /// # Ok(()) });
+    /// ```
     pub async fn remove_permission(&self, label: &str) -> Result<()> {
         self.call_any(|queue| Request::RemovePermission(RemovePermissionRequest { queue, label }))
             .await
@@ -426,6 +728,17 @@ impl Queue {
     }
 
     /// Queues that have this one for their dead letters: up to 1,000, from where the page before ended.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// use tenpin_client::{AttributeCode, QueueAttributes};
+    /// let dead = client.create_queue("orders-dead").await?;
+    /// let arn = dead.attributes().await?.get_text(AttributeCode::QueueArn).unwrap_or_default().to_owned();
+    /// queue.set_attributes(&QueueAttributes::new().dead_letters(&arn, 3)).await?;
+    /// assert_eq!(dead.dead_letter_sources(None).await?.names[0].name(), "orders");
+    /// # Ok(()) });
+    /// ```
     pub async fn dead_letter_sources(&self, after: Option<&QueuePage>) -> Result<QueuePage> {
         let next = after.and_then(QueuePage::next);
         let request =
@@ -438,17 +751,42 @@ impl Queue {
     }
 
     /// Its counters.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// assert_eq!(queue.stats().await?.visible(), 1);
+    /// # Ok(()) });
+    /// ```
     pub async fn stats(&self) -> Result<Stats> {
         self.inner.client.stats_of(self.opened().queue).await
     }
 
     /// Deletes all its messages; at most once in 60 seconds.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// queue.purge().await?;
+    /// assert!(queue.receive().await?.is_empty());
+    /// # Ok(()) });
+    /// ```
     pub async fn purge(&self) -> Result<()> {
         self.call_any(|queue| Request::Purge(PurgeRequest { queue })).await?;
         Ok(())
     }
 
     /// Deletes the queue with all its messages. Its name is free again after 60 seconds.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.delete_queue().await?;
+    /// assert!(queue.send("too late").await.is_err());
+    /// # Ok(()) });
+    /// ```
     pub async fn delete_queue(&self) -> Result<()> {
         let request = Request::DeleteQueue(DeleteQueueRequest { queue: self.opened().queue });
         match self.inner.client.call(ANY_SHARD, &request).await {

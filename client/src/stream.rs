@@ -27,16 +27,20 @@ type Receiving = Pin<Box<dyn Future<Output = Result<Vec<Message>>> + Send>>;
 /// Messages of a queue, received ahead by long polls; it ends never. While a message of it is held it
 /// stays hidden. Dropping the stream makes what it has received ahead visible again for others.
 ///
-/// ```no_run
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tenpin_client::Result<()> {
-/// let client = tenpin_client::Client::connect("127.0.0.1:7010").await?;
-/// let mut messages = client.create_queue("orders").await?.stream();
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::with_address(async |address| {
+/// let client = tenpin_client::Client::connect(address).await?;
+/// let queue = client.create_queue("orders").await?;
+/// queue.send("a first order").await?;
+/// let mut messages = queue.stream();
 /// loop {
 ///     let message = messages.next().await?;
 ///     println!("{}", message.text().unwrap_or("not text"));
 ///     message.delete();
+///     # break;
 /// }
-/// # }
+/// # Ok(()) });
 /// ```
 pub struct MessageStream {
     queue: Queue,
@@ -64,12 +68,32 @@ impl MessageStream {
     }
 
     /// The next message. Errors that may pass do not end the stream: ask again.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// let mut messages = queue.stream();
+    /// println!("{}", messages.next().await?.text()?);
+    /// # Ok(()) });
+    /// ```
     pub async fn next(&mut self) -> Result<StreamedMessage> {
         std::future::poll_fn(|context| self.poll_message(context)).await
     }
 
     /// Ends the stream, and waits until what was deleted or let go of is so at the broker. Messages of
     /// it that are still held elsewhere are waited for.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// let mut messages = queue.stream();
+    /// messages.next().await?.delete();
+    /// messages.close().await;
+    /// assert_eq!(queue.stats().await?.in_flight(), 0);
+    /// # Ok(()) });
+    /// ```
     pub async fn close(mut self) {
         let finished = self.finished.take();
         drop(self);
@@ -118,6 +142,17 @@ impl fmt::Debug for MessageStream {
 }
 
 /// A message of a stream. Dropping it makes it visible for others at once.
+///
+/// ```
+/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+/// # example::run(async |client, queue| {
+/// queue.send("a first order").await?;
+/// let mut messages = queue.stream();
+/// let message = messages.next().await?;
+/// println!("{} says {}", message.id(), message.text()?);
+/// message.delete();
+/// # Ok(()) });
+/// ```
 #[derive(Debug)]
 pub struct StreamedMessage {
     held: Held,
@@ -125,16 +160,46 @@ pub struct StreamedMessage {
 
 impl StreamedMessage {
     /// It is done: it is deleted, together with others.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// let mut messages = queue.stream();
+    /// messages.next().await?.delete();
+    /// messages.close().await;
+    /// # Ok(()) });
+    /// ```
     pub fn delete(self) {
         self.held.delete();
     }
 
     /// It comes back after this time: at most 12 hours, in whole seconds.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # use std::time::Duration;
+    /// # example::run(async |client, queue| {
+    /// queue.send("not now").await?;
+    /// let mut messages = queue.stream();
+    /// messages.next().await?.retry(Duration::from_secs(60));
+    /// messages.close().await;
+    /// # Ok(()) });
+    /// ```
     pub fn retry(self, time: Duration) {
         self.held.hide(time);
     }
 
     /// It comes back when its visibility timeout has passed, or is deleted by who takes it out here.
+    ///
+    /// ```
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
+    /// # example::run(async |client, queue| {
+    /// queue.send("a first order").await?;
+    /// let message = queue.stream().next().await?.into_message();
+    /// queue.delete(&message).await?;
+    /// # Ok(()) });
+    /// ```
     pub fn into_message(self) -> Message {
         self.held.leave()
     }
