@@ -1,54 +1,57 @@
-//! Deletes and visibility changes of a consumer, gathered into batches.
+//! Deletes and visibility changes of a consumer, gathered into batches by a [crew](crate::crew).
 //!
-//! As with a producer, what there is leaves at once while nothing is under way, and fills batches while
-//! something is. What fails for good is told to the log: the message then comes back by itself.
+//! What fails for good is told to the log: the message then comes back by itself.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tenpin_protocol::BATCH_ENTRIES_MAX;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::crew::{Owner, Told, Work};
 use crate::error::Result;
-use crate::message::ReceiptHandle;
+use crate::message::KeptHandle;
 use crate::queue::Queue;
 
 /// Batches under way at once.
 const IN_FLIGHT_MAX: usize = 16;
+/// Entries in a batch at most.
+const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
 
 /// What is done with a message.
 #[derive(Debug)]
 pub(crate) enum Settling {
     /// It is deleted.
-    Delete(ReceiptHandle),
+    Delete(KeptHandle),
     /// It is hidden for so long from now on.
-    Hide(ReceiptHandle, Duration),
+    Hide(KeptHandle, Duration),
 }
 
-/// Takes what is to be done; what is done last is done when [`Settler::finish`] returns.
+/// Takes what is to be done; what is done last is done when [`Finished::wait`] returns.
 #[derive(Debug, Clone)]
 pub(crate) struct Settler {
-    give: mpsc::UnboundedSender<Settling>,
+    // What waits here is bounded by the messages that a consumer holds.
+    crew: Arc<Owner<Settles>>,
 }
 
 impl Settler {
-    /// Starts the task that does it.
+    /// Begins on the runtime of the caller.
     pub fn start(queue: Queue) -> (Self, Finished) {
-        // What waits here is bounded by the messages that a consumer holds.
-        let (give, take) = mpsc::unbounded_channel();
         let (tell, finished) = oneshot::channel();
-        tokio::spawn(async move {
-            run(queue, take).await;
-            // Nobody may be waiting.
-            let _ = tell.send(());
-        });
-        (Self { give }, Finished(finished))
+        let settles = Settles { queue, _tell: tell };
+        let crew = Arc::new(Owner::new(settles, Waiting::default(), IN_FLIGHT_MAX));
+        (Self { crew }, Finished(finished))
     }
 
+    #[inline]
     pub fn settle(&self, settling: Settling) {
-        // The task ends only when nobody can give it anything.
-        let _ = self.give.send(settling);
+        // Where the runtime ends, the message comes back by itself.
+        let _ = self.crew.change(|waiting| match settling {
+            Settling::Delete(handle) => waiting.deletes.push_back(handle),
+            Settling::Hide(handle, time) => waiting.hides.push_back((handle, time)),
+        });
     }
 }
 
@@ -58,55 +61,72 @@ pub(crate) struct Finished(oneshot::Receiver<()>);
 
 impl Finished {
     pub async fn wait(self) {
-        // An error means that the task is gone, and with it all that it had to do.
+        // It is never said, but the other side goes with the crew.
         let _ = self.0.await;
     }
 }
 
-async fn run(queue: Queue, mut take: mpsc::UnboundedReceiver<Settling>) {
-    let (mut deletes, mut hides) = (VecDeque::new(), VecDeque::new());
-    let mut in_flight = JoinSet::new();
-    let mut arrived = Vec::new();
-    let mut open = true;
-    while open || !deletes.is_empty() || !hides.is_empty() || !in_flight.is_empty() {
-        while in_flight.len() < IN_FLIGHT_MAX {
-            let batch = usize::from(BATCH_ENTRIES_MAX);
-            let is_idle = in_flight.is_empty();
-            if deletes.len() >= batch || (is_idle && !deletes.is_empty()) {
-                let handles: Vec<_> = deletes.drain(..batch.min(deletes.len())).collect();
-                in_flight.spawn(delete(queue.clone(), handles));
-            } else if hides.len() >= batch || (is_idle && !hides.is_empty()) {
-                let changes: Vec<_> = hides.drain(..batch.min(hides.len())).collect();
-                in_flight.spawn(hide(queue.clone(), changes));
-            } else {
-                break;
-            }
-        }
-        tokio::select! {
-            count = take.recv_many(&mut arrived, 1_024), if open => {
-                open = count > 0;
-                for settling in arrived.drain(..) {
-                    match settling {
-                        Settling::Delete(handle) => deletes.push_back(handle),
-                        Settling::Hide(handle, time) => hides.push_back((handle, time)),
-                    }
-                }
-            }
-            Some(_) = in_flight.join_next() => {}
+#[derive(Debug)]
+struct Settles {
+    queue: Queue,
+    _tell: oneshot::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    deletes: VecDeque<KeptHandle>,
+    hides: VecDeque<(KeptHandle, Duration)>,
+}
+
+enum Batch {
+    Deletes(Vec<KeptHandle>),
+    Hides(Vec<(KeptHandle, Duration)>),
+}
+
+impl Work for Settles {
+    type Waiting = Waiting;
+    type Batch = Batch;
+    type Outcome = ();
+
+    #[inline]
+    fn due(waiting: &Waiting, partial: bool) -> usize {
+        let (deletes, hides) = (waiting.deletes.len(), waiting.hides.len());
+        let full = deletes / BATCH_MAX + hides / BATCH_MAX;
+        if partial && deletes + hides > 0 { full.max(1) } else { full }
+    }
+
+    fn take(waiting: &mut Waiting, partial: bool) -> Option<Batch> {
+        let Waiting { deletes, hides } = waiting;
+        if deletes.len() >= BATCH_MAX || (partial && !deletes.is_empty()) {
+            Some(Batch::Deletes(deletes.drain(..BATCH_MAX.min(deletes.len())).collect()))
+        } else if hides.len() >= BATCH_MAX || (partial && !hides.is_empty()) {
+            Some(Batch::Hides(hides.drain(..BATCH_MAX.min(hides.len())).collect()))
+        } else {
+            None
         }
     }
-}
 
-async fn delete(queue: Queue, handles: Vec<ReceiptHandle>) {
-    report("a message could not be deleted and comes back", queue.delete_batch(&handles).await);
-}
+    fn is_empty(waiting: &Waiting) -> bool {
+        waiting.deletes.is_empty() && waiting.hides.is_empty()
+    }
 
-async fn hide(queue: Queue, changes: Vec<(ReceiptHandle, Duration)>) {
-    let borrowed: Vec<_> = changes.iter().map(|(handle, time)| (handle, *time)).collect();
-    report(
-        "a message's visibility timeout could not be changed",
-        queue.change_visibility_batch(&borrowed).await,
-    );
+    async fn run(&self, batch: Batch) {
+        match batch {
+            Batch::Deletes(handles) => {
+                let outcome = self.queue.delete_each(handles.iter().map(KeptHandle::as_bytes)).await;
+                report("a message could not be deleted and comes back", outcome);
+            }
+            Batch::Hides(changes) => {
+                let changes = changes.iter().map(|(handle, time)| (handle.as_bytes(), *time));
+                let outcome = self.queue.change_visibility_of_each(changes).await;
+                report("a message's visibility timeout could not be changed", outcome);
+            }
+        }
+    }
+
+    fn finish(&self, _: &mut Waiting, (): ()) -> (Option<Instant>, Told) {
+        (None, Told::new())
+    }
 }
 
 fn report(what: &'static str, outcome: Result<Vec<Result<()>>>) {

@@ -385,6 +385,7 @@ async fn write_all(shared: Arc<Shared>, mut stream: OwnedWriteHalf, keep_alive: 
             continue;
         }
         if tokio::time::timeout(silence_max, shared.output.notified()).await.is_ok() {
+            let_others_go_first().await;
             continue;
         }
         // Nothing was written for long.
@@ -396,6 +397,20 @@ async fn write_all(shared: Arc<Shared>, mut stream: OwnedWriteHalf, keep_alive: 
         state.pinged = true;
         shared.begin_unheeded(&mut state, &Request::Ping(Ping::default()), Unclaimed::Pong);
     }
+}
+
+/// Lets those tasks run that are ready, so that what they ask for leaves in the same write.
+async fn let_others_go_first() {
+    let mut have_gone = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut have_gone, true) {
+            return Poll::Ready(());
+        }
+        // Unlike tokio's own yield this does not look at sockets first.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
 }
 
 /// How long an operation may take beyond the time that every request has.

@@ -6,26 +6,24 @@
 //! once, later, or when its visibility timeout has passed. A handler that panics costs its message one
 //! visibility timeout and nothing else.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::batcher::Settler;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::message::Message;
-use crate::prefetch::{Held, Holdings};
+use crate::prefetch::Holdings;
 use crate::queue::{Queue, Receive};
 use crate::retry::Backoff;
+use crate::shift::Shift;
 
 /// Messages in a receive at most.
 const RECEIVE_MAX: usize = 10;
@@ -303,10 +301,9 @@ impl Consumer {
             workers.spawn(work(Arc::clone(&shift), Arc::clone(&handler), self.on_error));
         }
         drop(holdings);
-        let ended = shift.ended.notified();
         tokio::select! {
             _ = stop => {}
-            () = ended => {}
+            () = shift.ended() => {}
         }
         receivers.iter().for_each(tokio::task::JoinHandle::abort);
         shift.stop();
@@ -316,160 +313,8 @@ impl Consumer {
             let _ = receiver.await;
         }
         shift.stop();
-        let failure = shift.lock().failure.take();
-        failure.map_or(Ok(()), Err)
+        shift.failure().map_or(Ok(()), Err)
     }
-}
-
-/// What receivers and workers share: the messages that are held and not yet handled.
-#[derive(Debug)]
-struct Shift {
-    state: Mutex<State>,
-    is_fifo: bool,
-    /// There are messages to handle, or none will come any more.
-    messages: Notify,
-    /// There is room for more.
-    room: Notify,
-    /// Receiving has failed for good.
-    ended: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Held>,
-    /// FIFO: groups of which a message is being handled, and what of them waits behind it.
-    busy: HashMap<Box<str>, VecDeque<Held>>,
-    /// How many more may be held.
-    room: usize,
-    stopping: bool,
-    failure: Option<Error>,
-}
-
-impl Shift {
-    fn new(room: usize, is_fifo: bool) -> Self {
-        Self {
-            state: Mutex::new(State { room, ..State::default() }),
-            is_fifo,
-            messages: Notify::new(),
-            room: Notify::new(),
-            ended: Notify::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// No more is begun: what waits is let go.
-    fn stop(&self) {
-        let mut state = self.lock();
-        state.stopping = true;
-        let waiting = std::mem::take(&mut state.waiting);
-        let behind: Vec<_> = state.busy.values_mut().flat_map(std::mem::take).collect();
-        drop(state);
-        // In the order in which they came, so that they stand in it again.
-        waiting.into_iter().chain(behind).for_each(drop);
-        self.messages.notify_waiters();
-    }
-
-    /// Room for some messages, as soon as there is any.
-    async fn reserve(&self) -> usize {
-        loop {
-            let room = self.room.notified();
-            {
-                let mut state = self.lock();
-                if state.room > 0 {
-                    let taken = state.room.min(RECEIVE_MAX);
-                    state.room -= taken;
-                    return taken;
-                }
-            }
-            room.await;
-        }
-    }
-
-    fn give_room_back(&self, count: usize) {
-        if count > 0 {
-            self.lock().room += count;
-            self.room.notify_one();
-        }
-    }
-
-    fn push(&self, batch: Vec<Held>) {
-        let count = batch.len();
-        self.lock().waiting.extend(batch);
-        (0..count).for_each(|_| self.messages.notify_one());
-    }
-
-    /// The next message to handle; `None`: no more is begun.
-    async fn next(&self) -> Option<Held> {
-        loop {
-            let messages = self.messages.notified();
-            {
-                let mut state = self.lock();
-                if state.stopping {
-                    return None;
-                }
-                if let Some(held) = self.pop(&mut state) {
-                    return Some(held);
-                }
-            }
-            messages.await;
-        }
-    }
-
-    fn pop(&self, state: &mut State) -> Option<Held> {
-        while let Some(held) = state.waiting.pop_front() {
-            if !self.is_fifo {
-                return Some(held);
-            }
-            match state.busy.entry(group_of(held.message())) {
-                Entry::Occupied(mut behind) => behind.get_mut().push_back(held),
-                Entry::Vacant(group) => {
-                    group.insert(VecDeque::new());
-                    return Some(held);
-                }
-            }
-        }
-        None
-    }
-
-    /// A message was handled: what of its group waits goes on, or, where the message comes back, is let
-    /// go, so that it does not overtake.
-    fn settle(&self, held: Held, outcome: Outcome) {
-        let group = self.is_fifo.then(|| group_of(held.message()));
-        match outcome {
-            Outcome::Delete => held.delete(),
-            Outcome::Leave | Outcome::Failed => drop(held.leave()),
-            Outcome::Retry(time) => held.hide(time),
-        }
-        let mut freed = 1;
-        let mut let_go = VecDeque::new();
-        let mut state = self.lock();
-        if let Some(group) = group
-            && let Some(behind) = state.busy.remove(&group)
-        {
-            if outcome == Outcome::Delete {
-                behind.into_iter().rev().for_each(|held| state.waiting.push_front(held));
-            } else {
-                // All of the group that is held here stands behind the message that comes back.
-                let_go = behind;
-                for held in std::mem::take(&mut state.waiting) {
-                    let is_behind = group_of(held.message()) == group;
-                    (if is_behind { &mut let_go } else { &mut state.waiting }).push_back(held);
-                }
-                freed += let_go.len();
-            }
-        }
-        state.room += freed;
-        drop(state);
-        let_go.into_iter().for_each(drop);
-        self.room.notify_one();
-    }
-}
-
-fn group_of(message: &Message) -> Box<str> {
-    message.group().unwrap_or_default().into()
 }
 
 /// Receives as much as there is room for, until it is told to stop or fails for good.
@@ -490,10 +335,7 @@ async fn receive(queue: Queue, visibility: Duration, shift: Arc<Shift>, holdings
                 tracing::warn!(%error, "receiving failed; trying again");
                 tokio::time::sleep(backoff.wait()).await;
             }
-            Err(error) => {
-                shift.lock().failure.get_or_insert(error);
-                return shift.ended.notify_one();
-            }
+            Err(error) => return shift.fail(error),
         }
     }
 }
@@ -509,20 +351,25 @@ where
     F: Future<Output = O>,
     O: Into<Outcome> + 'static,
 {
-    while let Some(held) = shift.next().await {
-        let message = held.message().clone();
-        let receive_count = message.receive_count();
+    let mut next = shift.next().await;
+    while let Some(mut held) = next {
+        let group = shift.group_of(held.message());
+        let message = held.give();
+        let (id, receive_count) = (message.id(), message.receive_count());
         // What a handler says stands with its message.
-        let span = tracing::info_span!("tenpin_message", id = %message.id(), receive_count);
+        let span = tracing::info_span!("tenpin_message", %id, receive_count);
         let outcome = match run_handler(&*handler, message).instrument(span).await {
             Ok(Outcome::Failed) => on_error.outcome(receive_count),
             Ok(outcome) => outcome,
             Err(()) => {
-                tracing::error!(id = %held.message().id(), "a handler panicked; its message comes back later");
+                tracing::error!(%id, "a handler panicked; its message comes back later");
                 Outcome::Leave
             }
         };
-        shift.settle(held, outcome);
+        next = match shift.settle(held, group, outcome) {
+            Some(held) => Some(held),
+            None => shift.next().await,
+        };
     }
 }
 

@@ -27,6 +27,7 @@ pub mod blocking;
 mod client;
 mod connection;
 mod consumer;
+mod crew;
 mod error;
 mod message;
 mod moves;
@@ -38,8 +39,12 @@ mod prefetch;
 mod producer;
 mod queue;
 mod retry;
+mod room;
+mod sending;
+mod shift;
 mod stats;
 mod stream;
+mod waiting;
 
 /// The README's example, compiled.
 #[cfg(doctest)]
@@ -54,8 +59,9 @@ pub use message::{AttributeValue, Message, MessageId, NewMessage, ReceiptHandle,
 pub use moves::{MoveTask, TaskHandle};
 pub use options::ClientBuilder;
 pub use peek::{PeekPage, Peeked};
-pub use producer::{Producer, ProducerBuilder, Sending};
+pub use producer::{Producer, ProducerBuilder};
 pub use queue::{Queue, QueueName, QueuePage, Receive};
+pub use sending::Sending;
 pub use stats::Stats;
 pub use stream::{MessageStream, StreamedMessage};
 pub use tenpin_protocol::{AttributeCode, ErrorCode, MessageState, MoveTaskStatus, StatisticCode};

@@ -429,16 +429,44 @@ impl ReceiptHandle {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
-
-    /// The shard that holds the message: the first two bytes say so.
-    pub(crate) fn shard(&self) -> Option<u16> {
-        self.0.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
-    }
 }
 
 impl fmt::Debug for ReceiptHandle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "ReceiptHandle({} bytes)", self.0.len())
+    }
+}
+
+/// Bytes of a handle that is kept without an allocation; those of this version's brokers are shorter.
+const KEPT_BYTES: usize = 62;
+
+/// A handle that is kept beside its message, to be passed around at the cost of a copy.
+#[derive(Debug, Clone)]
+pub(crate) enum KeptHandle {
+    /// Length and bytes.
+    Here(u8, [u8; KEPT_BYTES]),
+    /// A longer one.
+    Elsewhere(Box<[u8]>),
+}
+
+impl KeptHandle {
+    #[inline]
+    fn new(bytes: &[u8]) -> Self {
+        let mut kept = [0; KEPT_BYTES];
+        match kept.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                Self::Here(bytes.len() as u8, kept)
+            }
+            None => Self::Elsewhere(bytes.into()),
+        }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Here(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Elsewhere(bytes) => bytes,
+        }
     }
 }
 
@@ -547,9 +575,8 @@ impl Message {
         ReceiptHandle(self.bytes.slice(..self.handle_bytes as usize))
     }
 
-    pub(crate) fn into_handle(mut self) -> ReceiptHandle {
-        self.bytes.truncate(self.handle_bytes as usize);
-        ReceiptHandle(self.bytes)
+    pub(crate) fn kept_handle(&self) -> KeptHandle {
+        KeptHandle::new(&self.bytes[..self.handle_bytes as usize])
     }
 
     /// How often it has been received, this time included.

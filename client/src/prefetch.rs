@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use crate::batcher::{Settler, Settling};
-use crate::message::Message;
+use crate::message::{KeptHandle, Message};
 
 /// How often in a visibility timeout what is held is looked at.
 const LOOKS_A_TIMEOUT: u32 = 6;
@@ -30,7 +30,7 @@ struct State {
 
 #[derive(Debug)]
 struct Place {
-    message: Message,
+    handle: KeptHandle,
     /// Looks since it was hidden last.
     looks: u32,
 }
@@ -49,7 +49,7 @@ impl Holdings {
     pub fn hold(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Held> {
         let mut state = self.lock();
         let hold = |message: Message| {
-            let place = Some(Place { message: message.clone(), looks: 0 });
+            let place = Some(Place { handle: message.kept_handle(), looks: 0 });
             let number = match state.free.pop() {
                 Some(number) => {
                     state.places[number] = place;
@@ -60,7 +60,7 @@ impl Holdings {
                     state.places.len() - 1
                 }
             };
-            Held { message: Some(message), number, holdings: Arc::clone(self) }
+            Held { message: Some(message), number: Some(number), holdings: Arc::clone(self) }
         };
         messages.into_iter().map(hold).collect()
     }
@@ -75,7 +75,7 @@ impl Holdings {
                 place.looks += 1;
                 if place.looks >= LOOKS_BEFORE_RENEWAL {
                     place.looks = 0;
-                    holdings.settler.settle(Settling::Hide(place.message.handle(), holdings.visibility));
+                    holdings.settler.settle(Settling::Hide(place.handle.clone(), holdings.visibility));
                 }
             }
         }
@@ -85,49 +85,56 @@ impl Holdings {
 /// A message that is held. Dropping it makes it visible for others.
 #[derive(Debug)]
 pub(crate) struct Held {
+    /// `None`: a handler has it.
     message: Option<Message>,
-    number: usize,
+    /// Its place; `None`: it was let go of.
+    number: Option<usize>,
     holdings: Arc<Holdings>,
 }
 
 impl Held {
-    /// The message.
+    /// The message, where no handler has it.
     pub fn message(&self) -> &Message {
-        self.message.as_ref().expect("only letting go of it takes it out")
+        self.message.as_ref().expect("it is given to a handler once, and not looked at from then on")
     }
 
-    fn take(&mut self) -> Option<Message> {
-        let message = self.message.take()?;
+    /// Gives the message to a handler. It is held on.
+    pub fn give(&mut self) -> Message {
+        self.message.take().expect("it is given to a handler once")
+    }
+
+    fn release(&mut self) -> Option<KeptHandle> {
+        let number = self.number.take()?;
         let mut state = self.holdings.lock();
-        state.places[self.number] = None;
-        state.free.push(self.number);
-        Some(message)
+        state.free.push(number);
+        state.places[number].take().map(|place| place.handle)
     }
 
     /// Lets go of it without a word: it comes back when its visibility timeout has passed.
-    pub fn leave(mut self) -> Message {
-        self.take().expect("only letting go of it takes it out")
+    pub fn leave(mut self) -> Option<Message> {
+        self.release();
+        self.message.take()
     }
 
     /// Deletes it.
     pub fn delete(mut self) {
-        if let Some(message) = self.take() {
-            self.holdings.settler.settle(Settling::Delete(message.into_handle()));
+        if let Some(handle) = self.release() {
+            self.holdings.settler.settle(Settling::Delete(handle));
         }
     }
 
     /// Hides it for so long from now on, and lets go of it.
     pub fn hide(mut self, time: Duration) {
-        if let Some(message) = self.take() {
-            self.holdings.settler.settle(Settling::Hide(message.into_handle(), time));
+        if let Some(handle) = self.release() {
+            self.holdings.settler.settle(Settling::Hide(handle, time));
         }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(message) = self.take() {
-            self.holdings.settler.settle(Settling::Hide(message.into_handle(), Duration::ZERO));
+        if let Some(handle) = self.release() {
+            self.holdings.settler.settle(Settling::Hide(handle, Duration::ZERO));
         }
     }
 }

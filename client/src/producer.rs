@@ -1,32 +1,25 @@
-//! A producer: single sends, gathered into batches.
-//!
-//! One task owns what waits to be sent. While nothing is under way a message leaves at once, alone if
-//! need be; while batches are under way the next ones fill up, so that a busy producer sends tens and an
-//! idle one adds no latency. No timer is involved.
+//! A producer: single sends, gathered into batches by a [crew](crate::crew).
 //!
 //! On a FIFO queue a group has one batch under way at a time, and within it every message but the first
 //! is accepted only if the one before it was. What is refused for now goes back to the front of its
 //! group and is sent again, so nothing of a group overtakes (rule 35).
 
-use std::collections::{HashMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tenpin_protocol::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, ErrorCode, Operation};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tenpin_protocol::{BATCH_BYTES_MAX, ErrorCode, Operation};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
+use crate::crew::{Owner, Told, Work, tell_all};
 use crate::error::{Error, Result};
 use crate::message::{NewMessage, Sent};
 use crate::queue::Queue;
 use crate::retry::Backoff;
+use crate::room::Room;
+use crate::sending::{Boards, Sending};
+use crate::waiting::{Groups, Item, Waiting};
 
-/// Entries in a batch at most.
-const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
 /// What a message counts beside its own bytes, in what a producer may hold.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
@@ -111,26 +104,20 @@ impl ProducerBuilder {
     /// # Ok(()) });
     /// ```
     pub fn start(self) -> Producer {
-        let room_bytes = self.buffered_bytes_max.min(Semaphore::MAX_PERMITS);
-        let room = Arc::new(Semaphore::new(room_bytes));
-        // The room is the bound: a message in the channel holds its share of it.
-        let (give, take) = mpsc::unbounded_channel();
-        let is_fifo = self.queue.is_fifo();
-        let task = Task {
-            queue: self.queue,
-            batches_in_flight_max: self.batches_in_flight_max,
-            send_timeout: self.send_timeout,
-            waiting: if is_fifo {
+        let room_bytes = self.buffered_bytes_max;
+        let held = Held {
+            waiting: if self.queue.is_fifo() {
                 Waiting::Groups(Groups::default())
             } else {
-                Waiting::Plain(VecDeque::new())
+                Waiting::default()
             },
-            in_flight: JoinSet::new(),
-            pause: None,
-            backoff: fresh_backoff(),
+            room: Room::new(room_bytes),
+            ..Held::default()
         };
-        tokio::spawn(task.run(take));
-        Producer { give, room, room_bytes }
+        let sends = Sends { queue: self.queue, send_timeout: self.send_timeout };
+        let send_timeout = self.send_timeout;
+        let crew = Arc::new(Owner::new(sends, held, self.batches_in_flight_max));
+        Producer { crew, room_bytes, send_timeout }
     }
 }
 
@@ -157,33 +144,9 @@ impl ProducerBuilder {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Producer {
-    give: mpsc::UnboundedSender<Item>,
-    room: Arc<Semaphore>,
+    crew: Arc<Owner<Sends>>,
     room_bytes: usize,
-}
-
-/// A message on its way; as a future, it gives what became of it. Dropping it lets the message go on
-/// its way unheeded.
-///
-/// ```
-/// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
-/// # example::run(async |client, queue| {
-/// let producer = queue.producer().start();
-/// let (first, second) = (producer.enqueue("first").await?, producer.enqueue("second").await?);
-/// println!("stored as {} and {}", first.await?.id, second.await?.id);
-/// # Ok(()) });
-/// ```
-#[derive(Debug)]
-pub struct Sending {
-    outcome: oneshot::Receiver<Result<Sent>>,
-}
-
-impl Future for Sending {
-    type Output = Result<Sent>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.outcome).poll(context).map(|outcome| outcome.unwrap_or(Err(Error::Closed)))
-    }
+    send_timeout: Duration,
 }
 
 impl Producer {
@@ -219,14 +182,37 @@ impl Producer {
                 "a message has at most {BATCH_BYTES_MAX} bytes with its attributes, this one has {bytes}"
             )));
         }
-        let share = (bytes + MESSAGE_OVERHEAD_BYTES).min(self.room_bytes);
-        let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(share).await.map_err(|_| Error::Closed)?;
         message.set_only_if_previous_accepted(false);
-        let (tell, outcome) = oneshot::channel();
-        let item = Item { message, bytes, until: None, tell, _room: room };
-        self.give.send(item).map_err(|_| Error::Closed)?;
-        Ok(Sending { outcome })
+        let share = share_of(bytes).min(self.room_bytes);
+        let until = Instant::now() + self.send_timeout;
+        let mut hand_over = |held: &mut Held| {
+            let (telling, sending) = held.boards.pair();
+            held.waiting.push(Item { message: std::mem::take(&mut message), bytes, until, telling });
+            sending
+        };
+        let at_once = self.crew.change(|held| {
+            if held.closed {
+                return Err(Error::Closed);
+            }
+            Ok(held.room.take(share).then(|| hand_over(held)))
+        });
+        if let Some(sending) = at_once.unwrap_or(Err(Error::Closed))? {
+            return Ok(sending);
+        }
+        self.room(share).await?;
+        self.crew.change(hand_over).ok_or(Error::Closed)
+    }
+
+    /// Waits for room, in turn with all others who do.
+    async fn room(&self, bytes: usize) -> Result<()> {
+        let (tell, told) = oneshot::channel();
+        let enter = |held: &mut Held| (!held.closed).then(|| held.room.enter(bytes, tell));
+        let (number, granted) = self.crew.change(enter).flatten().ok_or(Error::Closed)?;
+        tell_all(granted);
+        let turn = Turn { crew: &self.crew, number: Some(number), bytes };
+        told.await.map_err(|_| Error::Closed)?;
+        std::mem::forget(turn);
+        Ok(())
     }
 
     /// Waits until everything that was handed over so far, by all clones, is stored or refused.
@@ -243,8 +229,9 @@ impl Producer {
     /// # Ok(()) });
     /// ```
     pub async fn flush(&self) -> Result<()> {
-        let all = u32::try_from(self.room_bytes).unwrap_or(u32::MAX);
-        self.room.acquire_many(all).await.map(drop).map_err(|_| Error::Closed)
+        self.room(self.room_bytes).await?;
+        drop(Turn { crew: &self.crew, number: None, bytes: self.room_bytes });
+        Ok(())
     }
 
     /// Waits for what is on its way; messages handed over from now on are refused.
@@ -260,279 +247,152 @@ impl Producer {
     /// ```
     pub async fn close(self) -> Result<()> {
         self.flush().await?;
-        self.room.close();
+        // Those who wait for room find out when nobody tells them.
+        let waiters = self.crew.change(|held| {
+            held.closed = true;
+            std::mem::take(&mut held.room.waiters)
+        });
+        drop(waiters);
         Ok(())
     }
 }
 
-/// A message that waits, and who wants to know what becomes of it.
-#[derive(Debug)]
-struct Item {
-    message: NewMessage,
+/// A place among those who wait for room, or room that was given. Dropping it gives it back.
+struct Turn<'a> {
+    crew: &'a Owner<Sends>,
+    /// The place; `None`: it has been given room.
+    number: Option<u64>,
     bytes: usize,
-    /// Until when it is sent again; set when the task takes it.
-    until: Option<Instant>,
-    tell: oneshot::Sender<Result<Sent>>,
-    /// Its share of what the producer may hold.
-    _room: OwnedSemaphorePermit,
 }
 
-impl Item {
-    fn settle(self, outcome: Result<Sent>) {
-        // Nobody may be waiting any more.
-        let _ = self.tell.send(outcome);
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let told = self.crew.change(|held| match self.number {
+            Some(number) if held.room.leave(number) => held.room.give(0),
+            _ => held.room.give(self.bytes),
+        });
+        tell_all(told.unwrap_or_default());
     }
 }
 
-/// A batch that came back.
-struct Returned {
-    items: Vec<Item>,
-    outcome: Result<Vec<Result<Sent>>>,
-}
-
-enum Waiting {
-    Plain(VecDeque<Item>),
-    Groups(Groups),
-}
-
-/// What waits on a FIFO queue: each group in its order, and the groups that may send in theirs.
-#[derive(Default)]
-struct Groups {
-    by_name: HashMap<Box<str>, Group>,
-    ready: VecDeque<Box<str>>,
-    count: usize,
-}
-
-#[derive(Default)]
-struct Group {
-    items: VecDeque<Item>,
-    in_flight: bool,
-}
-
-struct Task {
-    queue: Queue,
-    batches_in_flight_max: usize,
-    send_timeout: Duration,
+/// What a producer holds.
+#[derive(Debug, Default)]
+struct Held {
     waiting: Waiting,
-    in_flight: JoinSet<Returned>,
-    /// Until when nothing is sent, after a refusal that may pass.
-    pause: Option<tokio::time::Instant>,
-    backoff: Backoff,
+    room: Room,
+    boards: Boards,
+    /// How long to wait after the next refusal that may pass; `None`: the last one is forgotten.
+    backoff: Option<Backoff>,
+    closed: bool,
+}
+
+/// What the crew of a producer does.
+#[derive(Debug)]
+struct Sends {
+    queue: Queue,
+    send_timeout: Duration,
+}
+
+/// What came of a batch, of which those who asked have been told.
+struct Returned {
+    /// What is to be sent again, each with why.
+    again: Vec<(Item, Error)>,
+    groups: Vec<Box<str>>,
+    /// Room of what is not.
+    freed: usize,
+}
+
+impl Work for Sends {
+    type Waiting = Held;
+    type Batch = Vec<Item>;
+    type Outcome = Returned;
+
+    #[inline]
+    fn due(held: &Held, partial: bool) -> usize {
+        held.waiting.due(partial)
+    }
+
+    fn take(held: &mut Held, _partial: bool) -> Option<Vec<Item>> {
+        Some(held.waiting.take_batch())
+    }
+
+    fn is_empty(held: &Held) -> bool {
+        held.waiting.is_empty()
+    }
+
+    async fn run(&self, mut items: Vec<Item>) -> Returned {
+        let span = tracing::debug_span!(parent: None, "tenpin_batch", messages = items.len());
+        let outcome = self.send(&mut items).instrument(span).await;
+        self.settle(items, outcome)
+    }
+
+    fn finish(&self, held: &mut Held, returned: Returned) -> (Option<tokio::time::Instant>, Told) {
+        let Returned { again, groups, freed } = returned;
+        let only_behind_others =
+            again.iter().all(|(_, error)| error.code() == Some(ErrorCode::PreviousNotAccepted));
+        let pause = if again.is_empty() || only_behind_others {
+            held.backoff = None;
+            None
+        } else {
+            let backoff = held.backoff.get_or_insert_with(fresh_backoff);
+            Some(tokio::time::Instant::now() + backoff.wait())
+        };
+        held.waiting.put_back(again.into_iter().map(|(item, _)| item), &groups);
+        (pause, held.room.give(freed))
+    }
 }
 
 fn fresh_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(5), Duration::from_secs(1))
 }
 
-impl Task {
-    async fn run(mut self, mut take: mpsc::UnboundedReceiver<Item>) {
-        let mut arrived = Vec::new();
-        let mut open = true;
-        while open || !self.waiting.is_empty() || !self.in_flight.is_empty() {
-            self.send_what_may();
-            let pause = self.pause;
-            tokio::select! {
-                count = take.recv_many(&mut arrived, 1_024), if open => {
-                    open = count > 0;
-                    let until = Some(Instant::now() + self.send_timeout);
-                    for item in arrived.drain(..) {
-                        self.waiting.push(Item { until, ..item });
-                    }
-                }
-                Some(returned) = self.in_flight.join_next() => match returned {
-                    Ok(returned) => self.take_back(returned),
-                    // Its items are gone with it, and so those who wait for them are told.
-                    Err(error) => tracing::error!(%error, "a batch was lost"),
-                },
-                () = tokio::time::sleep_until(pause.unwrap_or_else(tokio::time::Instant::now)), if pause.is_some() => {
-                    self.pause = None;
-                }
-            }
+impl Sends {
+    async fn send(&self, items: &mut [Item]) -> Result<Vec<Result<Sent>>> {
+        if self.queue.is_fifo() && !self.queue.is_content_based().await? {
+            // Whatever happens to the batch: these are the same messages when they are sent again.
+            items.iter_mut().for_each(|item| item.message.ensure_deduplication_id(crate::queue::fresh_id));
         }
+        self.queue.send_prepared(items.iter().map(|item| &item.message)).await
     }
 
-    /// Full batches leave while there is room for them, a smaller one when nothing is under way.
-    fn send_what_may(&mut self) {
-        while self.pause.is_none() && self.in_flight.len() < self.batches_in_flight_max {
-            let items = self.waiting.take_batch(self.in_flight.is_empty());
-            if items.is_empty() {
-                return;
-            }
-            let queue = self.queue.clone();
-            let span = tracing::debug_span!(parent: None, "tenpin_batch", messages = items.len());
-            self.in_flight.spawn(send(queue, items).instrument(span));
-        }
-    }
-
-    fn take_back(&mut self, returned: Returned) {
-        let Returned { items, outcome } = returned;
+    /// Tells those who asked, and sorts out what is to be sent again.
+    fn settle(&self, items: Vec<Item>, outcome: Result<Vec<Result<Sent>>>) -> Returned {
+        let mut returned = Returned { again: Vec::new(), groups: Vec::new(), freed: 0 };
         let outcomes = match outcome {
             Ok(outcomes) => outcomes,
             Err(error) => items.iter().map(|_| Err(error.clone())).collect(),
         };
-        let now = Instant::now();
-        let mut again = Vec::new();
-        let mut groups: Vec<Box<str>> = Vec::new();
+        let is_fifo = self.queue.is_fifo();
         for (item, outcome) in items.into_iter().zip(outcomes) {
-            if let Waiting::Groups(_) = self.waiting {
-                let group = group_of(&item);
-                if !groups.contains(&group) {
-                    groups.push(group);
+            if is_fifo {
+                let group = item.group();
+                if !returned.groups.contains(&group) {
+                    returned.groups.push(group);
                 }
             }
-            match outcome {
-                Err(error) if may_pass(&error) && item.until.is_some_and(|until| now < until) => {
-                    again.push((item, error))
+            let outcome = match outcome {
+                Err(error) if may_pass(&error) && Instant::now() < item.until => {
+                    returned.again.push((item, error));
+                    continue;
                 }
-                Err(error) if may_pass(&error) && error.code() == Some(ErrorCode::PreviousNotAccepted) => {
-                    let after = self.send_timeout;
-                    item.settle(Err(Error::TimedOut { operation: Operation::Send, after }));
+                Err(error) if error.code() == Some(ErrorCode::PreviousNotAccepted) => {
+                    Err(Error::TimedOut { operation: Operation::Send, after: self.send_timeout })
                 }
-                outcome => item.settle(outcome),
-            }
+                outcome => outcome,
+            };
+            returned.freed += share_of(item.bytes);
+            item.telling.tell(outcome);
         }
-        let only_behind_others =
-            again.iter().all(|(_, error)| error.code() == Some(ErrorCode::PreviousNotAccepted));
-        if again.is_empty() || only_behind_others {
-            self.backoff = fresh_backoff();
-        } else {
-            self.pause = Some(tokio::time::Instant::now() + self.backoff.wait());
-        }
-        self.waiting.put_back(again.into_iter().map(|(item, _)| item), &groups);
+        returned
     }
 }
 
-async fn send(queue: Queue, mut items: Vec<Item>) -> Returned {
-    if queue.is_fifo() {
-        // Whatever happens to the batch: these are the same messages when they are sent again.
-        match queue.is_content_based().await {
-            Ok(true) => {}
-            Ok(false) => {
-                items.iter_mut().for_each(|item| item.message.ensure_deduplication_id(crate::queue::fresh_id))
-            }
-            Err(error) => return Returned { items, outcome: Err(error) },
-        }
-    }
-    let messages: Vec<_> = items.iter_mut().map(|item| std::mem::take(&mut item.message)).collect();
-    let outcome = queue.send_batch(&messages).await;
-    for (item, message) in items.iter_mut().zip(messages) {
-        item.message = message;
-    }
-    Returned { items, outcome }
+/// What a message takes of a producer's room.
+fn share_of(bytes: usize) -> usize {
+    bytes + MESSAGE_OVERHEAD_BYTES
 }
 
 /// Whether sending the same message again may succeed.
 fn may_pass(error: &Error) -> bool {
     error.is_retryable() || error.code() == Some(ErrorCode::PreviousNotAccepted)
-}
-
-fn group_of(item: &Item) -> Box<str> {
-    item.message.group_id().unwrap_or_default().into()
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Plain(items) => items.is_empty(),
-            Self::Groups(groups) => groups.count == 0,
-        }
-    }
-
-    fn push(&mut self, item: Item) {
-        match self {
-            Self::Plain(items) => items.push_back(item),
-            Self::Groups(groups) => {
-                groups.push(item);
-            }
-        }
-    }
-
-    /// The next batch; less than a full one only if `partial`.
-    fn take_batch(&mut self, partial: bool) -> Vec<Item> {
-        match self {
-            Self::Plain(items) => {
-                let (mut count, mut bytes) = (0, 0);
-                for item in items.iter().take(BATCH_MAX) {
-                    bytes += item.bytes;
-                    if bytes > BATCH_BYTES_MAX {
-                        break;
-                    }
-                    count += 1;
-                }
-                let is_full = count == BATCH_MAX || bytes > BATCH_BYTES_MAX;
-                if is_full || partial { items.drain(..count).collect() } else { Vec::new() }
-            }
-            Self::Groups(groups) => groups.take_batch(partial),
-        }
-    }
-
-    /// Items that are to be sent again, in their order, before what waits; these groups have nothing
-    /// under way any more.
-    fn put_back(&mut self, items: impl DoubleEndedIterator<Item = Item>, groups_back: &[Box<str>]) {
-        match self {
-            Self::Plain(waiting) => items.rev().for_each(|item| waiting.push_front(item)),
-            Self::Groups(groups) => groups.put_back(items, groups_back),
-        }
-    }
-}
-
-impl Groups {
-    fn push(&mut self, item: Item) {
-        let name = group_of(&item);
-        self.count += 1;
-        let group = self.by_name.entry(name.clone()).or_default();
-        group.items.push_back(item);
-        if group.items.len() == 1 && !group.in_flight {
-            self.ready.push_back(name);
-        }
-    }
-
-    fn take_batch(&mut self, partial: bool) -> Vec<Item> {
-        let ready =
-            self.ready.iter().map(|name| self.by_name[name].items.len()).take(BATCH_MAX).sum::<usize>();
-        if ready < BATCH_MAX && !partial {
-            return Vec::new();
-        }
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < BATCH_MAX {
-            let Some(name) = self.ready.front() else { break };
-            let group = self.by_name.get_mut(name).expect("a group that is ready is there");
-            let fits = |item: &Item, bytes| bytes + item.bytes <= BATCH_BYTES_MAX;
-            if group.items.front().is_none_or(|item| !fits(item, bytes)) {
-                break;
-            }
-            let mut is_first = true;
-            while batch.len() < BATCH_MAX
-                && let Some(item) = group.items.front()
-                && fits(item, bytes)
-                && let Some(mut item) = group.items.pop_front()
-            {
-                item.message.set_only_if_previous_accepted(!is_first);
-                is_first = false;
-                bytes += item.bytes;
-                batch.push(item);
-                self.count -= 1;
-            }
-            group.in_flight = true;
-            self.ready.pop_front();
-        }
-        batch
-    }
-
-    fn put_back(&mut self, items: impl DoubleEndedIterator<Item = Item>, groups_back: &[Box<str>]) {
-        for item in items.rev() {
-            self.count += 1;
-            let group = self.by_name.entry(group_of(&item)).or_default();
-            group.items.push_front(item);
-        }
-        for name in groups_back {
-            let Some(group) = self.by_name.get_mut(name) else { continue };
-            group.in_flight = false;
-            if group.items.is_empty() {
-                self.by_name.remove(name);
-            } else {
-                self.ready.push_back(name.clone());
-            }
-        }
-    }
 }

@@ -390,26 +390,38 @@ impl Queue {
         } else {
             messages
         };
-        let contents: [_; BATCH_MAX] =
-            std::array::from_fn(|index| messages.get(index).map(NewMessage::content).unwrap_or_default());
+        self.send_prepared(messages.iter()).await
+    }
+
+    /// Sends messages that have what they need to be known when they are sent again.
+    pub(crate) async fn send_prepared(
+        &self,
+        messages: impl ExactSizeIterator<Item = &NewMessage> + Clone,
+    ) -> Result<Vec<Result<Sent>>> {
+        let count = messages.len();
+        let mut contents = [const { std::borrow::Cow::Borrowed(&[] as &[u8]) }; BATCH_MAX];
+        for (content, message) in contents.iter_mut().zip(messages.clone()) {
+            *content = message.content();
+        }
         let mut entries = [SendEntry::default(); BATCH_MAX];
         for ((entry, message), content) in entries.iter_mut().zip(messages).zip(&contents) {
             *entry = message.entry(content)?;
         }
-        let entries = Entries::from(&entries[..messages.len()]);
+        let entries = Entries::from(&entries[..count]);
         let frame = self
             .call(|opened| (opened.shard, Request::Send(SendRequest { queue: opened.queue, entries })))
             .await?;
         let Response::Send(reply) = response(&frame)? else { return Err(unexpected(Operation::Send)) };
-        let results = reply.outcomes.iter().map(|outcome| {
+        let mut results = Vec::with_capacity(count);
+        results.extend(reply.outcomes.iter().map(|outcome| {
             if outcome.is_success() {
                 let sequence_number = (outcome.sequence_number != 0).then_some(outcome.sequence_number);
                 Ok(Sent { id: crate::MessageId(outcome.id), sequence_number })
             } else {
                 Err(Refusal::new(outcome.number, outcome.text).into())
             }
-        });
-        Ok(results.collect())
+        }));
+        Ok(results)
     }
 
     /// Whether the queue takes bodies for deduplication ids; asked anew after [`ATTRIBUTE_FRESH`].
@@ -528,10 +540,18 @@ impl Queue {
     /// # Ok(()) });
     /// ```
     pub async fn delete_batch(&self, handles: &[ReceiptHandle]) -> Result<Vec<Result<()>>> {
+        self.delete_each(handles.iter().map(ReceiptHandle::as_bytes)).await
+    }
+
+    pub(crate) async fn delete_each<'a>(
+        &self,
+        handles: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Result<()>>> {
         check_batch(handles.len())?;
-        let list: Vec<&[u8]> = handles.iter().map(ReceiptHandle::as_bytes).collect();
-        let shard = common_shard(handles.iter());
-        let handles = Entries::from(&list[..]);
+        let (mut list, count) = ([&[][..]; BATCH_MAX], handles.len());
+        list.iter_mut().zip(handles).for_each(|(place, handle)| *place = handle);
+        let shard = common_shard(list[..count].iter().copied());
+        let handles = Entries::from(&list[..count]);
         let frame = self
             .call(|opened| (shard, Request::Delete(DeleteRequest { queue: opened.queue, handles })))
             .await?;
@@ -574,16 +594,20 @@ impl Queue {
         &self,
         changes: &[(&ReceiptHandle, Duration)],
     ) -> Result<Vec<Result<()>>> {
+        self.change_visibility_of_each(changes.iter().map(|(handle, timeout)| (handle.as_bytes(), *timeout)))
+            .await
+    }
+
+    pub(crate) async fn change_visibility_of_each<'a>(
+        &self,
+        changes: impl ExactSizeIterator<Item = (&'a [u8], Duration)>,
+    ) -> Result<Vec<Result<()>>> {
         check_batch(changes.len())?;
         let seconds = |timeout: Duration| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
-        let list: Vec<_> = changes
-            .iter()
-            .map(|(handle, timeout)| ChangeVisibilityEntry {
-                visibility_seconds: seconds(*timeout),
-                handle: handle.as_bytes(),
-            })
-            .collect();
-        let shard = common_shard(changes.iter().map(|(handle, _)| *handle));
+        let entry =
+            |(handle, timeout)| ChangeVisibilityEntry { visibility_seconds: seconds(timeout), handle };
+        let list: Vec<_> = changes.map(entry).collect();
+        let shard = common_shard(list.iter().map(|entry| entry.handle));
         let entries = Entries::from(&list[..]);
         let request = |opened: &QueueOpened| {
             (shard, Request::ChangeVisibility(ChangeVisibilityRequest { queue: opened.queue, entries }))
@@ -843,10 +867,12 @@ fn check_batch(entries: usize) -> Result<()> {
 }
 
 /// The shard that all these handles name, or any: the broker splits what is mixed.
-fn common_shard<'a>(mut handles: impl Iterator<Item = &'a ReceiptHandle>) -> u16 {
-    let first = handles.next().and_then(ReceiptHandle::shard);
+fn common_shard<'a>(mut handles: impl Iterator<Item = &'a [u8]>) -> u16 {
+    // The first two bytes say it.
+    let shard = |handle: &[u8]| handle.first_chunk().map(|bytes| u16::from_le_bytes(*bytes));
+    let first = handles.next().and_then(shard);
     match first {
-        Some(shard) if handles.all(|handle| handle.shard() == first) => shard,
+        Some(named) if handles.all(|handle| shard(handle) == first) => named,
         _ => ANY_SHARD,
     }
 }

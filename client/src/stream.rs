@@ -201,7 +201,7 @@ impl StreamedMessage {
     /// # Ok(()) });
     /// ```
     pub fn into_message(self) -> Message {
-        self.held.leave()
+        self.held.leave().expect("no handler has it")
     }
 }
 

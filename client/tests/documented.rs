@@ -36,8 +36,10 @@ fn public_items() -> Vec<Item> {
     for (path, text) in &sources {
         let (mut documentation, mut of_public_type) = (String::new(), true);
         for (number, line) in lines(text).iter().enumerate() {
-            if let Some(name) = word_after(line, &["impl "]) {
-                of_public_type = types.contains(name);
+            if line.starts_with("impl") {
+                let bare = line.split_once("> ").filter(|_| line.starts_with("impl<")).map(|(_, rest)| rest);
+                let name = word_after(bare.unwrap_or(line), &["impl ", ""]);
+                of_public_type = name.is_some_and(|name| types.contains(name));
             }
             let line = line.trim_start();
             if let Some(more) = line.strip_prefix("///") {
