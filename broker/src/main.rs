@@ -4,6 +4,7 @@
 mod cli;
 mod serve;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,6 +12,93 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tenpin_broker::config::{self, Changes, DurabilitySetting, IoSetting, Layers, SqsListen};
 use tenpin_broker::exit::{ExitReason, Failure};
 use tenpin_broker::{reshard, tools};
+
+macro_rules! all_examples {
+    () => {
+        "Examples:
+  tenpin                                    a broker with its defaults
+  tenpin queue create orders
+  tenpin send orders 'a first order'
+  tenpin receive orders --delete
+  tenpin help send                          the same as tenpin send --help"
+    };
+}
+
+macro_rules! serve_examples {
+    () => {
+        "Examples:
+  tenpin serve --data-dir /var/lib/tenpin --listen 0.0.0.0:7010
+  tenpin serve --durability memory --sqs-listen off
+  tenpin serve --config tenpin.toml"
+    };
+}
+
+macro_rules! environment {
+    () => {
+        "
+
+Environment:
+  TENPIN_CONFIG    the configuration file, where --config is not given
+  TENPIN_DATA_DIR, TENPIN_LISTEN, TENPIN_DURABILITY and so on: any setting of the file by its name in capitals.
+                   The file wins over the defaults, the environment over the file, flags over all;
+                   `tenpin config show` prints every setting.
+  TENPIN_ADDRESS   where commands that talk to a running broker find it"
+    };
+}
+
+macro_rules! exit_codes {
+    () => {
+        "
+
+Exit codes:
+  0   stopped as asked, or done
+  1   something unexpected
+  2   the command line is wrong
+  3   the configuration is wrong
+  4   the address cannot be listened on
+  5   another broker has the data folder
+  6   the data folder cannot be used
+  7   the log is damaged; nothing was changed
+  8   the log could not be written
+  9   io_uring was asked for and is refused here"
+    };
+}
+
+macro_rules! talking_codes {
+    () => {
+        "
+  10  no broker answers at the address, or not in time
+  11  the broker refused what was asked"
+    };
+}
+
+macro_rules! config_codes {
+    () => {
+        "
+
+Exit codes:
+  0   the configuration is good
+  1   something unexpected, such as standard output being closed
+  2   the command line is wrong
+  3   the configuration is wrong"
+    };
+}
+
+macro_rules! journal_codes {
+    () => {
+        "
+
+The broker of the folder must be stopped.
+
+Exit codes:
+  0   done, and nothing is damaged
+  1   something unexpected
+  2   the command line is wrong
+  5   a broker has the folder
+  6   the folder cannot be used
+  7   the log is damaged; nothing was changed"
+    };
+}
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,26 +108,36 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Without a command it serves with its defaults: the binary protocol on 127.0.0.1:7010, data in
 /// ./tenpin-data, every acknowledged message on disk.
 #[derive(Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(version, after_help = all_examples!(), after_long_help = concat!(all_examples!(), environment!(), exit_codes!(), talking_codes!()))]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
-    common: cli::Common,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the broker.
-    #[command(after_help = EXIT_CODES)]
+    ///
+    /// It says on standard error where it listens and how, and serves until SIGTERM or Ctrl-C: then long polls return,
+    /// replies leave, and the log is synced. Killed, it recovers from its log at the next start.
+    #[command(
+        after_help = serve_examples!(),
+        after_long_help = concat!(serve_examples!(), environment!(), exit_codes!())
+    )]
     Serve(ServeFlags),
     /// Look at the log of a data folder whose broker is stopped.
     #[command(subcommand)]
     Journal(JournalCommand),
     /// Check or show the configuration that a broker would have.
+    ///
+    /// It takes the flags of `tenpin serve`: the defaults, over them the file, over that the environment, over that the
+    /// flags.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a script that completes this command line in a shell.
+    #[command(after_help = "Examples:
+  source <(tenpin completions bash)
+  tenpin completions fish > ~/.config/fish/completions/tenpin.fish")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -51,8 +149,17 @@ enum Command {
 #[derive(Subcommand)]
 enum ConfigCommand {
     /// Check a configuration file and the environment; say by line what is wrong.
+    #[command(
+        after_help = "Examples:\n  tenpin config check --config tenpin.toml",
+        after_long_help = concat!("Examples:\n  tenpin config check --config tenpin.toml", environment!(), config_codes!())
+    )]
     Check(ServeFlags),
-    /// Print every setting, its value, and where it comes from.
+    /// Print every setting, its value, and where it comes from: a configuration file that says the same.
+    #[command(
+        after_help = "Examples:\n  tenpin config show --durability async > tenpin.toml",
+        after_long_help =
+            concat!("Examples:\n  tenpin config show --durability async > tenpin.toml", environment!(), config_codes!())
+    )]
     Show(ServeFlags),
 }
 
@@ -88,7 +195,7 @@ struct ServeFlags {
     /// When a request is acknowledged [default: fsync].
     #[arg(long, value_enum)]
     durability: Option<DurabilitySetting>,
-    /// Number of shards of a new folder, 1 if not given; an existing folder's stays what it is.
+    /// Number of shards of a new folder, 1 to 128 [default: 1]; an existing folder's stays what it is.
     #[arg(long, value_name = "NUMBER")]
     shards: Option<u16>,
     /// A configuration file (TOML); variables (TENPIN_DATA_DIR …) win over it, and flags over those.
@@ -99,10 +206,16 @@ struct ServeFlags {
 #[derive(Subcommand)]
 enum JournalCommand {
     /// Show what the log consists of: segments, batches, records by kind.
+    #[command(after_help = "Examples:\n  tenpin journal inspect --data-dir tenpin-data", after_long_help =
+        concat!("Examples:\n  tenpin journal inspect --data-dir tenpin-data", journal_codes!()))]
     Inspect(JournalFlags),
     /// Read the whole log and check every checksum in it.
+    #[command(after_help = "Examples:\n  tenpin journal verify --data-dir tenpin-data", after_long_help =
+        concat!("Examples:\n  tenpin journal verify --data-dir tenpin-data", journal_codes!()))]
     Verify(JournalFlags),
     /// Spread everything over another number of shards; a crash leaves the old ones or the new ones whole.
+    #[command(after_help = "Examples:\n  tenpin journal reshard --data-dir tenpin-data --shards 4", after_long_help =
+        concat!("Examples:\n  tenpin journal reshard --data-dir tenpin-data --shards 4", journal_codes!()))]
     Reshard(ReshardFlags),
 }
 
@@ -117,14 +230,10 @@ struct JournalFlags {
 struct ReshardFlags {
     #[command(flatten)]
     journal: JournalFlags,
-    /// How many shards there are to be.
+    /// How many shards there are to be, 1 to 128.
     #[arg(long, value_name = "NUMBER")]
     shards: u16,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 stopped as asked, 1 unexpected, 2 usage, 3 configuration, 4 cannot listen, \
-5 folder in use, 6 folder unusable, 7 log damaged, 8 log could not be written, 9 io_uring refused, \
-10 no broker answers, 11 refused by the broker.";
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
@@ -138,15 +247,17 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check(flags)) => check_config(flags),
         Command::Config(ConfigCommand::Show(flags)) => show_config(flags),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut CommandLine::command(), "tenpin", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "tenpin", &mut script);
+            cli::print(&script)
         }
-        Command::Client(command) => cli::run(&command_line.common, command),
+        Command::Client(command) => cli::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("tenpin: {failure}");
+            // Nobody may be there to read it; the exit code says it too.
+            let _ = writeln!(std::io::stderr(), "tenpin: {failure}");
             failure.reason.into()
         }
     }
@@ -186,11 +297,9 @@ fn check_config(flags: ServeFlags) -> Result<(), Failure> {
     for name in &layers.unknown_variables {
         eprintln!("tenpin: the variable {name} sets nothing");
     }
-    println!("the configuration is good");
-    Ok(())
+    cli::print(b"the configuration is good\n")
 }
 
 fn show_config(flags: ServeFlags) -> Result<(), Failure> {
-    print!("{}", flags.layers()?.describe()?);
-    Ok(())
+    cli::print(flags.layers()?.describe()?.as_bytes())
 }

@@ -1,7 +1,7 @@
 //! The offline tools of the command line: looking at a log whose broker is stopped.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -17,18 +17,25 @@ use crate::journal::{
 };
 use crate::server;
 
+/// Prints a line. Whoever reads may have gone; what the log is like is the exit code's to say as well.
+macro_rules! say {
+    ($($text:tt)*) => {
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    };
+}
+
 /// Prints what the logs of a data folder consist of: records by kind, segments, and damage, which is an
 /// error.
 pub fn inspect(data_dir: &Path) -> Result<(), Failure> {
     each_shard(data_dir, |opened| {
         let summary = opened.look("reading", inspect_log)?;
-        println!("{}: {summary}", opened.storage_path());
+        say!("{}: {summary}", opened.storage_path());
         print_kinds(&summary);
         let live = if summary.damage.is_empty() { opened.live_by_segment() } else { None };
         for segment in &summary.segments {
             let live = live.as_ref().and_then(|live| live.get(&segment.serial));
             let live = live.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
-            println!("{segment}, live: {live}");
+            say!("{segment}, live: {live}");
         }
         Ok(summary)
     })
@@ -38,7 +45,7 @@ pub fn inspect(data_dir: &Path) -> Result<(), Failure> {
 pub fn verify(data_dir: &Path) -> Result<(), Failure> {
     each_shard(data_dir, |opened| {
         let summary = opened.look("checking", verify_log)?;
-        println!("{}: {summary}", opened.storage_path());
+        say!("{}: {summary}", opened.storage_path());
         Ok(summary)
     })
 }
@@ -123,17 +130,17 @@ fn print_kinds(summary: &Summary) {
     for (code, sum) in &summary.kinds {
         let name =
             Kind::from_code(*code).map_or_else(|| format!("kind {code}, unknown"), |kind| kind.name().into());
-        println!("  {name:<16} {:>12} records {:>16} bytes", sum.records, sum.bytes);
+        say!("  {name:<16} {:>12} records {:>16} bytes", sum.records, sum.bytes);
     }
 }
 
 /// Prints what is damaged.
 fn judge(summary: &Summary) -> Result<(), Failure> {
     for finding in &summary.damage {
-        println!("damage: {finding}");
+        say!("damage: {finding}");
     }
     if summary.damage_not_listed > 0 {
-        println!("damage: {} further places", summary.damage_not_listed);
+        say!("damage: {} further places", summary.damage_not_listed);
     }
     if summary.damage.is_empty() {
         return Ok(());

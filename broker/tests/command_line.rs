@@ -90,10 +90,24 @@ fn what_goes_wrong_has_a_code_and_words() {
     shell.says(&["queue", "create", "there"]);
     for (shell, arguments, code, words) in [
         (&shell, &["send", "not-there", "x"][..], 11, "The specified queue does not exist"),
+        (&shell, &["receive", "not-there"], 11, "`tenpin queue create not-there` makes it"),
         (&shell, &["delete", "there", "no handle!"], 2, "is no receipt handle"),
         (&shell, &["queue", "set", "there", "VisibilityTimeOut=3"], 2, "there are VisibilityTimeout"),
         (&shell, &["queue", "set", "there", "VisibilityTimeout=50000"], 11, "VisibilityTimeout"),
+        (&shell, &["queue", "set", "there", "VisibilityTimeout=long"], 2, "is not a whole number"),
         (&shell, &["queue"], 2, "Usage"),
+        (&shell, &["send", "there", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
+        (&shell, &["send", "there", "--lines", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
+        (&shell, &["send", "there", "x", "--lines"], 2, "cannot be used with"),
+        (&shell, &["send", "there"], 2, "body 1 of 1 is empty"),
+        (&shell, &["send", "there", "x", "--attribute", "items"], 2, "give NAME=VALUE"),
+        (&shell, &["send", "there", "x", "--attribute", "items:Number=many"], 11, "items"),
+        (&shell, &["send", "there", "x", "--delay", "901"], 2, "0..=900"),
+        (&shell, &["receive", "there", "--max", "0"], 2, "at least 1"),
+        (&shell, &["receive", "there", "--wait", "21"], 2, "0..=20"),
+        (&shell, &["stats", "--timeout", "0"], 2, "1..=86400"),
+        (&shell, &["stats", "--address", "localhost"], 2, "give a host and a port"),
+        (&shell, &["serve", "--address", "127.0.0.1:7010"], 2, "unexpected argument '--address'"),
         (&nowhere, &["stats"], 10, "start one with"),
     ] {
         let output = shell.run(arguments);
@@ -141,20 +155,113 @@ fn dead_letters_are_moved_back() {
 }
 
 #[test]
-fn each_command_explains_itself_with_examples() {
+fn each_command_explains_itself_as_a_manual_does() {
     let (shell, _broker) = shell_and_broker();
-    for command in [
-        &["queue", "create"][..],
-        &["queue", "set"],
-        &["queue", "redrive"],
-        &["send"],
-        &["receive"],
-        &["delete"],
-        &["peek"],
-        &["stats"],
-    ] {
-        let help = shell.says(&[command, &["--help"]].concat());
-        let example = format!("  tenpin {}", command.join(" "));
-        assert!(help.contains("Examples:") && help.contains(&example), "{help}");
+    let talking = [
+        "queue create",
+        "queue list",
+        "queue show",
+        "queue set",
+        "queue delete",
+        "queue purge",
+        "queue redrive",
+        "send",
+        "receive",
+        "delete",
+        "peek",
+        "stats",
+    ];
+    let others =
+        ["serve", "config check", "config show", "journal inspect", "journal verify", "journal reshard"];
+    for command in talking.iter().chain(&others) {
+        let words: Vec<_> = command.split(' ').collect();
+        let help = shell.says(&[&words[..], &["--help"]].concat());
+        let example = format!("  tenpin {command}");
+        for part in ["Usage: ", "Options:", "Examples:", &example, "Exit codes:\n  0   "] {
+            assert!(help.contains(part), "{part:?} is missing:\n{help}");
+        }
+        let is_talking = talking.contains(command);
+        assert_eq!(help.contains("--address"), is_talking, "{help}");
+        assert_eq!(help.contains("  11  "), is_talking, "{help}");
+        assert_eq!(help.contains("TENPIN_ADDRESS"), is_talking || !command.starts_with("journal"), "{help}");
     }
+    assert!(shell.says(&["--help"]).contains("  11  "));
+}
+
+/// Runs a command whose standard error is a terminal, and gives what stands on it.
+fn on_a_terminal(shell: &Shell, arguments: &[&str], input: &str) -> (String, String) {
+    use std::io::Read;
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    let (mut ours, mut theirs) = (-1, -1);
+    let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: both numbers are written by the call, and the other pointers are null or to what outlives it.
+    let opened =
+        unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null(), &size) };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the call has just opened both, and nobody else has them.
+    let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+    let mut command = Command::new(program());
+    command.args(arguments).env("TENPIN_ADDRESS", &shell.address).env("TERM", "xterm");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(theirs);
+    let mut child = command.spawn().unwrap();
+    // It holds the other side of the terminal, whose end is to be seen.
+    drop(command);
+    let seen = std::thread::spawn(move || {
+        let (mut seen, mut terminal) = (Vec::new(), std::fs::File::from(ours));
+        // A terminal whose other side is closed gives an error, not an end.
+        let _ = terminal.read_to_end(&mut seen);
+        String::from_utf8_lossy(&seen).into_owned()
+    });
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let printed = text_of(child.wait_with_output().unwrap());
+    (printed, seen.join().unwrap())
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_and_nowhere_else() {
+    let (shell, _broker) = shell_and_broker();
+    shell.says(&["queue", "create", "lines"]);
+    let input: String = (0..5_000).map(|number| format!("line {number}\n")).collect();
+    let (printed, seen) = on_a_terminal(&shell, &["send", "lines", "--lines"], &input);
+    assert_eq!(printed, "5000 sent\n");
+    assert!(seen.contains("sent, ") && seen.contains("/s"), "{seen:?}");
+    let (printed, seen) = on_a_terminal(&shell, &["send", "lines", "--lines", "--json"], &input);
+    assert!(
+        printed.lines().all(|line| line.starts_with("{\"message_id\"")),
+        "the bar is not among the output"
+    );
+    assert!(seen.contains("sent, "), "{seen:?}");
+    let piped = shell.run_with_input(&["send", "lines", "--lines"], &input);
+    assert_eq!(String::from_utf8_lossy(&piped.stderr), "", "nobody watches");
+}
+
+#[test]
+fn a_reader_that_goes_ends_a_command_in_good_order() {
+    let (shell, _broker) = shell_and_broker();
+    shell.says(&["queue", "create", "orders"]);
+    shell.says(&["send", "orders", "a first order"]);
+    for arguments in [
+        &["queue", "show", "orders"][..],
+        &["receive", "orders", "--delete"],
+        &["send", "orders", "a second order"],
+        &["completions", "bash"],
+        &["config", "show"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(program());
+        command.args(arguments).env("TENPIN_ADDRESS", &shell.address).stdin(Stdio::null());
+        let output =
+            command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("standard output cannot be written"), "{arguments:?}: {said}");
+    }
+    let shown = &shell.json(&["queue", "show", "orders", "--json"])[0];
+    assert_eq!(
+        (&shown["visible"], &shown["in_flight"]),
+        (&1.into(), &1.into()),
+        "what could not be printed was not deleted"
+    );
 }

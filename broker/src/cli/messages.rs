@@ -14,7 +14,7 @@ use super::output::{
     put_body,
 };
 use super::queues::open;
-use super::{Common, failure, lines, usage};
+use super::{Common, connect, failure, lines, usage};
 
 /// Messages in one receive at most.
 const RECEIVE_MAX: usize = 10;
@@ -24,24 +24,27 @@ const RECEIVE_MAX: usize = 10;
 pub struct SendFlags {
     /// The queue.
     queue: String,
-    /// Bodies; standard input is one where neither bodies nor files are given.
+    /// Bodies, each up to 1 MiB with its attributes; standard input is one where neither bodies nor files are given.
+    #[arg(value_name = "BODY")]
     bodies: Vec<String>,
-    /// A file whose content is a body; - is standard input.
+    /// A file whose content is a body, or with --lines bodies; - is standard input. May be given again.
     #[arg(long, value_name = "FILE")]
     file: Vec<PathBuf>,
-    /// Send each line of the files, or of standard input, as a message of its own, at full speed.
-    #[arg(long)]
+    /// Send each line of the files, or of standard input, as a message of its own, at full speed; empty lines
+    /// are left out. The first line that is refused ends it.
+    #[arg(long, conflicts_with = "bodies")]
     lines: bool,
-    /// Message group.
+    /// Message group, up to 128 characters: needed on FIFO queues, which keep the order of each group.
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
-    /// Deduplication id, for a single message.
+    /// Deduplication id on FIFO queues, for a single message: one that was sent within five minutes with this id is
+    /// not stored again. A fresh one if not given, unless the queue takes bodies for ids.
     #[arg(long, value_name = "ID", conflicts_with = "lines")]
     pub deduplication_id: Option<String>,
-    /// Seconds for which nobody receives it.
-    #[arg(long, value_name = "SECONDS")]
+    /// Seconds for which nobody receives it, 0 to 900; as the queue says if not given. Not on FIFO queues.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=900))]
     pub delay: Option<u64>,
-    /// An attribute; its type, if not String, stands behind its name: count:Number=5.
+    /// An attribute, up to ten of them; its type, if not String, stands behind its name: count:Number=5.
     #[arg(long, value_name = "NAME[:TYPE]=VALUE", value_parser = attribute)]
     pub attribute: Vec<(String, AttributeValue)>,
 }
@@ -67,7 +70,8 @@ impl SendFlags {
 }
 
 fn attribute(text: &str) -> Result<(String, AttributeValue), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("\"{text}\" has no \"=\""))?;
+    let missing = || format!("\"{text}\" has no \"=\": give NAME=VALUE or NAME:TYPE=VALUE");
+    let (name, value) = text.split_once('=').ok_or_else(missing)?;
     let Some((name, data_type)) = name.split_once(':') else {
         return Ok((name.to_owned(), AttributeValue::String(value.to_owned())));
     };
@@ -75,13 +79,15 @@ fn attribute(text: &str) -> Result<(String, AttributeValue), String> {
     Ok((name.to_owned(), value))
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().map_err(|_| "it is not a whole number".to_owned())?;
+    if number > 0 { Ok(number) } else { Err("it must be at least 1".to_owned()) }
+}
+
 /// Sends messages.
-pub async fn send(client: &Client, common: &Common, flags: SendFlags) -> Result<(), Failure> {
-    let queue = open(client, &flags.queue).await?;
+pub async fn send(common: &Common, flags: SendFlags) -> Result<(), Failure> {
     if flags.lines {
-        if !flags.bodies.is_empty() {
-            return Err(usage("--lines takes lines from files or standard input, not bodies from arguments"));
-        }
+        let queue = open(&connect(common).await?, &flags.queue).await?;
         return lines::send(&queue, common, &flags, &flags.file).await;
     }
     let mut bodies: Vec<Vec<u8>> = flags.bodies.iter().map(|body| body.clone().into_bytes()).collect();
@@ -94,6 +100,12 @@ pub async fn send(client: &Client, common: &Common, flags: SendFlags) -> Result<
     if bodies.len() > 1 && flags.deduplication_id.is_some() {
         return Err(usage("--deduplication-id names one message: send the others by themselves"));
     }
+    if let Some(place) = bodies.iter().position(Vec::is_empty) {
+        let text =
+            format!("body {} of {} is empty: a message has at least one byte", place + 1, bodies.len());
+        return Err(usage(text));
+    }
+    let queue = open(&connect(common).await?, &flags.queue).await?;
     for body in bodies {
         let sent = queue.send(flags.message(body)).await.map_err(failure)?;
         print_sent(&sent, common)?;
@@ -130,14 +142,14 @@ pub fn print_sent(sent: &Sent, common: &Common) -> Result<(), Failure> {
 pub struct ReceiveFlags {
     /// The queue.
     queue: String,
-    /// Most messages to receive.
-    #[arg(long, value_name = "MESSAGES", default_value_t = 1)]
+    /// Most messages to receive, from 1.
+    #[arg(long, value_name = "MESSAGES", default_value = "1", value_parser = at_least_one)]
     max: usize,
-    /// Seconds to wait for a first message, up to 20; as the queue says if not given.
-    #[arg(long, value_name = "SECONDS")]
+    /// Seconds to wait for a first message, 0 to 20; as the queue says if not given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=20))]
     wait: Option<u64>,
-    /// Seconds for which what is received is hidden; as the queue says if not given.
-    #[arg(long, value_name = "SECONDS")]
+    /// Seconds for which what is received is hidden, 0 to 43200; as the queue says if not given.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=43_200))]
     visibility: Option<u64>,
     /// Delete each message once it is printed.
     #[arg(long)]
@@ -227,7 +239,7 @@ pub struct DeleteFlags {
     /// The queue.
     queue: String,
     /// Receipt handles, as `tenpin receive` prints them.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "HANDLE")]
     handles: Vec<String>,
 }
 
@@ -248,8 +260,8 @@ pub async fn delete(client: &Client, flags: DeleteFlags) -> Result<(), Failure> 
 pub struct PeekFlags {
     /// The queue.
     queue: String,
-    /// Most messages to look at.
-    #[arg(long, value_name = "MESSAGES", default_value_t = 10)]
+    /// Most messages to look at, from 1.
+    #[arg(long, value_name = "MESSAGES", default_value = "10", value_parser = at_least_one)]
     max: usize,
     /// Only those in this state.
     #[arg(long, value_enum)]

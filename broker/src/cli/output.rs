@@ -18,9 +18,17 @@ pub fn json_line(value: &Value) -> Result<(), Failure> {
 
 /// Prints a line. Who reads may have gone: that ends the command.
 pub fn line(text: &str) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{text}").map_err(unwritable)
+}
+
+/// Prints what has its ends of lines.
+pub fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")
-        .map_err(|error| Failure::new(ExitReason::Unexpected, format!("standard output: {error}")))
+    out.write_all(text).and_then(|()| out.flush()).map_err(unwritable)
+}
+
+fn unwritable(error: io::Error) -> Failure {
+    Failure::new(ExitReason::Unexpected, format!("standard output cannot be written: {error}"))
 }
 
 /// Prints rows in columns; the first row is the heading.

@@ -5,42 +5,24 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tenpin_broker::exit::{ExitReason, Failure};
-use tenpin_client::{AttributeCode, Client, MoveTask, MoveTaskStatus, Queue, QueueAttributes, StatisticCode};
+use tenpin_client::{
+    AttributeCode, Client, ErrorCode, MoveTask, MoveTaskStatus, Queue, QueueAttributes, StatisticCode,
+};
 
 use super::output::{duration, epoch_ms, is_watched, json_line, line, table};
-use super::{Common, failure, usage};
+use super::{Common, failure, help, usage};
 
 /// How often a task is asked how far it is.
 const POLL: Duration = Duration::from_millis(500);
-
-const CREATE_EXAMPLES: &str = "Examples:
-  tenpin queue create orders
-  tenpin queue create orders VisibilityTimeout=60 MessageRetentionPeriod=86400 --tag team=billing
-  tenpin queue create steps.fifo ContentBasedDeduplication=true
-
-A queue of this name that has other attributes than those given is refused: change it with `tenpin queue set`.";
-
-const SET_EXAMPLES: &str = "Examples:
-  tenpin queue set orders VisibilityTimeout=120 DelaySeconds=5
-  tenpin queue set orders 'RedrivePolicy={\"deadLetterTargetArn\":\"ARN\",\"maxReceiveCount\":3}'
-  tenpin queue set orders RedrivePolicy=
-
-The ARN of a queue is among what `tenpin queue show` prints.";
-
-const REDRIVE_EXAMPLES: &str = "Examples:
-  tenpin queue redrive orders-dead                      each message back to where it came from
-  tenpin queue redrive orders-dead --to orders --rate 100
-  tenpin queue redrive orders-dead --detach
-  tenpin queue redrive orders-dead --status
-  tenpin queue redrive orders-dead --cancel
-
-It waits until all are moved, with a bar on a terminal, unless it is told to --detach.";
 
 /// What can be done with queues.
 #[derive(Subcommand, Debug)]
 pub enum QueueCommand {
     /// Make a queue, or find the one of this name; a name that ends in .fifo makes a FIFO queue.
-    #[command(after_help = CREATE_EXAMPLES)]
+    ///
+    /// Prints the queue as `tenpin queue show` does. Where one of this name is there already, those of its attributes
+    /// that are given must be as given.
+    #[command(after_help = help::CREATE, after_long_help = help::CREATE_LONG)]
     Create {
         /// Its name.
         name: String,
@@ -52,18 +34,20 @@ pub enum QueueCommand {
         tag: Vec<(String, String)>,
     },
     /// List queues with their counts.
+    #[command(after_help = help::LIST, after_long_help = help::LIST_LONG)]
     List {
         /// Only those whose names begin so.
         #[arg(default_value = "")]
         prefix: String,
     },
     /// Show a queue: counts, attributes, tags.
+    #[command(after_help = help::SHOW, after_long_help = help::SHOW_LONG)]
     Show {
         /// Its name.
         name: String,
     },
     /// Change attributes of a queue: all that are given, or none where one is refused.
-    #[command(after_help = SET_EXAMPLES)]
+    #[command(after_help = help::SET, after_long_help = help::SET_LONG)]
     Set {
         /// Its name.
         name: String,
@@ -72,17 +56,23 @@ pub enum QueueCommand {
         attributes: Vec<(String, String)>,
     },
     /// Delete a queue with all its messages.
+    ///
+    /// Nothing is asked, and nothing brings them back. Its name is free again after 60 seconds.
+    #[command(after_help = help::DELETE_QUEUE, after_long_help = help::DELETE_QUEUE_LONG)]
     Delete {
         /// Its name.
         name: String,
     },
     /// Delete all messages of a queue.
+    ///
+    /// Nothing is asked, and nothing brings them back. At most once in 60 seconds.
+    #[command(after_help = help::PURGE, after_long_help = help::PURGE_LONG)]
     Purge {
         /// Its name.
         name: String,
     },
     /// Move the messages of a dead-letter queue back to where they came from, or to another queue.
-    #[command(after_help = REDRIVE_EXAMPLES)]
+    #[command(after_help = help::REDRIVE, after_long_help = help::REDRIVE_LONG)]
     Redrive(RedriveFlags),
 }
 
@@ -95,7 +85,7 @@ pub struct RedriveFlags {
     #[arg(long, value_name = "QUEUE")]
     to: Option<String>,
     /// Messages a second, 1 to 500; as fast as possible if not given.
-    #[arg(long, value_name = "MESSAGES")]
+    #[arg(long, value_name = "MESSAGES", value_parser = clap::value_parser!(u32).range(1..=500))]
     rate: Option<u32>,
     /// Return once the task is started, not when it has ended.
     #[arg(long)]
@@ -140,11 +130,21 @@ pub async fn run(client: &Client, common: &Common, command: QueueCommand) -> Res
 
 /// Opens a queue by its name.
 pub async fn open(client: &Client, name: &str) -> Result<Queue, Failure> {
-    client.queue(name).await.map_err(failure)
+    client.queue(name).await.map_err(|error| {
+        let is_missing = error.code() == Some(ErrorCode::QueueDoesNotExist);
+        let Failure { reason, text } = failure(error);
+        let hint = if is_missing {
+            format!(" None is called {name}: `tenpin queue create {name}` makes it, `tenpin queue list` shows those there are.")
+        } else {
+            String::new()
+        };
+        Failure::new(reason, text + &hint)
+    })
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("\"{text}\" has no \"=\""))?;
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| format!("\"{text}\" has no \"=\": give NAME=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -184,7 +184,7 @@ async fn list(client: &Client, common: &Common, prefix: &str) -> Result<(), Fail
             let stats = match client.queue(name.clone()).await {
                 Ok(queue) => queue.stats().await.map_err(failure)?,
                 // It was deleted meanwhile.
-                Err(error) if error.code() == Some(tenpin_client::ErrorCode::QueueDoesNotExist) => continue,
+                Err(error) if error.code() == Some(ErrorCode::QueueDoesNotExist) => continue,
                 Err(error) => return Err(failure(error)),
             };
             let counts = [stats.visible(), stats.in_flight(), stats.delayed()];
