@@ -89,11 +89,13 @@ fn refused(place: &str, error: Error) -> Failure {
 fn progress_bar() -> indicatif::ProgressBar {
     let style = indicatif::ProgressStyle::with_template("{spinner} {human_pos} sent, {per_sec}, {elapsed}");
     let bar = indicatif::ProgressBar::new_spinner();
-    bar.enable_steady_tick(Duration::from_millis(200));
-    match style {
+    let bar = match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
-    }
+    };
+    // It is drawn from here on.
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 /// Reads on a thread of its own, since files and standard input block.
