@@ -14,6 +14,7 @@ use crate::load::books::{Fates, WHOLE};
 use crate::load::{LoadOptions, Shape, Target, Variant};
 use crate::measure;
 use crate::process::BrokerCommand;
+use crate::scale::Over;
 
 /// Measures a Tenpin broker, compares it with others, and tries to make it lose something.
 #[derive(Debug, Parser)]
@@ -42,6 +43,8 @@ pub enum Task {
     Recover(BacklogArguments),
     /// Loads a few queues and connections beside many that are open, or all of many at once.
     Fanin(FaninArguments),
+    /// What a message costs as one thing grows: bodies, batches, queues, groups, a backlog and others.
+    Scale(ScaleArguments),
     /// The same work by Tenpin and by other brokers, in turn.
     Compare(CompareArguments),
     /// Kills a loaded broker again and again, and checks that it kept every promise.
@@ -62,7 +65,7 @@ pub struct HelloArguments {
 }
 
 /// Which broker: one that runs, or else one that is started for each run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct BrokerArguments {
     /// Where a running broker listens. Without it one is started for each run, and stopped afterwards.
     #[arg(long, conflicts_with = "spawn")]
@@ -336,6 +339,35 @@ pub struct FaninArguments {
     pub queues_in_all: Vec<usize>,
     /// Rounds under way on each connection of the load.
     #[arg(long, alias = "in-flight", default_value_t = 1)]
+    pub depth: usize,
+    /// Where the figures go.
+    #[command(flatten)]
+    pub report: ReportArguments,
+    /// Where they are drawn.
+    #[command(flatten)]
+    pub drawing: ChartArguments,
+}
+
+/// Of `scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArguments {
+    /// What grows.
+    #[arg(value_enum)]
+    pub over: Over,
+    /// Its values, separated by commas; a usual row of them if not given.
+    #[arg(value_delimiter = ',')]
+    pub values: Vec<u64>,
+    /// Which broker.
+    #[command(flatten)]
+    pub broker: BrokerArguments,
+    /// The load, of which the rest stays as it is.
+    #[command(flatten)]
+    pub load: LoadArguments,
+    /// Connections.
+    #[arg(long, default_value_t = 8)]
+    pub connections: usize,
+    /// Rounds under way on each connection.
+    #[arg(long, alias = "in-flight", default_value_t = 8)]
     pub depth: usize,
     /// Where the figures go.
     #[command(flatten)]

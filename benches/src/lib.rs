@@ -23,5 +23,6 @@ pub mod process;
 pub mod progress;
 pub mod random;
 pub mod report;
+pub mod scale;
 pub mod soak;
 mod wire;
