@@ -88,6 +88,7 @@ fn what_goes_wrong_has_a_code_and_words() {
     let (shell, _broker) = shell_and_broker();
     let nowhere = Shell { address: "127.0.0.1:1".into() };
     shell.says(&["queue", "create", "there"]);
+    shell.says(&["queue", "create", "steps.fifo"]);
     for (shell, arguments, code, words) in [
         (&shell, &["send", "not-there", "x"][..], 11, "The specified queue does not exist"),
         (&shell, &["receive", "not-there"], 11, "`tenpin queue create not-there` makes it"),
@@ -99,6 +100,7 @@ fn what_goes_wrong_has_a_code_and_words() {
         (&shell, &["send", "there", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
         (&shell, &["send", "there", "--lines", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
         (&shell, &["send", "there", "x", "--lines"], 2, "cannot be used with"),
+        (&shell, &["send", "steps.fifo", "x"], 2, "say with --group"),
         (&shell, &["send", "there"], 2, "body 1 of 1 is empty"),
         (&shell, &["send", "there", "x", "--attribute", "items"], 2, "give NAME=VALUE"),
         (&shell, &["send", "there", "x", "--attribute", "items:Number=many"], 11, "items"),

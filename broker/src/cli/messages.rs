@@ -1,13 +1,13 @@
 //! Commands about messages.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tenpin_broker::exit::{ExitReason, Failure};
-use tenpin_client::{AttributeValue, Client, Message, MessageState, NewMessage, Receive, Sent};
+use tenpin_client::{AttributeValue, Client, Message, MessageState, NewMessage, Queue, Receive, Sent};
 
 use super::output::{
     attributes_json, body_for_people, distance, epoch_ms, handle_text, json_line, line, parse_handle,
@@ -84,10 +84,20 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     if number > 0 { Ok(number) } else { Err("it must be at least 1".to_owned()) }
 }
 
+/// Opens the queue that is sent to.
+async fn open_for(common: &Common, flags: &SendFlags) -> Result<Queue, Failure> {
+    let queue = open(&connect(common).await?, &flags.queue).await?;
+    if queue.is_fifo() && flags.group.is_none() {
+        let text = format!("{} is a FIFO queue: say with --group which group's order it keeps", flags.queue);
+        return Err(usage(text));
+    }
+    Ok(queue)
+}
+
 /// Sends messages.
 pub async fn send(common: &Common, flags: SendFlags) -> Result<(), Failure> {
     if flags.lines {
-        let queue = open(&connect(common).await?, &flags.queue).await?;
+        let queue = open_for(common, &flags).await?;
         return lines::send(&queue, common, &flags, &flags.file).await;
     }
     let mut bodies: Vec<Vec<u8>> = flags.bodies.iter().map(|body| body.clone().into_bytes()).collect();
@@ -105,7 +115,7 @@ pub async fn send(common: &Common, flags: SendFlags) -> Result<(), Failure> {
             format!("body {} of {} is empty: a message has at least one byte", place + 1, bodies.len());
         return Err(usage(text));
     }
-    let queue = open(&connect(common).await?, &flags.queue).await?;
+    let queue = open_for(common, &flags).await?;
     for body in bodies {
         let sent = queue.send(flags.message(body)).await.map_err(failure)?;
         print_sent(&sent, common)?;
@@ -119,6 +129,10 @@ fn read_body(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     };
     if path.as_os_str() != "-" {
         return std::fs::read(path).map_err(unreadable);
+    }
+    if std::io::stdin().is_terminal() {
+        // Nobody may be there to read it.
+        let _ = writeln!(std::io::stderr(), "tenpin: reading a body from standard input, up to Ctrl-D");
     }
     let mut body = Vec::new();
     std::io::stdin().lock().read_to_end(&mut body).map_err(unreadable)?;
