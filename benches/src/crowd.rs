@@ -20,9 +20,10 @@ const QUEUES: usize = 16;
 /// [`CONFIGURATION`].
 const ROUNDS_BEFORE: usize = 1_500;
 
-/// Settings for the broker, so that the log's memory is small and stays the same after the rounds that come first.
-pub const CONFIGURATION: &str =
-    "segment_bytes = 4194304\nhot_bytes_max = 16777216\nlog_bytes_max = 134217728\n";
+/// Settings for the broker, so that the log's memory is small and stays the same after the rounds that come first,
+/// and that those who are silent on purpose are not taken for dead where the machine is slow.
+pub const CONFIGURATION: &str = "segment_bytes = 4194304\nhot_bytes_max = 16777216\nlog_bytes_max = 134217728\n\
+    keep_alive_timeout_ms = 1800000\n";
 
 /// How long the broker has to give back what silent connections do not need.
 const SETTLE: Duration = Duration::from_secs(5);
