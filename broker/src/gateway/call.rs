@@ -47,6 +47,9 @@ impl Queues {
     }
 }
 
+/// What most replies to one message fit into.
+pub(super) const REPLY_BYTES: usize = 512;
+
 /// A request that is being served.
 pub(super) struct Call<'c> {
     pub(super) queues: &'c Queues,
@@ -101,6 +104,9 @@ impl Call<'_> {
 
     /// Prints what the request is answered.
     pub(super) fn reply(&mut self, reply: &Reply<'_>) {
+        if !matches!(reply, Reply::Done(_)) {
+            self.out.reserve(REPLY_BYTES);
+        }
         (self.print)(reply, &mut self.out);
     }
 

@@ -17,7 +17,8 @@ use crate::sqs::actions::{
 };
 use crate::sqs::replies::{BatchReply, FailedEntry, SentMessage};
 use crate::sqs::{
-    ActionName, Digest, Reply, ServiceError, Text, md5_of_attributes, md5_of_body, md5_of_system_attributes,
+    ActionName, Digest, Reply, ServiceError, Text, md5_of_attributes, md5_of_bodies, md5_of_body,
+    md5_of_system_attributes,
 };
 
 impl Call<'_> {
@@ -31,7 +32,9 @@ impl Call<'_> {
         let answer = self.ask_of(&queue, request).await.map_err(of_one_message)?;
         let Response::Send(reply) = answer.response()? else { return Err(unexpected_answer()) };
         let outcome = reply.outcomes.iter().next().ok_or_else(unexpected_answer)?;
-        let result = sent_message(&outcome, &action.message, contents.digests.first().copied().flatten());
+        let of_attributes = contents.digests.first().copied().flatten();
+        let of_body = md5_of_body(action.message.message_body.as_bytes());
+        let result = sent_message(&outcome, &action.message, of_body, of_attributes);
         answer.given();
         self.reply(&Reply::SendMessage(result?));
         Ok(())
@@ -56,8 +59,10 @@ impl Call<'_> {
             let request = |queue| Request::Send(SendRequest { queue, entries: Entries::of(&entries) });
             let answer = self.ask_of(&queue, request).await?;
             let Response::Send(reply) = answer.response()? else { return Err(unexpected_answer()) };
-            for ((entry, outcome), digest) in sent.iter().zip(reply.outcomes.iter()).zip(&contents.digests) {
-                match sent_message(&outcome, &entry.message, *digest) {
+            let bodies: Vec<_> = sent.iter().map(|entry| entry.message.message_body.as_bytes()).collect();
+            let digests = md5_of_bodies(&bodies).into_iter().zip(&contents.digests);
+            for ((entry, outcome), digests) in sent.iter().zip(reply.outcomes.iter()).zip(digests) {
+                match sent_message(&outcome, &entry.message, digests.0, *digests.1) {
                     Ok(message) => batch.successful.push((Cow::Borrowed(&*entry.id), message)),
                     Err(error) => batch.failed.push(failed(&entry.id, error)),
                 }
@@ -70,7 +75,8 @@ impl Call<'_> {
 
     pub(super) async fn delete_message(&mut self, action: &DeleteMessage<'_>) -> Result<(), ServiceError> {
         let queue = self.queue(action.queue_url.as_ref())?;
-        let handle = handle_of(&action.receipt_handle)?;
+        let mut handle = Vec::new();
+        add_handle(&mut handle, &action.receipt_handle)?;
         let handles = [&handle[..]];
         let request = |queue| Request::Delete(DeleteRequest { queue, handles: Entries::of(&handles) });
         let answer = self.ask_of(&queue, request).await?;
@@ -89,15 +95,16 @@ impl Call<'_> {
     ) -> Result<(), ServiceError> {
         let queue = self.queue(action.queue_url.as_ref())?;
         let mut batch = BatchReply::default();
+        let mut handles = Vec::new();
         let mut asked = Vec::with_capacity(action.entries.len());
         for entry in &action.entries {
-            match entry.check().and_then(|()| handle_of(&entry.receipt_handle)) {
+            match entry.check().and_then(|()| add_handle(&mut handles, &entry.receipt_handle)) {
                 Ok(handle) => asked.push((entry, handle)),
                 Err(error) => batch.failed.push(failed(&entry.id, error)),
             }
         }
         if !asked.is_empty() {
-            let handles: Vec<&[u8]> = asked.iter().map(|(_, handle)| &handle[..]).collect();
+            let handles: Vec<&[u8]> = asked.iter().map(|(_, handle)| &handles[handle.clone()]).collect();
             let request = |queue| Request::Delete(DeleteRequest { queue, handles: Entries::of(&handles) });
             let answer = self.ask_of(&queue, request).await?;
             let Response::Delete(reply) = answer.response()? else { return Err(unexpected_answer()) };
@@ -118,7 +125,8 @@ impl Call<'_> {
         action: &ChangeMessageVisibility<'_>,
     ) -> Result<(), ServiceError> {
         let queue = self.queue(action.queue_url.as_ref())?;
-        let handle = handle_of(&action.receipt_handle)?;
+        let mut handle = Vec::new();
+        add_handle(&mut handle, &action.receipt_handle)?;
         let entries = [change_of(&handle, action.visibility_timeout.unwrap_or_default())];
         let request = |queue| {
             Request::ChangeVisibility(ChangeVisibilityRequest { queue, entries: Entries::of(&entries) })
@@ -139,9 +147,10 @@ impl Call<'_> {
     ) -> Result<(), ServiceError> {
         let queue = self.queue(action.queue_url.as_ref())?;
         let mut batch = BatchReply::default();
+        let mut handles = Vec::new();
         let mut asked = Vec::with_capacity(action.entries.len());
         for entry in &action.entries {
-            match entry.check().and_then(|()| handle_of(&entry.receipt_handle)) {
+            match entry.check().and_then(|()| add_handle(&mut handles, &entry.receipt_handle)) {
                 Ok(handle) => asked.push((entry, handle)),
                 Err(error) => batch.failed.push(failed(&entry.id, error)),
             }
@@ -149,7 +158,9 @@ impl Call<'_> {
         if !asked.is_empty() {
             let entries: Vec<_> = asked
                 .iter()
-                .map(|(entry, handle)| change_of(handle, entry.visibility_timeout.unwrap_or_default()))
+                .map(|(entry, handle)| {
+                    change_of(&handles[handle.clone()], entry.visibility_timeout.unwrap_or_default())
+                })
                 .collect();
             let request = |queue| {
                 Request::ChangeVisibility(ChangeVisibilityRequest { queue, entries: Entries::of(&entries) })
@@ -266,6 +277,7 @@ fn check_lengths(attributes: &[UserAttribute<'_>]) -> Result<(), ServiceError> {
 fn sent_message(
     outcome: &SendOutcome<'_>,
     message: &NewMessage<'_>,
+    md5_of_message_body: Digest,
     md5_of_message_attributes: Option<Digest>,
 ) -> Result<SentMessage, ServiceError> {
     if !outcome.is_success() {
@@ -273,7 +285,7 @@ fn sent_message(
     }
     Ok(SentMessage {
         message_id: outcome.id,
-        md5_of_message_body: md5_of_body(message.message_body.as_bytes()),
+        md5_of_message_body,
         md5_of_message_attributes,
         md5_of_message_system_attributes: md5_of_system_attributes(message.trace_header()),
         sequence_number: (outcome.sequence_number != 0).then_some(outcome.sequence_number),
@@ -296,10 +308,11 @@ pub(super) fn show_handle(handle: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(handle)
 }
 
-/// The handle in the text that a client has for it.
-fn handle_of(text: &str) -> Result<Vec<u8>, ServiceError> {
-    match URL_SAFE_NO_PAD.decode(text) {
-        Ok(handle) if handle.len() <= usize::from(u8::MAX) => Ok(handle),
+/// Puts the handle in the text that a client has for it behind others; gives its place.
+fn add_handle(handles: &mut Vec<u8>, text: &str) -> Result<Range<usize>, ServiceError> {
+    let start = handles.len();
+    match URL_SAFE_NO_PAD.decode_vec(text, handles) {
+        Ok(()) if handles.len() - start <= usize::from(u8::MAX) => Ok(start..handles.len()),
         _ => Err(bad_handle(text)),
     }
 }

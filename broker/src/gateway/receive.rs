@@ -6,12 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tenpin_protocol::{ErrorCode, QUEUE_DEFAULT, ReceiveRequest, Request, Response};
 
-use super::call::{Call, unexpected_answer};
+use super::call::{Call, REPLY_BYTES, unexpected_answer};
 use super::messages::show_handle;
 use crate::sqs::actions::ReceiveMessage;
 use crate::sqs::checks::is_xml_text;
 use crate::sqs::replies::{GivenAttribute, ReceivedMessage, SystemAttributes};
-use crate::sqs::{AttributeFilter, Reply, ServiceError, Text, md5_of_attributes, md5_of_body};
+use crate::sqs::{AttributeFilter, Digest, Reply, ServiceError, Text, md5_of_attributes, md5_of_bodies};
 
 /// The attribute of a message whose body is no text that SQS could have, and is given out as base64.
 const BODY_ENCODING: &str = "Tenpin.BodyEncoding";
@@ -48,10 +48,15 @@ impl Call<'_> {
         let request = |queue| Request::Receive(ReceiveRequest { queue, ..receive });
         let answer = self.ask_of(&queue, request).await?;
         let Response::Receive(reply) = answer.response()? else { return Err(unexpected_answer()) };
-        let messages: Vec<_> =
+        let mut messages: Vec<_> =
             reply.messages.iter().map(|message| shown(&message, asked, &filter, &queue.account)).collect();
+        let bodies: Vec<_> = messages.iter().map(|message| message.body.as_bytes()).collect();
+        let digests = md5_of_bodies(&bodies);
+        for (message, digest) in messages.iter_mut().zip(digests) {
+            message.md5_of_body = digest;
+        }
         let bytes = messages.iter().map(|message| message.body.len() + REPLY_BYTES_BESIDE_BODY);
-        self.out.reserve(bytes.sum());
+        self.out.reserve(bytes.sum::<usize>().max(REPLY_BYTES));
         self.reply(&Reply::ReceiveMessage { messages });
         self.owed = Some(answer);
         Ok(())
@@ -114,7 +119,8 @@ fn shown<'a>(
     ReceivedMessage {
         message_id: message.fixed.id,
         receipt_handle: Cow::Owned(show_handle(message.handle)),
-        md5_of_body: md5_of_body(body.as_bytes()),
+        // Those of all messages are made together.
+        md5_of_body: Digest([0; 16]),
         md5_of_message_attributes: md5_of_attributes(for_digest),
         body,
         attributes: system_attributes(message, asked, account),

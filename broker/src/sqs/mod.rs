@@ -13,6 +13,8 @@ pub mod error;
 mod filters;
 pub mod json;
 pub mod json_out;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod parameters;
 pub mod query;
 pub mod replies;
@@ -21,11 +23,12 @@ mod walk;
 pub mod xml;
 
 pub use actions::{Action, ActionName};
-pub use digests::{Digest, md5_of_attributes, md5_of_body, md5_of_system_attributes};
+pub use digests::{Digest, md5_of_attributes, md5_of_bodies, md5_of_body, md5_of_system_attributes};
 pub use error::{ErrorName, ServiceError};
 pub use filters::AttributeFilter;
 pub use replies::Reply;
 pub use text::Text;
+pub(crate) use walk::uuid;
 
 #[cfg(test)]
 mod parse_tests;

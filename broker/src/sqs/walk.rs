@@ -237,7 +237,7 @@ fn map_of_texts<'t, W: Writer>(
 }
 
 /// An id as a UUID.
-fn uuid(id: &[u8; 16]) -> [u8; 36] {
+pub(crate) fn uuid(id: &[u8; 16]) -> [u8; 36] {
     let digits = super::Digest(*id).hexadecimal();
     let mut text = [b'-'; 36];
     for (from, to) in [(0..8, 0), (8..12, 9), (12..16, 14), (16..20, 19), (20..32, 24)] {
