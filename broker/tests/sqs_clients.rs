@@ -234,6 +234,8 @@ fn hostile_http_is_refused() {
         (format!("{target}content-length : 2\r\n\r\n{{}}").into_bytes(), 400),
         (format!("{target}x: {}\r\n\r\n", "y".repeat(400_000)).into_bytes(), 0),
         (format!("{target}{}\r\n", "a: b\r\n".repeat(200)).into_bytes(), 431),
+        // Two are there already, and 101 are one too many.
+        (format!("{target}{}\r\n", "a: b\r\n".repeat(99)).into_bytes(), 431),
         (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100_000)).into_bytes(), 0),
         (b"DELETE / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 405),
         (b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), 405),
@@ -297,6 +299,25 @@ fn a_body_ends_where_its_framing_says() {
     assert_eq!(http.read().status, 100);
     http.write(b"{}");
     assert_eq!(http.read().status, 200);
+}
+
+/// Room for headers is used again for the response's, and for the next request's.
+#[test]
+fn headers_of_a_request_stay_with_it() {
+    let broker = builder().start().unwrap();
+    let mut http = connect(&broker);
+    // Host, length, target and content type are there already: at most it is a hundred.
+    for more in [0, 1, 20, 96, 0, 40, 0] {
+        let headers = format!(
+            "x-amz-target: AmazonSQS.ListQueues\r\ncontent-type: application/x-amz-json-1.0\r\n{}",
+            (0..more).map(|number| format!("x-more-{number}: more\r\n")).collect::<String>()
+        );
+        http.write(&http.request("POST", "/", &headers, b"{}"));
+        let reply = http.read();
+        assert_eq!(reply.status, 200, "{more}");
+        let names: Vec<&str> = reply.headers.iter().map(|(name, _)| &name[..]).collect();
+        assert_eq!(names, ["content-type", "x-amzn-requestid", "content-length", "date"], "{more}");
+    }
 }
 
 /// A step of a history. Messages are known by their bodies, which are all different, and a receive takes all

@@ -19,18 +19,14 @@ impl Identity {
     /// The scope of the request's credentials: of those of the `Authorization` header, or of the parameter
     /// `X-Amz-Credential` of a signed URL. Empty where there is none.
     pub(super) fn scope<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> &'r str {
-        const FIELD: &[u8] = b"Credential=";
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let in_header = header.and_then(|text| {
-            let place = text.as_bytes().windows(FIELD.len()).position(|bytes| bytes == FIELD)?;
-            text.get(place + FIELD.len()..)
-        });
+        let in_header = headers.get(AUTHORIZATION).and_then(|value| credential(value.as_bytes()));
         let in_query = || {
             let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.filter(|(name, _)| *name == "X-Amz-Credential").map(|(_, value)| value).next()
+            pairs.filter(|(name, _)| *name == "X-Amz-Credential").map(|(_, value)| value.as_bytes()).next()
         };
         let text = in_header.or_else(in_query).unwrap_or_default();
-        &text[..text.find([',', ' ', '&']).unwrap_or(text.len())]
+        let end = text.iter().position(|byte| b", &".contains(byte)).unwrap_or(text.len());
+        std::str::from_utf8(&text[..end]).unwrap_or_default()
     }
 
     /// What a scope claims: `KEY/DATE/REGION/sqs/aws4_request`, with slashes as they are or escaped.
@@ -42,6 +38,17 @@ impl Identity {
         let account = if is_account(key) { key } else { account_default };
         Self { account: account.into(), region }
     }
+}
+
+/// What stands behind the first `Credential=`.
+fn credential(header: &[u8]) -> Option<&[u8]> {
+    const FIELD: &[u8] = b"Credential=";
+    // Where it stands in what every SDK sends.
+    if let Some(rest) = header.strip_prefix(b"AWS4-HMAC-SHA256 Credential=") {
+        return Some(rest);
+    }
+    let place = header.windows(FIELD.len()).position(|bytes| bytes == FIELD)?;
+    Some(&header[place + FIELD.len()..])
 }
 
 /// Whether a text has the form of an account.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tenpin_protocol::{ErrorCode, Request, Response, split_frame};
+use tenpin_protocol::{ErrorCode, FLAG_ERROR, Frame, Request, Response, split_frame};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
@@ -42,6 +42,9 @@ impl Wake for Bell {
 
 /// The largest frame that shards take from a gateway; what is longer is refused before it is sent.
 const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// What most requests about one message fit into.
+const REQUEST_BYTES: usize = 256;
 
 /// All lines of the gateway, and what carries them.
 pub(super) struct Link {
@@ -258,7 +261,7 @@ impl Line {
     /// one here.
     pub(super) async fn ask(&mut self, request: &Request<'_>) -> Result<Answer, ServiceError> {
         let correlation = self.link.next_correlation();
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(REQUEST_BYTES);
         request.encode(correlation, &mut bytes);
         if bytes.len() > FRAME_BYTES_MAX {
             return Err(ErrorCode::BatchRequestTooLong.into());
@@ -270,9 +273,11 @@ impl Line {
             let Some(frames) = output else {
                 return Err(ErrorCode::ShuttingDown.into());
             };
-            let mut answer =
-                Answer { link: Rc::clone(&self.link), id, shard: self.shard, frames, frame: 0..0 };
-            if answer.find(correlation) {
+            let found = Found::of(&frames, correlation);
+            let is_found = found.is_some();
+            let found = found.unwrap_or_default();
+            let answer = Answer { link: Rc::clone(&self.link), id, shard: self.shard, frames, found };
+            if is_found {
                 return answer.checked();
             }
             // A goodbye, after which the line ends, or what was asked by a request that nobody waits for.
@@ -301,16 +306,48 @@ pub(super) struct Answer {
     id: ConnectionId,
     shard: u16,
     frames: Vec<u8>,
-    frame: Range<usize>,
+    found: Found,
+}
+
+/// Where among the frames the answer is, and what its header says.
+#[derive(Debug, Default)]
+struct Found {
+    version: u8,
+    operation: u8,
+    flags: u16,
+    correlation: u32,
+    payload: Range<usize>,
+}
+
+impl Found {
+    /// The frame that answers what was asked by this number.
+    fn of(frames: &[u8], correlation: u32) -> Option<Self> {
+        let mut start = 0;
+        while let Ok(Some((frame, length))) = split_frame(&frames[start..], usize::MAX) {
+            let end = start + length;
+            if frame.correlation == correlation {
+                let Frame { version, operation, flags, correlation, payload } = frame;
+                return Some(Self {
+                    version,
+                    operation,
+                    flags,
+                    correlation,
+                    payload: end - payload.len()..end,
+                });
+            }
+            start = end;
+        }
+        None
+    }
 }
 
 impl Answer {
     /// What it says.
     pub(super) fn response(&self) -> Result<Response<'_>, ServiceError> {
-        let wrong = || ServiceError::new(ErrorCode::Internal, "a shard's answer cannot be read");
-        let (frame, _) =
-            split_frame(&self.frames[self.frame.clone()], usize::MAX).ok().flatten().ok_or_else(wrong)?;
-        Response::decode(&frame).map_err(|_| wrong())
+        let &Found { version, operation, flags, correlation, ref payload } = &self.found;
+        let payload = &self.frames[payload.clone()];
+        Response::decode(&Frame { version, operation, flags, correlation, payload })
+            .map_err(|_| ServiceError::new(ErrorCode::Internal, "a shard's answer cannot be read"))
     }
 
     /// It has been given to the client, or is nothing that has to be.
@@ -319,19 +356,10 @@ impl Answer {
         self.link.say_later(self.shard, LinkItem::Sent { connection: self.id, buffer });
     }
 
-    fn find(&mut self, correlation: u32) -> bool {
-        let mut start = 0;
-        while let Ok(Some((frame, length))) = split_frame(&self.frames[start..], usize::MAX) {
-            if frame.correlation == correlation {
-                self.frame = start..start + length;
-                return true;
-            }
-            start += length;
-        }
-        false
-    }
-
     fn checked(self) -> Result<Self, ServiceError> {
+        if self.found.flags & FLAG_ERROR == 0 {
+            return Ok(self);
+        }
         let error = match self.response()? {
             Response::Error(error) => {
                 let code = ErrorCode::from_number(error.number).unwrap_or(ErrorCode::Internal);

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::hash::BuildHasher;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -23,14 +22,14 @@ use super::prepared::delete_queues;
 use super::server::{Client, HeldBytes};
 use super::socket::ReplyBody;
 use super::target::{Origin, QueueName};
-use crate::sqs::{Action, ErrorName, Reply, ServiceError, json, json_out, query, xml};
+use crate::sqs::{Action, ErrorName, Reply, ServiceError, json, json_out, query, uuid, xml};
 
 /// Headers of ours.
 static TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
-/// What most replies to one message fit into.
-const REPLY_BYTES: usize = 512;
+/// Room for headers that a connection keeps from one request to the next: more than SDKs send.
+const HEADERS_KEPT_MAX: usize = 48;
 
 /// How a client came with a request.
 pub(super) struct Came {
@@ -57,6 +56,8 @@ struct Answered {
     owed: Option<Answer>,
     /// Whether the connection must end, as not all of the request was read.
     ends_connection: bool,
+    /// The request's headers, emptied: hyper keeps the room of a response's for the next request's.
+    headers: HeaderMap,
 }
 
 /// Serves a request. Whatever is wrong with it becomes a response.
@@ -75,10 +76,14 @@ pub(super) async fn serve(
         _ => {}
     }
     let id = RequestId::new(&client);
-    let Answered { format, result, owed, ends_connection } = answer(&client, request, &id).await;
-    let mut response = match &result {
-        Ok(_) => Response::new(ReplyBody::new(result.unwrap_or_default(), &client.owed)),
-        Err(error) => refusal(&client, format, error, &id),
+    let Answered { format, result, owed, ends_connection, headers } = answer(&client, request, &id).await;
+    let mut response = match result {
+        Ok(body) => {
+            let mut response = Response::new(ReplyBody::new(body, &client.owed));
+            *response.headers_mut() = headers;
+            response
+        }
+        Err(error) => refusal(&client, format, &error, &id),
     };
     if let Some(answer) = owed {
         client.owed.owe(answer);
@@ -143,11 +148,13 @@ fn refusal(client: &Client, format: Format, error: &ServiceError, id: &RequestId
 }
 
 async fn answer(client: &Client, request: Request<Incoming>, id: &RequestId) -> Answered {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let target = head.headers.get(&TARGET).map(|target| target.to_str().unwrap_or_default());
     let format = format_of(&head.headers, target);
-    let refused =
-        |error, ends_connection| Answered { format, result: Err(error), owed: None, ends_connection };
+    let refused = |error, ends_connection| {
+        let (result, headers) = (Err(error), HeaderMap::new());
+        Answered { format, result, owed: None, ends_connection, headers }
+    };
     if head.method != Method::POST && (head.method != Method::GET || format == Format::Json) {
         let text = format!("The method {} is not served here.", head.method);
         return refused(ServiceError::new(ErrorName::MethodNotAllowed, text), true);
@@ -179,7 +186,12 @@ async fn answer(client: &Client, request: Request<Incoming>, id: &RequestId) -> 
         Err(error) => return refused(error, has_chunks),
     };
     let (result, owed) = call(client, &action, format, id, &origin, queue_of_path).await;
-    Answered { format, result, owed, ends_connection: has_chunks }
+    let mut headers = std::mem::take(&mut head.headers);
+    headers.clear();
+    if headers.capacity() > HEADERS_KEPT_MAX {
+        headers = HeaderMap::new();
+    }
+    Answered { format, result, owed, ends_connection: has_chunks, headers }
 }
 
 /// How the client came: as before, where the headers that say so are those of before.
@@ -222,7 +234,7 @@ async fn call(
         origin,
         queue_of_path,
         print: &print,
-        out: Vec::with_capacity(REPLY_BYTES),
+        out: Vec::new(),
         owed: None,
     };
     let result = call.serve(action).await;
@@ -301,33 +313,8 @@ struct RequestId(String);
 
 impl RequestId {
     fn new(client: &Client) -> Self {
-        let count = client.gateway.count_request();
-        let [a, b] = [0, 1].map(|half| client.gateway.random.hash_one((count, half)));
-        Self(show_uuid((u128::from(a) << 64 | u128::from(b)).to_be_bytes()))
-    }
-}
-
-/// Sixteen bytes in the form of a UUID.
-fn show_uuid(bytes: [u8; 16]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(36);
-    for (place, byte) in bytes.into_iter().enumerate() {
-        if matches!(place, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_have_the_form_of_uuids() {
-        let bytes = *b"\x00\x01\x02\x03\x45\x67\x89\xab\xcd\xef\x0a\x0b\x0c\x0d\x0e\xff";
-        assert_eq!(show_uuid(bytes), "00010203-4567-89ab-cdef-0a0b0c0d0eff");
+        let id = client.gateway.request_ids.next();
+        // Digits and hyphens are a text.
+        Self(String::from_utf8(uuid(&id).into()).unwrap_or_default())
     }
 }

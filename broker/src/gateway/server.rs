@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -32,8 +32,6 @@ use crate::shard::accepting::widen_backlog;
 /// Longest head of a request, but for what one read brings beyond it; hyper answers a longer one with 431 and
 /// closes the connection. It is also how much of a body is read at a time.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Most headers of a request; hyper answers more with 431.
-const HEADERS_MAX: usize = 100;
 /// Clients at a time; one more is answered 503 and closed.
 const CONNECTIONS_MAX: usize = 20_000;
 /// Bytes of all requests' bodies in memory at a time; a request that needs more is answered 503.
@@ -102,19 +100,29 @@ pub(super) struct Gateway {
     pub(super) rules: UrlRules,
     pub(super) body_bytes: BodyBytes,
     pub(super) pulse: Rc<Pulse>,
-    /// What request ids are made of.
-    pub(super) random: RandomState,
-    requests: Cell<u64>,
+    pub(super) request_ids: RequestIds,
     connections: Cell<usize>,
     connection_ended: Notify,
 }
 
-impl Gateway {
-    /// The number of one more request.
-    pub(super) fn count_request(&self) -> u64 {
-        let number = self.requests.get() + 1;
-        self.requests.set(number);
-        number
+/// Makes ids of requests: two numbers each of a SplitMix64 that begins where chance says.
+pub(super) struct RequestIds(Cell<u64>);
+
+impl RequestIds {
+    fn new() -> Self {
+        Self(Cell::new(RandomState::new().hash_one(0)))
+    }
+
+    /// One that was not there before.
+    pub(super) fn next(&self) -> [u8; 16] {
+        let next = || {
+            let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+            self.0.set(state);
+            let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ mixed >> 31
+        };
+        (u128::from(next()) << 64 | u128::from(next())).to_be_bytes()
     }
 }
 
@@ -166,8 +174,7 @@ async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
         rules,
         body_bytes: BodyBytes::default(),
         pulse,
-        random: RandomState::new(),
-        requests: Cell::new(0),
+        request_ids: RequestIds::new(),
         connections: Cell::new(0),
         connection_ended: Notify::new(),
     });
@@ -243,11 +250,9 @@ async fn serve_client(gateway: Rc<Gateway>, stream: TcpStream, _address: SocketA
     let pulse = Rc::clone(&gateway.pulse);
     let client = Rc::new(Client { gateway, line: RefCell::default(), owed, came: RefCell::default() });
     let service = service_fn(move |request| request::serve(Rc::clone(&client), request));
-    // Silence is the pulse's: hyper would set a timer for each request.
-    let connection = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(socket, service);
+    // Silence is the pulse's: hyper would set a timer for each request. The bound of headers is hyper's own, 100,
+    // and more are answered 431: it makes room for another number anew with each request.
+    let connection = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(socket, service);
     let mut connection = pin!(connection);
     let mut phase_known = Phase::Serving;
     poll_fn(|context| {
@@ -336,5 +341,18 @@ pub(super) struct HeldBytes<'b> {
 impl Drop for HeldBytes<'_> {
     fn drop(&mut self) {
         self.all.0.set(self.all.0.get() - self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_have_ids_of_their_own() {
+        let (here, there) = (RequestIds::new(), RequestIds::new());
+        let ids: std::collections::BTreeSet<_> =
+            (0..1_000).flat_map(|_| [here.next(), there.next()]).collect();
+        assert_eq!(ids.len(), 2_000);
     }
 }

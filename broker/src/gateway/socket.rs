@@ -3,13 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io;
+use std::io::{self, Cursor};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +17,9 @@ use tokio::net::TcpStream;
 
 use super::link::Answer;
 use super::pulse::{Pulse, Watched};
+
+/// What is no longer than this is written in one piece: to copy it is cheaper than what the kernel does for several.
+const JOINED_BYTES_MAX: usize = 8 << 10;
 
 /// What a connection's client is owed: the answer whose messages are its own once the response that tells
 /// of them has been written (rule 4).
@@ -104,7 +107,15 @@ impl Write for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let all_bytes = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        let written = if all_bytes <= JOINED_BYTES_MAX {
+            let mut room = [MaybeUninit::uninit(); JOINED_BYTES_MAX];
+            let mut joined = ReadBuf::uninit(&mut room);
+            slices.iter().for_each(|slice| joined.put_slice(slice));
+            Pin::new(&mut self.stream).poll_write(context, joined.filled())
+        } else {
+            Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        };
         self.watch(context, written)
     }
 
@@ -144,7 +155,7 @@ impl Socket {
 
 /// The body of a response.
 pub(super) struct ReplyBody {
-    bytes: Bytes,
+    bytes: Vec<u8>,
     owed: Rc<Owed>,
 }
 
@@ -152,23 +163,23 @@ impl ReplyBody {
     pub(super) fn new(bytes: Vec<u8>, owed: &Rc<Owed>) -> Self {
         // Nobody asks for a body that is empty.
         owed.is_taken.set(bytes.is_empty());
-        Self { bytes: bytes.into(), owed: Rc::clone(owed) }
+        Self { bytes, owed: Rc::clone(owed) }
     }
 }
 
 impl Body for ReplyBody {
-    type Data = Bytes;
+    type Data = Cursor<Vec<u8>>;
     type Error = std::convert::Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         if self.bytes.is_empty() {
             return Poll::Ready(None);
         }
         self.owed.is_taken.set(true);
-        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.bytes)))))
+        Poll::Ready(Some(Ok(Frame::data(Cursor::new(std::mem::take(&mut self.bytes))))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -44,7 +44,11 @@ pub fn parse<'a>(target: &str, body: &'a [u8]) -> Result<Action<'a>, ServiceErro
 }
 
 fn read<'a, P: Parameters<'a>>(body: &'a [u8]) -> Result<P, ServiceError> {
-    let object = serde_json::from_slice::<Object<P>>(body);
+    // Looked at once as a whole, rather than text by text. What is not UTF-8 may stand where nobody reads it.
+    let object = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str::<Object<P>>(text),
+        Err(_) => serde_json::from_slice::<Object<P>>(body),
+    };
     let Object(parameters) =
         object.map_err(|error| ServiceError::new(ErrorName::Serialization, error.to_string()))?;
     parameters.require()?;

@@ -100,7 +100,18 @@ impl JsonWriter<'_> {
         }
     }
 
-    fn key(&mut self, name: &str) {
+    /// A key of ours, in which nothing needs escaping.
+    fn key(&mut self, name: &'static str) {
+        debug_assert!(is_plain(name.as_bytes()));
+        self.out.reserve(name.len() + 4);
+        self.next();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A key of somebody's choice.
+    fn chosen_key(&mut self, name: &str) {
         self.next();
         write_string(self.out, name);
         self.out.push(b':');
@@ -131,6 +142,7 @@ impl Writer for JsonWriter<'_> {
 
     fn plain(&mut self, name: &'static str, value: &[u8]) {
         self.key(name);
+        self.out.reserve(value.len() + 2);
         self.out.push(b'"');
         self.out.extend_from_slice(value);
         self.out.push(b'"');
@@ -186,7 +198,7 @@ impl Writer for JsonWriter<'_> {
 
     fn map_text(&mut self, _: Named, words: MapWords, key: &str, value: &str) {
         if !self.is_query {
-            self.key(key);
+            self.chosen_key(key);
             return write_string(self.out, value);
         }
         self.key_value(words, key);
@@ -198,7 +210,7 @@ impl Writer for JsonWriter<'_> {
         if self.is_query {
             self.key_value(MapWords("Name", "Value"), key);
         } else {
-            self.key(key);
+            self.chosen_key(key);
         }
         self.open(b'{');
         each(self);
@@ -213,14 +225,20 @@ impl Writer for JsonWriter<'_> {
 fn write_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut rest = text.as_bytes();
+    if is_plain(text.as_bytes()) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        write_escaped(out, text.as_bytes());
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(out: &mut Vec<u8>, mut rest: &[u8]) {
     loop {
         let (plain, special) = rest.split_at(plain_length(rest));
         out.extend_from_slice(plain);
-        if special.is_empty() {
-            break;
-        }
-        match special[0] {
+        let Some(first) = special.first() else { return };
+        match *first {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             b'\n' => out.extend_from_slice(b"\\n"),
@@ -234,15 +252,22 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
         }
         rest = &special[1..];
     }
-    out.push(b'"');
+}
+
+/// Whether a byte needs escaping.
+fn is_special(byte: &u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
 }
 
 /// How many bytes at the beginning need no escaping. Sixteen are looked at as one.
 fn plain_length(bytes: &[u8]) -> usize {
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    let is_plain = |chunk: &&[u8]| !chunk.iter().fold(false, |found, byte| found | is_special(byte));
-    let length = 16 * bytes.chunks_exact(16).take_while(is_plain).count();
+    let length = 16 * bytes.chunks_exact(16).take_while(|chunk| is_plain(chunk)).count();
     length + bytes[length..].iter().position(is_special).unwrap_or(bytes.len() - length)
+}
+
+/// Whether no byte needs escaping. All are looked at, which takes less time than to stop at the first.
+fn is_plain(bytes: &[u8]) -> bool {
+    !bytes.iter().fold(false, |found, byte| found | is_special(byte))
 }
 
 /// Appends bytes in base64.
