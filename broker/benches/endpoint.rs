@@ -1,6 +1,10 @@
 //! What the SQS endpoint costs the broker: processor time of its process for a message that is sent, received and
 //! deleted over HTTP, by clients that each have one request under way; and how soon it listens on an empty folder.
 //!
+//! The broker has one core and its clients have the other. Where a thread serves one client, it sleeps until it is
+//! answered, and whoever answers pays for waking it: on one machine that is the broker. One thread for all clients
+//! hardly ever sleeps, as little as clients on another machine would let the broker pay.
+//!
 //! `cargo bench -p tenpin-broker --bench endpoint`, with the path of another `tenpin` behind `--` to measure that one.
 
 use std::fmt::Write as _;
@@ -35,9 +39,11 @@ fn main() {
     let program = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_tenpin").to_owned());
     println!("{}, load average {:.1}", measure::machine(), measure::load_average());
     for durability in ["memory", "fsync"] {
-        for (batch, clients) in [(10, 8), (10, 64), (1, 8), (1, 64)] {
-            for _ in 0..ROUNDS {
-                run(Path::new(&program), durability, batch, clients);
+        for batch in [10, 1] {
+            for (clients, threads) in [(8, 1), (64, 1), (64, 64)] {
+                for _ in 0..ROUNDS {
+                    run(Path::new(&program), durability, batch, clients, threads);
+                }
             }
         }
     }
@@ -48,6 +54,7 @@ fn broker(program: &Path, folder: &Path, durability: &str) -> (BrokerProcess, Du
     let mut command = BrokerCommand::new(program, &folder.join("data"));
     command.sqs_listen = "127.0.0.1:0".into();
     command.durability = durability.into();
+    command.core = (measure::cores() >= 2).then_some(0);
     let began = Instant::now();
     let process = command.start().expect("the broker starts");
     let address = process.sqs_address(PATIENCE).expect("it says where its endpoint is");
@@ -72,7 +79,7 @@ fn start(program: &Path) {
     );
 }
 
-fn run(program: &Path, durability: &str, batch: usize, clients: usize) {
+fn run(program: &Path, durability: &str, batch: usize, clients: usize, threads: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let (process, _) = broker(program, folder.path(), durability);
     let load = Load {
@@ -83,8 +90,8 @@ fn run(program: &Path, durability: &str, batch: usize, clients: usize) {
         requests: AtomicU64::new(0),
     };
     std::thread::scope(|scope| {
-        for _ in 0..clients {
-            scope.spawn(|| client(&load));
+        for _ in 0..threads {
+            scope.spawn(|| serve(&load, clients / threads));
         }
         std::thread::sleep(WARM_UP);
         let count = || (load.lifecycles.load(Ordering::Relaxed), load.requests.load(Ordering::Relaxed));
@@ -95,7 +102,7 @@ fn run(program: &Path, durability: &str, batch: usize, clients: usize) {
         let (lifecycles, requests) = ((after.0 - before.0) as f64, (after.1 - before.1) as f64);
         let each_us = |count: f64| cpu.as_secs_f64() * 1e6 / count;
         println!(
-            "{durability:<6} {batch:>2} a request, {clients:>2} clients: {:>6.2} us a lifecycle, {:>5.1} us a request, \
+            "{durability:<6} {batch:>2} a request, {clients:>2} clients on {threads:>2} threads: {:>6.2} us a lifecycle, {:>5.1} us a request, \
              {:>7.0} lifecycles/s",
             each_us(lifecycles),
             each_us(requests),
@@ -105,47 +112,99 @@ fn run(program: &Path, durability: &str, batch: usize, clients: usize) {
     process.stop(PATIENCE).expect("it stops");
 }
 
-fn client(load: &Load) {
-    let mut http = Http::connect(load.address);
-    http.call(load, "CreateQueue", r#"{"QueueName":"load"}"#);
-    let url = format!("http://{}/000000000000/load", load.address);
-    let entry = |id| format!(r#"{{"Id":"{id}","MessageBody":"{BODY}"}}"#);
-    let (send, message) = match load.batch {
-        1 => ("SendMessage", format!(r#"{{"QueueUrl":"{url}","MessageBody":"{BODY}"}}"#)),
-        batch => {
-            let entries: Vec<_> = (0..batch).map(entry).collect();
-            ("SendMessageBatch", format!(r#"{{"QueueUrl":"{url}","Entries":[{}]}}"#, entries.join(",")))
-        }
-    };
-    let receive = format!(r#"{{"QueueUrl":"{url}","MaxNumberOfMessages":{}}}"#, load.batch);
+/// Lets so many clients work, from the calling thread.
+fn serve(load: &Load, clients: usize) {
+    if measure::cores() >= 2 {
+        measure::pin_to_core(1).expect("it is there");
+    }
+    let mut clients: Vec<Client> = (0..clients).map(|_| Client::new(load)).collect();
+    clients.iter_mut().for_each(|client| client.ask(load));
     while !load.ends.load(Ordering::Relaxed) {
-        http.call(load, send, &message);
-        let received = http.call(load, "ReceiveMessage", &receive);
-        let handles: Vec<&str> = received
-            .split(r#""ReceiptHandle":""#)
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next())
-            .collect();
-        match handles[..] {
-            [] => continue,
-            [handle] if load.batch == 1 => {
-                let delete = format!(r#"{{"QueueUrl":"{url}","ReceiptHandle":"{handle}"}}"#);
-                http.call(load, "DeleteMessage", &delete);
+        for client in &mut clients {
+            client.take_answer(load);
+            client.ask(load);
+        }
+    }
+    clients.iter_mut().for_each(|client| client.take_answer(load));
+}
+
+/// What a client does next.
+enum Step {
+    Send,
+    Receive,
+    /// Messages with these handles.
+    Delete(Vec<String>),
+}
+
+/// A client, who sends, receives and deletes.
+struct Client {
+    http: Http,
+    url: String,
+    /// The request that sends.
+    send: (&'static str, String),
+    receive: String,
+    step: Step,
+}
+
+impl Client {
+    fn new(load: &Load) -> Self {
+        let mut http = Http::connect(load.address);
+        http.write("CreateQueue", r#"{"QueueName":"load"}"#);
+        http.read();
+        let url = format!("http://{}/000000000000/load", load.address);
+        let entry = |id| format!(r#"{{"Id":"{id}","MessageBody":"{BODY}"}}"#);
+        let send = match load.batch {
+            1 => ("SendMessage", format!(r#"{{"QueueUrl":"{url}","MessageBody":"{BODY}"}}"#)),
+            batch => {
+                let entries: Vec<_> = (0..batch).map(entry).collect();
+                ("SendMessageBatch", format!(r#"{{"QueueUrl":"{url}","Entries":[{}]}}"#, entries.join(",")))
             }
-            _ => {
+        };
+        let receive = format!(r#"{{"QueueUrl":"{url}","MaxNumberOfMessages":{}}}"#, load.batch);
+        Self { http, url, send, receive, step: Step::Send }
+    }
+
+    fn ask(&mut self, load: &Load) {
+        load.requests.fetch_add(1, Ordering::Relaxed);
+        let url = &self.url;
+        match &self.step {
+            Step::Send => self.http.write(self.send.0, &self.send.1),
+            Step::Receive => self.http.write("ReceiveMessage", &self.receive),
+            Step::Delete(handles) if load.batch == 1 => {
+                let handle = &handles[0];
+                let delete = format!(r#"{{"QueueUrl":"{url}","ReceiptHandle":"{handle}"}}"#);
+                self.http.write("DeleteMessage", &delete);
+            }
+            Step::Delete(handles) => {
                 let mut entries = String::new();
                 for (id, handle) in handles.iter().enumerate() {
                     let comma = if id == 0 { "" } else { "," };
                     let _ = write!(entries, r#"{comma}{{"Id":"{id}","ReceiptHandle":"{handle}"}}"#);
                 }
-                http.call(
-                    load,
-                    "DeleteMessageBatch",
-                    &format!(r#"{{"QueueUrl":"{url}","Entries":[{entries}]}}"#),
-                );
+                let delete = format!(r#"{{"QueueUrl":"{url}","Entries":[{entries}]}}"#);
+                self.http.write("DeleteMessageBatch", &delete);
             }
         }
-        load.lifecycles.fetch_add(handles.len() as u64, Ordering::Relaxed);
+    }
+
+    fn take_answer(&mut self, load: &Load) {
+        let answer = self.http.read();
+        self.step = match &self.step {
+            Step::Send => Step::Receive,
+            Step::Receive => {
+                let handles: Vec<String> = answer
+                    .split(r#""ReceiptHandle":""#)
+                    .skip(1)
+                    .filter_map(|rest| rest.split('"').next())
+                    .map(str::to_owned)
+                    .collect();
+                if handles.is_empty() { Step::Send } else { Step::Delete(handles) }
+            }
+            Step::Delete(handles) => {
+                load.lifecycles.fetch_add(handles.len() as u64, Ordering::Relaxed);
+                Step::Send
+            }
+        };
     }
 }
 
@@ -163,8 +222,7 @@ impl Http {
         Self { stream, address, input: Vec::new() }
     }
 
-    /// The body of the response, which must be a success.
-    fn call(&mut self, load: &Load, action: &str, body: &str) -> String {
+    fn write(&mut self, action: &str, body: &str) {
         let (address, length, zeros) = (self.address, body.len(), "0".repeat(64));
         let request = format!(
             "POST / HTTP/1.1\r\nhost: {address}\r\nx-amz-target: AmazonSQS.{action}\r\n\
@@ -174,7 +232,10 @@ impl Http {
              content-length: {length}\r\n\r\n{body}"
         );
         self.stream.write_all(request.as_bytes()).expect("the endpoint takes requests");
-        load.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The body of the response, which must be a success.
+    fn read(&mut self) -> String {
         self.input.clear();
         loop {
             let mut buffer = [0; 65_536];
