@@ -132,6 +132,12 @@ codes! {
 codes! {
     /// The attributes of a queue. Numbers on the wire are numbers; switches are 0 and 1;
     /// texts are what SQS has for them.
+    ///
+    /// ```
+    /// use tenpin_protocol::AttributeCode;
+    /// assert_eq!(AttributeCode::from_name("DelaySeconds"), Some(AttributeCode::DelaySeconds));
+    /// assert!(AttributeCode::RedrivePolicy.is_text() && AttributeCode::QueueArn.is_read_only());
+    /// ```
     pub enum AttributeCode: u16 {
         /// Seconds for which a received message is hidden: 0-43,200, 30 if not given. Number.
         VisibilityTimeout = 1;
@@ -207,6 +213,11 @@ impl AttributeCode {
 codes! {
     /// Counters that a stats reply carries. Those of the first group are exact at the moment of the
     /// reply; the others have counted since the broker started.
+    ///
+    /// ```
+    /// use tenpin_protocol::StatisticCode;
+    /// assert_eq!(StatisticCode::from_number(2).map(StatisticCode::name), Some("InFlight"));
+    /// ```
     pub enum StatisticCode: u16 {
         /// Messages that a receive could take now.
         Visible = 1;
@@ -252,6 +263,12 @@ codes! {
 
 codes! {
     /// What state a peeked message is in.
+    ///
+    /// ```
+    /// use tenpin_protocol::MessageState;
+    /// let names: Vec<_> = MessageState::ALL.iter().map(|state| state.name()).collect();
+    /// assert_eq!(names, ["Visible", "InFlight", "Delayed", "Damaged"]);
+    /// ```
     pub enum MessageState: u8 {
         /// A receive could take it.
         Visible = 1;
@@ -266,6 +283,11 @@ codes! {
 
 codes! {
     /// What state a move task is in.
+    ///
+    /// ```
+    /// use tenpin_protocol::MoveTaskStatus;
+    /// assert_eq!(MoveTaskStatus::Running.name(), "RUNNING");
+    /// ```
     pub enum MoveTaskStatus: u16 {
         /// It moves messages.
         Running = 1, "RUNNING";

@@ -9,6 +9,12 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 macro_rules! errors {
     ($($(#[$about:meta])* $name:ident = $number:literal, $sqs:literal, $query:literal, $status:literal, $text:literal;)*) => {
         /// Why something was refused. The number is what the wire carries; 0 means success.
+        ///
+        /// ```
+        /// use tenpin_protocol::ErrorCode;
+        /// let code = ErrorCode::from_number(ErrorCode::QueueDoesNotExist.number());
+        /// assert_eq!(code.map(ErrorCode::text), Some("The specified queue does not exist."));
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u16)]
         pub enum ErrorCode {
