@@ -26,6 +26,9 @@ const BATCHES: usize = 20_000;
 /// Turns of the shard's loop that a millisecond of engine time stands for: a busy shard's.
 const BATCHES_A_MS: u64 = 100;
 const STEPS_A_TURN: u32 = 2_048;
+/// Where the window of deduplication is filled: messages a millisecond, and for how long ids are remembered.
+const MESSAGES_A_MS: u64 = 200;
+const WINDOW_MS: u64 = 300_000;
 
 struct Bench {
     engine: Engine<Sound>,
@@ -38,6 +41,7 @@ struct Bench {
     groups: u64,
     /// Groups are numbered from here on.
     first_group: u64,
+    batches_a_ms: u64,
 }
 
 /// Nanoseconds a message, by what was done with it.
@@ -46,6 +50,8 @@ struct Times {
     send: u64,
     receive: u64,
     delete: u64,
+    /// What time brings: timers, ids that go, cleaning.
+    turn: u64,
 }
 
 impl Bench {
@@ -59,8 +65,18 @@ impl Bench {
         engine.finish_recovery(now_ms, &mut log).expect("there is nothing");
         engine.start(now_ms, [1; 16], &mut log);
         let out = Outputs::default();
-        let mut bench =
-            Self { engine, log, out, now_ms, queue: 0, batches: 0, messages: 0, groups, first_group: 0 };
+        let mut bench = Self {
+            engine,
+            log,
+            out,
+            now_ms,
+            queue: 0,
+            batches: 0,
+            messages: 0,
+            groups,
+            first_group: 0,
+            batches_a_ms: BATCHES_A_MS,
+        };
         let name = RawName { account: "", region: "", name: "bench.fifo" };
         let fifo = [Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1))];
         bench.apply(Command::CreateQueue { name, attributes: Entries::of(&fifo), tags: Entries::default() });
@@ -128,7 +144,7 @@ impl Bench {
     /// Time passes, and the log lets go of segments that nothing lives in any more.
     fn turn(&mut self) {
         self.batches += 1;
-        if !self.batches.is_multiple_of(BATCHES_A_MS) {
+        if !self.batches.is_multiple_of(self.batches_a_ms) {
             return;
         }
         self.now_ms += 1;
@@ -153,28 +169,52 @@ impl Bench {
         }
     }
 
+    /// Sends, receives and deletes so many batches.
+    fn live(&mut self, batches: usize) -> Times {
+        let mut times = Times::default();
+        for _ in 0..batches {
+            times.send += self.send();
+            let (time_ns, handles) = self.receive();
+            times.receive += time_ns;
+            times.delete += self.delete(&handles);
+            let start_ns = processor_ns();
+            self.turn();
+            times.turn += processor_ns() - start_ns;
+        }
+        times
+    }
+
     fn measure(&mut self, what: &str) {
-        let mut runs: Vec<Times> = (0..3)
-            .map(|_| {
-                let mut times = Times::default();
-                for _ in 0..BATCHES {
-                    times.send += self.send();
-                    let (time_ns, handles) = self.receive();
-                    times.receive += time_ns;
-                    times.delete += self.delete(&handles);
-                    self.turn();
-                }
-                times
-            })
-            .collect();
-        runs.sort_by_key(|times| times.send + times.receive + times.delete);
-        let [send, receive, delete] = [runs[0].send, runs[0].receive, runs[0].delete]
-            .map(|time_ns| time_ns as f64 / (BATCHES * BATCH) as f64);
-        let all = send + receive + delete;
+        let mut runs: Vec<Times> = (0..3).map(|_| self.live(BATCHES)).collect();
+        runs.sort_by_key(Times::all);
+        runs[0].tell(what, BATCHES);
+    }
+}
+
+impl Times {
+    fn all(&self) -> u64 {
+        self.send + self.receive + self.delete + self.turn
+    }
+
+    fn tell(&self, what: &str, batches: usize) {
+        let each = |time_ns: u64| time_ns as f64 / (batches * BATCH) as f64;
         println!(
-            "{what}: {all:6.0} ns a message (send {send:4.0}, receive {receive:4.0}, delete {delete:4.0})"
+            "{what}: {:6.0} ns a message (send {:4.0}, receive {:4.0}, delete {:4.0}, in between {:4.0})",
+            each(self.all()),
+            each(self.send),
+            each(self.receive),
+            each(self.delete),
+            each(self.turn)
         );
     }
+}
+
+/// What is resident of the process.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|told| told.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()));
+    pages.expect("Linux says so") * 4_096
 }
 
 /// Time on a processor, which neighbours on a shared machine do not add to.
@@ -189,6 +229,23 @@ fn processor_ns() -> u64 {
 fn main() {
     let by = std::env::args().skip(1).find_map(|argument| argument.parse::<usize>().ok()).unwrap_or(1).max(1);
     let (many, deep) = (1_000_000 / by, 10_000_000 / by);
+    // The window of deduplication fills, and then turns.
+    let mut bench = Bench::new(1_000);
+    bench.batches_a_ms = MESSAGES_A_MS / BATCH as u64;
+    let batches = (WINDOW_MS * MESSAGES_A_MS) as usize / by / BATCH;
+    let before = resident_bytes();
+    bench.live(batches).tell(&format!("1,000 groups, until {} ids are remembered", batches * BATCH), batches);
+    let each = (resident_bytes() - before) as f64 / (batches * BATCH) as f64;
+    println!("resident for each id: {each:.1} bytes");
+    if by > 1 {
+        // What is left of the window goes by at once.
+        bench.now_ms += WINDOW_MS - WINDOW_MS / by as u64;
+    }
+    // Ids go a second late.
+    bench.live((2_000 * MESSAGES_A_MS) as usize / BATCH);
+    bench.measure("1,000 groups, as many ids go as come");
+    drop(bench);
+
     Bench::new(1_000).measure("1,000 groups, empty");
 
     let mut bench = Bench::new(many as u64);

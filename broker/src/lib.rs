@@ -13,6 +13,7 @@ pub mod folder;
 mod gateway;
 pub mod journal;
 pub mod mesh;
+mod prefetch;
 pub mod reshard;
 pub mod server;
 pub mod shard;

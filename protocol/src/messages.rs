@@ -59,7 +59,7 @@ impl<'a> SendEntries<'a> {
                     Some(body) => (body, None),
                     None => {
                         // The entries were checked when the list was taken, so this does not fail.
-                        let Ok(read) = SendEntry::read(bytes) else { return };
+                        let Ok(read) = SendEntry::read_checked(bytes) else { return };
                         whole = read;
                         (whole.body, Some(&whole))
                     }
@@ -130,6 +130,12 @@ impl<'a> SendEntry<'a> {
         self.content.len() == self.body.len() && self.flags() == 0
     }
 
+    /// Whether it asks for nothing but to be stored: perhaps only if the one before it of its group was.
+    #[inline]
+    pub fn is_without_options(&self) -> bool {
+        self.flags() & !SEND_ONLY_IF_PREVIOUS == 0
+    }
+
     /// The body of an entry that has nothing else; `None` where there is more to it, or it is not whole.
     #[inline(always)]
     fn only_body(bytes: &'a [u8]) -> Option<&'a [u8]> {
@@ -138,6 +144,19 @@ impl<'a> SendEntry<'a> {
         let flags = fixed.u16("send entry: flags").ok()?;
         let body_length = fixed.u32("send entry: body_length").ok()?;
         (flags == 0 && body_length as usize == reader.rest.len()).then_some(reader.rest)
+    }
+
+    /// Reads an entry that was checked before, and does not look at its fields again.
+    #[inline(always)]
+    fn read_checked(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let mut fixed = reader.fixed(Self::NAME)?;
+        let flags = fixed.u16("send entry: flags")?;
+        let body_length = fixed.u32("send entry: body_length")?;
+        let content = reader.rest;
+        let body = reader.bytes(body_length as usize, "message body")?;
+        let entry = Self { body, content, ..Self::default() };
+        if flags == 0 { Ok(entry) } else { entry.with_options(flags, fixed) }
     }
 
     #[inline]

@@ -71,7 +71,7 @@ impl Attempts {
 
     fn find(&self, key: Key) -> Option<usize> {
         let (ring, first) = (&self.ring, self.first);
-        let place = self.index.find(key, |place| ring[place.wrapping_sub(first) as usize].attempted.key)?;
+        let place = self.index.find(key, |place| &ring[place.wrapping_sub(first) as usize].attempted.key)?;
         Some(place.wrapping_sub(first) as usize)
     }
 
@@ -85,7 +85,7 @@ impl Attempts {
         let (key, place) = (attempted.key, self.first.wrapping_add(self.ring.len() as u32));
         self.ring.push_back(Attempt { attempted, record });
         let (ring, first) = (&self.ring, self.first);
-        self.index.insert(key, place, |place| ring[place.wrapping_sub(first) as usize].attempted.key);
+        self.index.insert(key, place, |place| &ring[place.wrapping_sub(first) as usize].attempted.key);
     }
 
     /// Takes attempts away that are over, one a step. Says how many steps are left.
@@ -170,7 +170,7 @@ impl<F: Flaws> Engine<F> {
             return Err(Refusal::new(ErrorCode::RequestThrottled, text));
         }
         let incarnation = self.queues[queue_index].incarnation;
-        Ok(key_of(&self.options.check_key, Room::Attempt, incarnation, id, ""))
+        Ok(key_of(&self.options.check_key, Room::Attempt, incarnation, id.as_bytes()))
     }
 
     /// Remembers what a receive with an attempt id was given.
@@ -219,7 +219,7 @@ impl<F: Flaws> Engine<F> {
         for message in &messages {
             self.slot_wheel.cancel(&mut self.slab, message.slot);
             self.slab[message.slot].available_at_ms = deadline_ms;
-            let delivery = self.fifo_delivery(message.slot);
+            let delivery = self.fifo_delivery(message.slot, &self.slab[message.slot]);
             out.deliveries.push(delivery);
         }
         let incarnation = self.queues[queue_index].incarnation;

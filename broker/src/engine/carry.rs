@@ -71,7 +71,7 @@ impl<F: Flaws> Engine<F> {
                 self.carry_queue(index, log);
             }
         }
-        self.deduplication.carry(self.now_ms, old, log);
+        self.deduplication.carry(self.now_ms, old, &self.identity, log);
         self.carry_origins(old, log);
         self.carry_moves(old, log);
         self.carry_tasks(old, log);

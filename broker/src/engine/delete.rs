@@ -47,7 +47,7 @@ impl<F: Flaws> Engine<F> {
             let handle = found.get(at);
             if let Some(handle) = &handle
                 && handle.is_of(incarnation)
-                && self.delete_plain(queue, handle, &mut gone, &mut listed, log)
+                && self.delete_in_flight(queue, handle, &mut gone, &mut listed, log)
             {
                 out.outcomes.push(Ok(()));
                 continue;
@@ -72,9 +72,10 @@ impl<F: Flaws> Engine<F> {
     }
 
     /// Deletes the message that one of this queue's handles names, if it is in flight as nearly all are, on
-    /// a queue that has no groups, and came from no other queue. `false`: it is to be looked at more closely.
+    /// a queue that has no groups or on a FIFO queue, and came from no other queue. `false`: it is to be
+    /// looked at more closely.
     #[inline]
-    fn delete_plain(
+    fn delete_in_flight(
         &mut self,
         queue_index: u32,
         handle: &Handle,
@@ -84,29 +85,41 @@ impl<F: Flaws> Engine<F> {
     ) -> bool {
         let queue = &self.queues[queue_index];
         let Some(slot) = self.slab.get(handle.slot) else { return false };
-        let is_plain = slot.sequence == handle.sequence
+        let is_in_flight = slot.sequence == handle.sequence
             && slot.sequence != 0
             && slot.queue == queue_index
             && slot.state() == State::Hidden
             && slot.flags() & (FLAG_MOVING | FLAG_ARRIVED) == 0
             && handle.shard == self.options.shard
-            && queue.is_plain()
             && !queue.is_gone(slot.sequence)
             && !self.is_expired(queue, slot);
-        if is_plain {
-            gone.count += 1;
-            gone.content_bytes += u64::from(content_bytes(slot));
-            log.note_released(&mut gone.records, Position(slot.position), slot.length);
-            listed.push(Listed {
-                slot: handle.slot,
-                receive_count: 0,
-                sequence: handle.sequence,
-                deadline_ms: 0,
-            });
-            self.slot_wheel.cancel(&mut self.slab, handle.slot);
-            self.slab.give_back(handle.slot);
+        let is_fifo = queue.attributes.fifo.is_some();
+        // On a FIFO queue its handle must be that of this delivery, which must not have ended.
+        let is_good = if is_fifo {
+            slot.available_at_ms > self.now_ms && handle.is_of_delivery(slot.receive_count)
+        } else {
+            queue.fair.is_none()
+        };
+        if !is_in_flight || !is_good {
+            return false;
         }
-        is_plain
+        gone.count += 1;
+        gone.content_bytes += u64::from(content_bytes(slot));
+        log.note_released(&mut gone.records, Position(slot.position), slot.length);
+        listed.push(Listed {
+            slot: handle.slot,
+            receive_count: 0,
+            sequence: handle.sequence,
+            deadline_ms: 0,
+        });
+        if is_fifo {
+            self.unlink_fifo(queue_index, handle.slot);
+            self.leave_group(queue_index, handle.slot, true);
+            self.let_go_of_group(handle.slot);
+        }
+        self.slot_wheel.cancel(&mut self.slab, handle.slot);
+        self.slab.give_back(handle.slot);
+        true
     }
 
     /// Deletes the message that a handle names. Deleting what is gone is a success, whatever made it go.

@@ -72,7 +72,8 @@ impl<F: Flaws> Engine<F> {
 
     /// Of what FIFO queues remember beside their messages.
     fn remembered_digests(&self) -> impl Iterator<Item = u64> {
-        let entries = self.deduplication.entries().filter(|entry| !entry.is_over(self.now_ms));
+        let entries = self.deduplication.entries(&self.identity);
+        let entries = entries.filter(|entry| !entry.is_over(self.now_ms));
         let entries = entries.map(|entry| {
             let Key(key) = entry.key;
             let mix = Mix::new(5).word(key[0]).word(key[1]).word(entry.sequence).word(entry.sent_at_ms);

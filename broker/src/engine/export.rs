@@ -143,8 +143,8 @@ impl<F: Flaws> Engine<F> {
 
     /// Deduplication entries whose window has not ended.
     pub fn exported_entries(&self) -> ExportedEntries {
-        let entries = self.deduplication.entries().filter(|entry| !entry.is_over(self.now_ms));
-        ExportedEntries(entries.copied().collect())
+        let entries = self.deduplication.entries(&self.identity);
+        ExportedEntries(entries.filter(|entry| !entry.is_over(self.now_ms)).collect())
     }
 
     /// Attempts that can still be repeated.
@@ -395,7 +395,7 @@ impl ExportedEntries {
         for entries in self.0.chunks(ENTRIES_A_RECORD.min(room)) {
             let variable_bytes = entries.len() * ENTRY_BYTES;
             append(log, now_ms, Kind::Deduplication, DEDUPLICATION_BYTES, variable_bytes, true, |out| {
-                write_entries(entries, out);
+                write_entries(entries.iter().copied(), out);
             });
         }
     }

@@ -65,23 +65,30 @@ impl<F: Flaws> Engine<F> {
             _ => queue.visible += 1,
         }
         // Whatever its state: one in flight is delayed again where its delivery never left.
-        if queue.delay_cursor == NONE && self.is_young(&self.queues[queue_index], index) {
+        self.begin_delay(queue_index, index);
+        link_fresh(&mut self.slab, &mut self.queues[queue_index], index);
+        if let Some(group) = group {
+            let slot = &mut self.slab[index];
+            slot.set_flags(slot.flags() | FLAG_MEMBER);
+            let purged_through = self.queues[queue_index].purged_through;
+            self.join_group(index, group, state == State::Hidden, purged_through);
+        }
+    }
+
+    /// The queue's delayed messages begin with one that comes behind all others, if it is the first.
+    pub(super) fn begin_delay(&mut self, queue_index: u32, index: u32) {
+        let queue = &self.queues[queue_index];
+        if queue.delay_cursor == NONE && self.is_young(queue, index) {
             self.queues[queue_index].delay_cursor = index;
             // The queue's timer may stand much later.
             self.queue_wheel.cancel(&mut self.queues, queue_index);
         }
-        link_fresh(&mut self.slab, &mut self.queues[queue_index], index);
-        if let Some(group) = group {
-            self.join_group(index, group);
-        }
     }
 
-    /// Puts a message behind all others of a group.
-    fn join_group(&mut self, index: u32, place: u32) {
-        let slot = &mut self.slab[index];
-        slot.set_flags(slot.flags() | FLAG_MEMBER);
-        let is_in_flight = slot.state() == State::Hidden;
-        let purged_through = self.queues[slot.queue].purged_through;
+    /// Puts a message, whose slot has the flag of members, behind all others of a group. It says what its
+    /// queue was purged through.
+    #[inline]
+    pub(super) fn join_group(&mut self, index: u32, place: u32, is_in_flight: bool, purged_through: u64) {
         let group = &mut self.groups[place];
         if group.purged_through != purged_through {
             // All that it had went with the purge.
@@ -104,8 +111,9 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
-    /// Takes a message out of its group's list. The slot still refers to the group.
-    fn leave_group(&mut self, index: u32) {
+    /// Takes a message of a queue out of its group's list. The slot still refers to the group.
+    #[inline]
+    pub(super) fn leave_group(&mut self, queue_index: u32, index: u32, is_in_flight: bool) {
         let Member { group: place, next, previous, .. } = self.members.get(index);
         if previous != NONE {
             self.members.entry(previous).next = next;
@@ -120,13 +128,11 @@ impl<F: Flaws> Engine<F> {
         if next == NONE {
             group.tail = previous;
         }
-        if self.slab[index].state() == State::Hidden {
-            group.in_flight -= 1;
-        }
+        group.in_flight -= u32::from(is_in_flight);
         if group.head != NONE {
             self.place_group(place);
         } else if let Some(turn) = group.turn.take() {
-            self.queues[self.slab[index].queue].ready_groups.remove(&turn);
+            self.queues[queue_index].ready_groups.remove(&turn);
         }
     }
 
@@ -134,6 +140,12 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn forget_group(&mut self, index: u32) {
         let slot = &mut self.slab[index];
         slot.set_flags(slot.flags() & !FLAG_MEMBER);
+        self.let_go_of_group(index);
+    }
+
+    /// One slot less refers to the group that this one does. The group goes with the last one.
+    #[inline]
+    pub(super) fn let_go_of_group(&mut self, index: u32) {
         let place = self.members.get(index).group;
         let group = &mut self.groups[place];
         group.slots -= 1;
@@ -173,10 +185,15 @@ impl<F: Flaws> Engine<F> {
         } else {
             self.uncount_member(index);
         }
-        let slot = &self.slab[index];
-        let queue = &mut self.queues[slot.queue];
+        self.unlink_fifo(self.slab[index].queue, index);
+    }
+
+    /// Takes a message out of its queue's list.
+    #[inline]
+    pub(super) fn unlink_fifo(&mut self, queue_index: u32, index: u32) {
+        let queue = &mut self.queues[queue_index];
         if queue.delay_cursor == index {
-            queue.delay_cursor = slot.list_next;
+            queue.delay_cursor = self.slab[index].list_next;
         }
         unlink_fresh(&mut self.slab, queue, index);
     }
@@ -186,7 +203,8 @@ impl<F: Flaws> Engine<F> {
         let slot = &self.slab[index];
         let queue_index = slot.queue;
         let queue = &mut self.queues[queue_index];
-        match slot.state() {
+        let state = slot.state();
+        match state {
             State::Hidden => {
                 queue.in_flight -= 1;
                 if queue.waiting > 0 {
@@ -196,7 +214,7 @@ impl<F: Flaws> Engine<F> {
             State::Delayed => queue.delayed -= 1,
             _ => queue.visible -= 1,
         }
-        self.leave_group(index);
+        self.leave_group(queue_index, index, state == State::Hidden);
     }
 
     /// A hidden message of a FIFO queue is visible, or delayed, from the time in its slot on. Its timer

@@ -9,7 +9,7 @@ use super::letters::{LetterStep, Letters};
 use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal};
 use super::receive::{CLEARED_MAX, Receive};
-use super::slot::{FLAG_MOVING, NONE, State};
+use super::slot::{FLAG_MOVING, NONE, Slot, State};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
 use tenpin_protocol::ErrorCode;
@@ -58,8 +58,10 @@ impl<F: Flaws> Engine<F> {
             has_more: false,
         };
         while taking.count < count_max
-            && let Some((_, &group)) = self.queues[queue_index].ready_groups.first_key_value()
+            && let Some((_, group)) = self.queues[queue_index].ready_groups.pop_first()
         {
+            // Whatever comes of it puts it back if it is still ready.
+            self.groups[group].turn = None;
             if self.take_of_group(queue_index, group, &mut taking, &mut letters, log, out) == Next::Enough {
                 break;
             }
@@ -74,7 +76,8 @@ impl<F: Flaws> Engine<F> {
         Some(self.groups[group].head)
     }
 
-    /// Takes what fits of a ready group. It is not ready any more then, or is in another place.
+    /// Takes what fits of a group that was ready, and puts it back among the ready ones if it still is.
+    #[inline]
     fn take_of_group(
         &mut self,
         queue_index: u32,
@@ -86,6 +89,7 @@ impl<F: Flaws> Engine<F> {
     ) -> Next {
         let (mut index, before) = (self.groups[place].head, taking.count);
         let mut next = Next::Group;
+        let mut was_delayed = 0;
         while index != NONE && taking.count < taking.count_max {
             let (queue, slot) = (&self.queues[queue_index], &self.slab[index]);
             if slot.state() == State::Hidden {
@@ -97,7 +101,7 @@ impl<F: Flaws> Engine<F> {
                 if taking.count > before {
                     break;
                 }
-                return self.clear_head(index, is_expired, taking, log);
+                return self.clear_head(index, place, is_expired, taking, log);
             }
             if let Some(letters) = letters
                 && let Some(target) = self.is_letter(index, queue_index, letters)
@@ -109,12 +113,13 @@ impl<F: Flaws> Engine<F> {
                     LetterStep::Moved => return Next::Group,
                     LetterStep::Later => {
                         taking.has_more = true;
-                        return Next::Enough;
+                        next = Next::Enough;
+                        break;
                     }
                     LetterStep::Stays => {}
                 }
             }
-            let slot = &self.slab[index];
+            let slot = &mut self.slab[index];
             let bytes = u64::from(shown_bytes(slot));
             if taking.count > 0 && taking.bytes + bytes > taking.bytes_max {
                 next = Next::Enough;
@@ -122,18 +127,37 @@ impl<F: Flaws> Engine<F> {
             }
             taking.bytes += bytes;
             taking.count += 1;
-            let delivery = self.hide_fifo(queue_index, place, index, taking.deadline_ms);
-            out.deliveries.push(delivery);
-            index = self.members.get(index).next;
+            was_delayed += u64::from(slot.state() == State::Delayed);
+            let after_sent = slot.hide_of_fifo(self.now_ms, taking.deadline_ms);
+            let slot = &self.slab[index];
+            out.deliveries.push(self.fifo_delivery(index, slot));
+            let member = self.members.entry(index);
+            member.delivered_after_ms = after_sent;
+            index = member.next;
         }
+        let taken = taking.count - before;
+        let queue = &mut self.queues[queue_index];
+        queue.delayed -= was_delayed;
+        queue.visible -= taken as u64 - was_delayed;
+        queue.in_flight += taken as u64;
+        self.groups[place].in_flight += taken as u32;
         self.place_group(place);
         next
     }
 
     /// The first message of a group expired, or is delayed by a delay that has grown, and its timer
     /// has not run yet.
-    fn clear_head(&mut self, index: u32, is_expired: bool, taking: &mut Taking, log: &mut Log<F>) -> Next {
+    #[cold]
+    fn clear_head(
+        &mut self,
+        index: u32,
+        place: u32,
+        is_expired: bool,
+        taking: &mut Taking,
+        log: &mut Log<F>,
+    ) -> Next {
         if taking.cleared == CLEARED_MAX {
+            self.place_group(place);
             return Next::Enough;
         }
         taking.cleared += 1;
@@ -145,30 +169,9 @@ impl<F: Flaws> Engine<F> {
         Next::Group
     }
 
-    fn hide_fifo(&mut self, queue_index: u32, place: u32, index: u32, deadline_ms: u64) -> Delivery {
-        let queue = &mut self.queues[queue_index];
-        let slot = &mut self.slab[index];
-        if slot.state() == State::Delayed {
-            queue.delayed -= 1;
-        } else {
-            queue.visible -= 1;
-        }
-        queue.in_flight += 1;
-        self.groups[place].in_flight += 1;
-        slot.set_state(State::Hidden);
-        slot.available_at_ms = deadline_ms;
-        slot.receive_count = slot.receive_count.saturating_add(1);
-        let after_sent = slot.after_sent(self.now_ms);
-        if slot.receive_count == 1 {
-            slot.first_received_after_ms = after_sent;
-        }
-        self.members.entry(index).delivered_after_ms = after_sent;
-        self.fifo_delivery(index)
-    }
-
     /// A message of a FIFO queue that is in flight, as it is given out.
-    pub(super) fn fifo_delivery(&self, index: u32) -> Delivery {
-        let slot = &self.slab[index];
+    #[inline]
+    pub(super) fn fifo_delivery(&self, index: u32, slot: &Slot) -> Delivery {
         Delivery {
             position: Position(slot.position),
             length: slot.length,

@@ -16,7 +16,7 @@ pub(super) const ATTEMPT_BYTES: usize = 48;
 pub(super) const ATTEMPTED_BYTES: usize = 16;
 
 /// Writes a Deduplication record's parts.
-pub(super) fn write_entries(entries: &[Entry], out: &mut [u8]) {
+pub(super) fn write_entries(entries: impl ExactSizeIterator<Item = Entry>, out: &mut [u8]) {
     let (fixed, variable) = out.split_at_mut(DEDUPLICATION_BYTES);
     let mut writer = Writer(fixed);
     writer.u32(entries.len() as u32);

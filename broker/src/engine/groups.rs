@@ -76,7 +76,7 @@ impl Groups {
     /// The group with this key.
     #[inline]
     pub fn find(&self, key: Key) -> Option<u32> {
-        self.index.find(key, |place| self[place].key)
+        self.index.find(key, |place| &self[place].key)
     }
 
     /// The group with this key, made where there is none.
@@ -89,7 +89,7 @@ impl Groups {
             Group { key, head: NONE, tail: NONE, in_flight: 0, slots: 0, purged_through: 0, turn: None };
         let place = self.place(group);
         let chunks = &self.chunks;
-        self.index.insert(key, place, |place| at(chunks, place).key);
+        self.index.insert(key, place, |place| &at(chunks, place).key);
         place
     }
 

@@ -170,12 +170,6 @@ impl Queue {
         sent_at_ms + self.retention_ms + retention_lag_ms
     }
 
-    /// Whether it has no groups, now or ever.
-    #[inline]
-    pub fn is_plain(&self) -> bool {
-        self.attributes.fifo.is_none() && self.fair.is_none()
-    }
-
     /// Whether a message of it with this sequence was purged, or the queue deleted.
     #[inline]
     pub fn is_gone(&self, sequence: u64) -> bool {

@@ -29,11 +29,11 @@ struct Terms {
 
 /// What a batch has stored so far, to be counted at its end.
 #[derive(Default)]
-struct Stored {
-    count: u64,
-    delayed: u64,
-    content_bytes: u64,
-    records: Tally,
+pub(super) struct Stored {
+    pub count: u64,
+    pub delayed: u64,
+    pub content_bytes: u64,
+    pub records: Tally,
 }
 
 impl<F: Flaws> Engine<F> {
@@ -72,10 +72,7 @@ impl<F: Flaws> Engine<F> {
         }
         self.reserve_sequences(log);
         if let Some(fifo) = self.queues[queue].attributes.fifo {
-            for entry in entries {
-                let outcome = self.send_fifo(ticket, queue, fifo, &entry, log);
-                out.sent.push(outcome);
-            }
+            self.send_fifo(ticket, queue, fifo, entries, log, out);
         } else {
             self.send_standard(queue, entries, log, out);
         }
@@ -207,7 +204,7 @@ impl<F: Flaws> Engine<F> {
 
     /// Counts what a batch has stored.
     #[inline]
-    fn settle_stored(&mut self, index: u32, mut stored: Stored, log: &mut Log<F>) {
+    pub(super) fn settle_stored(&mut self, index: u32, mut stored: Stored, log: &mut Log<F>) {
         log.settle_live(&mut stored.records);
         let queue = &mut self.queues[index];
         queue.slots += stored.count;

@@ -36,6 +36,18 @@ pub(super) enum State {
     Replayed = 6,
 }
 
+/// By their numbers. Read on the path of every message, without a branch.
+const STATES: [State; 8] = [
+    State::Free,
+    State::Fresh,
+    State::Delayed,
+    State::Hidden,
+    State::Returned,
+    State::Damaged,
+    State::Replayed,
+    State::Replayed,
+];
+
 /// The record carries more than the common fields: it is a `Copied` one.
 pub(super) const FLAG_COPIED: u8 = 1;
 /// The record carries a block of rare fields before its content, which says where the message came from.
@@ -112,15 +124,7 @@ impl Slot {
     /// Where the message stands.
     #[inline]
     pub fn state(&self) -> State {
-        match (self.sent_and_state >> 48) as u8 {
-            0 => State::Free,
-            1 => State::Fresh,
-            2 => State::Delayed,
-            3 => State::Hidden,
-            4 => State::Returned,
-            5 => State::Damaged,
-            _ => State::Replayed,
-        }
+        STATES[(self.sent_and_state >> 48) as usize % STATES.len()]
     }
 
     /// Flags of its record and of how it is hidden.
@@ -151,6 +155,12 @@ impl Slot {
     /// Hides the message until `deadline_ms` because it is delivered now, on a standard queue.
     #[inline]
     pub fn hide(&mut self, now_ms: u64, deadline_ms: u64) {
+        self.list_previous = self.hide_of_fifo(now_ms, deadline_ms);
+    }
+
+    /// The same on a FIFO queue, where the message stays in its list. Says how long after it was sent that is.
+    #[inline]
+    pub fn hide_of_fifo(&mut self, now_ms: u64, deadline_ms: u64) -> u32 {
         self.set_state(State::Hidden);
         self.available_at_ms = deadline_ms;
         self.receive_count = self.receive_count.saturating_add(1);
@@ -158,7 +168,7 @@ impl Slot {
         if self.receive_count == 1 {
             self.first_received_after_ms = after_sent;
         }
-        self.list_previous = after_sent;
+        after_sent
     }
 
     /// When it was first received; only meaningful once it has been received.

@@ -37,8 +37,11 @@ pub(super) struct World<F: Flaws> {
 
 impl<F: Flaws> World<F> {
     pub fn new(options: EngineOptions) -> Self {
-        let log_options =
-            LogOptions { segment_bytes: 16 << 20, ..LogOptions::new(Durability::Memory, [7; 16], 0) };
+        let log_options = LogOptions {
+            segment_bytes: 16 << 20,
+            is_recovered: true,
+            ..LogOptions::new(Durability::Memory, [7; 16], 0)
+        };
         let mut log = Log::in_memory(log_options);
         let mut engine = Engine::new(options.clone());
         let seen = log.end().0;

@@ -53,6 +53,9 @@ pub struct LogOptions {
     pub segment_bytes: u32,
     /// What an acknowledgement means.
     pub durability: Durability,
+    /// Whether anybody recovers from the log: not without files, unless a test does. What only recovery
+    /// needs is not written otherwise.
+    pub is_recovered: bool,
     /// How much of the log stays in memory (the segment being filled always does). Without files it
     /// is the most that the log may take, unless `log_bytes_max` says otherwise.
     pub hot_bytes_max: u64,
@@ -84,6 +87,7 @@ impl LogOptions {
         LogOptions {
             segment_bytes,
             durability,
+            is_recovered: durability != Durability::Memory,
             hot_bytes_max: HOT_BYTES_MAX_DEFAULT,
             log_bytes_max: None,
             growth_factor: GROWTH_FACTOR_DEFAULT,
