@@ -395,10 +395,12 @@ impl<F: Flaws> Log<F> {
     /// A page of memory that the tail comes to soon, to be made by somebody who has the time.
     pub fn wants_page(&mut self) -> Option<FreshPage> {
         let segment_bytes = self.options.segment_bytes as usize;
-        let end = (self.tail - self.base) as usize + PAGES_AHEAD_BYTES;
         if segment_bytes < LARGE_PAGES_FROM_BYTES {
             return None;
         }
+        // Between a new segment and its first batch the tail is still in the one before.
+        let filled = self.tail.checked_sub(self.base)? as usize;
+        let end = filled + PAGES_AHEAD_BYTES;
         let tail = self.segments.back_mut()?.memory.as_mut()?;
         if end <= segment_bytes {
             return tail.fresh_page(end);
