@@ -25,7 +25,7 @@ use crate::shard::driver::FileNumber;
 const SPARE_MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// How far before the tail memory has its pages: what a busy shard fills while one is made.
-const PAGES_AHEAD_BYTES: usize = 2 << 20;
+const PAGES_AHEAD_BYTES: usize = 1 << 20;
 
 /// One shard's log. Owned by the shard's thread.
 pub struct Log<F: Flaws> {

@@ -22,6 +22,8 @@ pub(super) const BUFFER_BYTES: usize = 16 << 10;
 
 const PAGE_BYTES: usize = 4096;
 
+const MEMORY_BYTES: usize = BUFFER_COUNT as usize * BUFFER_BYTES;
+
 /// Buffers shared with the kernel. Must outlive the ring that they are registered with.
 pub(super) struct Buffers {
     /// The ring of entries that the kernel reads, page aligned.
@@ -39,7 +41,7 @@ impl Buffers {
     pub(super) fn register(ring: &Ring) -> io::Result<Self> {
         let mut buffers = Self {
             entries: allocate(entries_layout()).cast(),
-            memory: allocate(memory_layout()),
+            memory: map(MEMORY_BYTES),
             tail: 0,
             ours: vec![true; usize::from(BUFFER_COUNT)].into_boxed_slice(),
         };
@@ -101,10 +103,11 @@ impl Buffers {
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: both were allocated with these layouts, and the ring that knew them is gone.
+        // SAFETY: the entries were allocated with this layout, the memory was mapped with this length, and the
+        // ring that knew them is gone.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), entries_layout());
-            dealloc(self.memory.as_ptr(), memory_layout());
+            libc::munmap(self.memory.as_ptr().cast(), MEMORY_BYTES);
         }
     }
 }
@@ -114,9 +117,20 @@ fn entries_layout() -> Layout {
     Layout::from_size_align(bytes, PAGE_BYTES).expect("a constant size and a power of two")
 }
 
-fn memory_layout() -> Layout {
-    let bytes = usize::from(BUFFER_COUNT) * BUFFER_BYTES;
-    Layout::from_size_align(bytes, PAGE_BYTES).expect("a constant size and a power of two")
+/// Memory of the kernel's own giving, in large pages where it has such: a shard that receives nothing then takes
+/// none of it, which an allocator that shares its large pages out would have it do.
+fn map(bytes: usize) -> NonNull<u8> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a fresh anonymous private mapping; no memory of ours is touched.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+    let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("a constant size and a power of two");
+    if address == libc::MAP_FAILED {
+        handle_alloc_error(layout);
+    }
+    // SAFETY: the range is exactly the mapping made above. Without large pages small ones serve as well, so the
+    // result does not matter.
+    unsafe { libc::madvise(address, bytes, libc::MADV_HUGEPAGE) };
+    NonNull::new(address.cast()).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {
