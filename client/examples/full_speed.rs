@@ -47,7 +47,7 @@ async fn with_producer_and_consumer(queue: &Queue, messages: u64) -> Result<()> 
         }
         std::future::ready(())
     };
-    queue.consumer().concurrency(10).prefetch(150).run_until(stop, handler).await?;
+    queue.consumer().concurrency(30).prefetch(300).run_until(stop, handler).await?;
     report("consumer", messages, began, cpu);
     Ok(())
 }
