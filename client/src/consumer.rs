@@ -122,14 +122,18 @@ impl OnError {
 /// let client = tenpin_client::Client::connect(address).await?;
 /// let queue = client.create_queue("orders").await?;
 /// queue.send("a first order").await?;
-/// // A program would give `tokio::signal::ctrl_c()`.
-/// let stop = tokio::time::sleep(std::time::Duration::from_millis(100));
+/// // This one stops after a message; a program would give `tokio::signal::ctrl_c()`.
+/// let handled = std::sync::Arc::new(tokio::sync::Notify::new());
+/// let stop = handled.clone().notified_owned();
 /// queue
 ///     .consumer()
 ///     .concurrency(8)
-///     .run_until(stop, |message| async move {
-///         println!("{}", message.text()?);
-///         Ok::<(), std::str::Utf8Error>(())
+///     .run_until(stop, move |message| {
+///         handled.notify_one();
+///         async move {
+///             println!("{}", message.text()?);
+///             Ok::<(), std::str::Utf8Error>(())
+///         }
 ///     })
 ///     .await?;
 /// # Ok(()) });

@@ -333,9 +333,9 @@ impl Queue {
     ///
     /// ```
     /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
-    /// # use std::time::Duration;
     /// # example::run(async |client, queue| {
-    /// let stop = tokio::time::sleep(Duration::from_millis(10));
+    /// // It stops at once; a program would give `tokio::signal::ctrl_c()`.
+    /// let stop = std::future::ready(());
     /// queue.consumer().run_until(stop, |message| async move { println!("{message:?}") }).await?;
     /// # Ok(()) });
     /// ```
