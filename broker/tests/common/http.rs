@@ -104,8 +104,8 @@ impl Http {
         (name.to_owned(), json["message"].as_str().unwrap().to_owned())
     }
 
-    /// Sends a form of the Query protocol to a path, its values not escaped yet.
-    pub fn query(&mut self, path: &str, action: &str, parameters: &[(&str, &str)]) -> HttpReply {
+    /// Sends a form of the Query protocol to a path, its values not escaped yet, without waiting.
+    pub fn send_query(&mut self, path: &str, action: &str, parameters: &[(&str, &str)]) {
         let mut form = format!("Action={action}&Version=2012-11-05");
         for (name, value) in parameters {
             form += &format!("&{name}={}", escape(value));
@@ -113,6 +113,10 @@ impl Http {
         let headers = "content-type: application/x-www-form-urlencoded\r\n";
         let bytes = self.request("POST", path, headers, form.as_bytes());
         self.write(&bytes);
+    }
+
+    pub fn query(&mut self, path: &str, action: &str, parameters: &[(&str, &str)]) -> HttpReply {
+        self.send_query(path, action, parameters);
         self.read()
     }
 
