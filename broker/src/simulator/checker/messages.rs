@@ -215,6 +215,7 @@ impl Checker {
     /// sends.
     fn check_order(&mut self, id: u64, received: &Received<'_>, window: Window) {
         let is_fifo = self.is_fifo_number(received.queue);
+        let may_be_gone = self.may_be_gone(&self.messages[&id], window.to_ns);
         let message = self.messages.get_mut(&id).expect("the caller found it");
         let is_first = !std::mem::replace(&mut message.was_delivered, true) && received.receive_count == 1;
         let Existence::Yes { from_ns, to_ns } = message.existence else { return };
@@ -239,9 +240,10 @@ impl Checker {
             queue.first_deliveries.push((window.to_ns, last.1.max(from_ns)));
         }
         // What rots is set aside and passed over; it comes back where the rot is undone, and with it what
-        // the log said of it.
+        // the log said of it. So does what a purge or a shorter retention took away, of which a crash left
+        // nothing.
         let is_judged = queue.abandoned_receives == 0 && from_ns > queue.receive_lost_ns && !self.rot;
-        if is_judged && to_ns < latest_ns {
+        if is_judged && !may_be_gone && to_ns < latest_ns {
             self.violation(format!("message {id} was passed over by one that was sent after it"));
         }
         self.check_starving(id, received.queue, received.shard, times, window);
