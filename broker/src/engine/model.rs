@@ -1147,9 +1147,11 @@ impl<F: Flaws> Test<F> {
                 {
                     message.receive_count -= 1;
                     message.processing = false;
-                    message.available_at_ms = message.available_at_ms.min(now_ms);
-                    if message.fifo.is_some() && message.receive_count == 0 {
+                    let is_hidden = message.available_at_ms > now_ms;
+                    if message.receive_count == 0 && (is_hidden || message.fifo.is_some()) {
                         message.available_at_ms = message.sent_at_ms;
+                    } else if is_hidden {
+                        message.available_at_ms = now_ms;
                     }
                 }
             }

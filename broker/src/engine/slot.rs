@@ -171,6 +171,16 @@ impl Slot {
         after_sent
     }
 
+    /// Where a message stands whose delivery never left, before others that are visible since later: what
+    /// nobody has ever received keeps its place of old, or it would stand behind a whole backlog.
+    #[inline]
+    pub fn place_given_back_ms(&self, now_ms: u64) -> u64 {
+        match self.receive_count {
+            0 => self.sent_at_ms(),
+            _ => now_ms,
+        }
+    }
+
     /// When it was first received; only meaningful once it has been received.
     #[inline]
     pub fn first_received_at_ms(&self) -> u64 {

@@ -66,17 +66,16 @@ impl<F: Flaws> World<F> {
     pub fn note_records(&mut self) {
         while self.seen < self.log.end().0 {
             let position = Position(self.seen);
-            let raw = self.raw(position);
+            let length = parsed(&self.record(position)).padded_length() as u64;
             self.records.push(position);
-            self.seen += raw.padded_length() as u64;
+            self.seen += length;
         }
     }
 
-    fn raw(&self, position: Position) -> RawRecord<'static> {
+    fn record(&self, position: Position) -> Vec<u8> {
         let prefix = self.log.bytes(position, 4).expect("the log has all in one segment");
         let length = u32::from_le_bytes(prefix.try_into().expect("four bytes"));
-        let bytes = self.log.bytes(position, length).expect("a record lies in one segment").to_vec();
-        RawRecord::parse(Box::leak(bytes.into())).expect("the log wrote it")
+        self.log.bytes(position, length).expect("a record lies in one segment").to_vec()
     }
 
     pub fn apply(&mut self, command: Command<'_>) -> Vec<Reply> {
@@ -149,7 +148,7 @@ impl<F: Flaws> World<F> {
         self.counted_before = self.log.live_bytes();
         let mut engine = Engine::new(self.options.clone());
         for &position in &self.records {
-            engine.replay(position, self.raw(position)).expect("the engine wrote it");
+            engine.replay(position, parsed(&self.record(position))).expect("the engine wrote it");
         }
         engine.finish_recovery(self.now_ms, &mut self.log).expect("the records fit together");
         self.engine = engine;
@@ -163,8 +162,8 @@ impl<F: Flaws> World<F> {
             self.engine.carry_definitions(self.now_ms, &(start..end), &mut self.log);
         }
         for position in old {
-            let raw = self.raw(position);
-            self.engine.carry(self.now_ms, position, raw, &mut self.log);
+            let record = self.record(position);
+            self.engine.carry(self.now_ms, position, parsed(&record), &mut self.log);
         }
         self.note_records();
     }
@@ -249,6 +248,10 @@ impl<F: Flaws> World<F> {
         let counts = self.engine.counts(queue).expect("the queue is there");
         [counts.visible, counts.in_flight, counts.delayed, counts.damaged]
     }
+}
+
+fn parsed(record: &[u8]) -> RawRecord<'_> {
+    RawRecord::parse(record).expect("the log wrote it")
 }
 
 pub(super) fn world<F: Flaws>() -> World<F> {
@@ -460,6 +463,28 @@ fn an_undelivered_message_is_not_taken_from_its_next_consumer() {
     world.apply(Command::Undelivered { messages: &[second.message()] });
     assert_eq!(world.counts(queue), [1, 0, 0, 0]);
     assert_eq!(world.receive(queue, 1, 30)[0].receive_count, 2);
+}
+
+#[test]
+fn what_never_left_keeps_its_place_before_younger_messages() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    world.send(queue, &["old"]);
+    let never_left = world.receive(queue, 1, 30)[0];
+    world.advance(1_000, ALL);
+    world.send(queue, &["young"]);
+    world.advance(1_000, ALL);
+    world.apply(Command::Undelivered { messages: &[never_left.message()] });
+    world.restart();
+    assert_eq!(world.received(queue, 10, 1), ["old", "young"]);
+    // Somebody had it meanwhile: it stands where it came back.
+    world.advance(1_000, ALL);
+    world.send(queue, &["youngest"]);
+    world.advance(1_000, ALL);
+    let again = world.receive(queue, 1, 30)[0];
+    world.advance(1_000, ALL);
+    world.apply(Command::Undelivered { messages: &[again.message()] });
+    assert_eq!(world.received(queue, 10, 30), ["young", "youngest", "old"]);
 }
 
 #[test]
