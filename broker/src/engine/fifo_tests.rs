@@ -280,6 +280,28 @@ fn an_attempt_is_repeated_until_something_of_it_changes() {
 }
 
 #[test]
+fn an_attempt_that_waits_behind_others_is_repeated_once_they_wait_no_more() {
+    let other = ConnectionId { index: 9, generation: 0 };
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[]);
+    let wait = |attempt_id| Command::Receive {
+        queue,
+        count_max: 1,
+        wait_ms: Some(20_000),
+        visibility_seconds: Some(30),
+        reply_bytes_max: u32::MAX,
+        attempt_id,
+    };
+    assert!(world.apply(wait(Some("x"))).is_empty());
+    assert!(world.apply_for(other, wait(None)).is_empty());
+    assert!(world.apply(wait(Some("x"))).is_empty());
+    send(&mut world, queue, &[("1", "a", "1")]);
+    let replies = world.apply_for(other, Command::CancelWaits { connection: other });
+    assert!(matches!(&replies[..], [Reply { body: ReplyBody::Received(range), .. }] if range.len() == 1));
+    assert_eq!(world.out.deliveries[0].receive_count, 1, "it is the first one's message");
+}
+
+#[test]
 fn an_attempt_id_is_for_fifo_queues() {
     let mut world = world::<Sound>();
     let queue = world.create("standard");

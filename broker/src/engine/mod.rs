@@ -385,7 +385,7 @@ impl<F: Flaws> Engine<F> {
             Command::CancelWaits { connection } => {
                 self.refused.forget(connection);
                 self.cancel_unfinished(connection);
-                return self.waits.cancel(connection, &mut self.queues);
+                return self.forget_waits(connection);
             }
             Command::AnswerWaits { connection } => return self.answer_waits(connection, out),
             Command::Undelivered { messages } => return self.undelivered(messages, log),

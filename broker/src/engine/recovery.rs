@@ -350,9 +350,7 @@ impl<F: Flaws> Engine<F> {
             Kind::Hidden => slot.available_at_ms = listed.deadline_ms,
             Kind::Undelivered => {
                 slot.receive_count = slot.receive_count.saturating_sub(1);
-                if slot.available_at_ms > head.time_ms {
-                    slot.available_at_ms = slot.place_given_back_ms(head.time_ms);
-                }
+                slot.give_back(head.time_ms);
             }
             Kind::Damaged => slot.set_state(State::Damaged),
             Kind::Deleted | Kind::Expired => self.slab.clear_at(listed.slot),

@@ -52,7 +52,7 @@ impl<F: Flaws> Engine<F> {
             return self.take_back_fifo(index);
         }
         if slot.state() == State::Hidden {
-            slot.available_at_ms = slot.place_given_back_ms(now_ms);
+            slot.give_back(now_ms);
             // Nobody has begun to process it.
             slot.list_previous = slot.after_sent(now_ms);
             self.slot_wheel.cancel(&mut self.slab, index);

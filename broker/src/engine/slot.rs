@@ -171,13 +171,12 @@ impl Slot {
         after_sent
     }
 
-    /// Where a message stands whose delivery never left, before others that are visible since later: what
-    /// nobody has ever received keeps its place of old, or it would stand behind a whole backlog.
+    /// Makes a message visible again whose delivery never left, where it is not yet: what nobody has ever
+    /// received goes back to its place of old, or it would stand behind a whole backlog.
     #[inline]
-    pub fn place_given_back_ms(&self, now_ms: u64) -> u64 {
-        match self.receive_count {
-            0 => self.sent_at_ms(),
-            _ => now_ms,
+    pub fn give_back(&mut self, now_ms: u64) {
+        if self.available_at_ms > now_ms {
+            self.available_at_ms = if self.receive_count == 0 { self.sent_at_ms() } else { now_ms };
         }
     }
 

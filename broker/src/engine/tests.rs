@@ -488,6 +488,20 @@ fn what_never_left_keeps_its_place_before_younger_messages() {
 }
 
 #[test]
+fn what_never_left_and_is_visible_again_stands_where_its_record_says() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    world.send(queue, &["a"]);
+    let never_left = world.receive(queue, 1, 30)[0];
+    // Its time is over, though its timer has not run.
+    world.now_ms += 31_000;
+    world.apply(Command::Undelivered { messages: &[never_left.message()] });
+    let digest = world.engine.digest();
+    world.recover();
+    assert_eq!(world.engine.digest(), digest);
+}
+
+#[test]
 fn what_was_hidden_with_an_older_handle_stays_hidden_when_a_delivery_never_left() {
     let mut world = world::<Sound>();
     let queue = world.create("q");

@@ -171,11 +171,6 @@ impl Waits {
         wait
     }
 
-    /// Forgets the waits of a connection that is gone.
-    pub fn cancel(&mut self, connection: ConnectionId, queues: &mut Queues) {
-        while self.take_of(connection, queues).is_some() {}
-    }
-
     /// Takes one wait of a connection out, the newest first.
     fn take_of(&mut self, connection: ConnectionId, queues: &mut Queues) -> Option<Wait> {
         let index = self.first_of(connection)?;
@@ -316,6 +311,13 @@ impl<F: Flaws> Engine<F> {
         steps
     }
 
+    /// Forgets the waits of a connection that is gone.
+    pub(super) fn forget_waits(&mut self, connection: ConnectionId) {
+        while let Some(wait) = self.waits.take_of(connection, &mut self.queues) {
+            self.let_next_wait(wait.queue);
+        }
+    }
+
     /// Answers the waits of a connection, or all, with nothing.
     pub(super) fn answer_waits(&mut self, connection: Option<ConnectionId>, out: &mut Outputs) {
         self.answer_unfinished(connection, out);
@@ -355,8 +357,18 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
+    /// One who found nothing waits no more. On a FIFO queue one behind it may be there to repeat the attempt of
+    /// another that was served.
+    pub(super) fn let_next_wait(&mut self, index: u32) {
+        let queue = &self.queues[index];
+        if queue.attributes.fifo.is_some() && queue.first_wait != NONE {
+            self.mark_ready(index);
+        }
+    }
+
     fn end_wait(&mut self, wait: &Wait, out: &mut Outputs) {
         self.queues[wait.queue].totals.empty_receives += 1;
+        self.let_next_wait(wait.queue);
         let end = out.deliveries.len() as u32;
         out.replies.push(Reply {
             ticket: wait.ticket,
