@@ -128,6 +128,10 @@ impl ChartArguments {
 /// The load that all kinds of runs share.
 #[derive(Debug, Args)]
 pub struct LoadArguments {
+    /// With a rate: what falls due within so many microseconds is sent together, as by a program with a
+    /// coarse clock; each batch when it is due if not given.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    pub burst_us: u64,
     /// Messages a request; with a rate, all of them are due together. 10, for latency 1.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub batch: Option<u8>,
@@ -521,6 +525,7 @@ impl LoadArguments {
             warm_up: Duration::try_from_secs_f64(self.warm_up_seconds)?,
             length: Duration::try_from_secs_f64(self.seconds)?,
             messages: self.messages,
+            burst: Duration::from_micros(self.burst_us),
             syscalls: self.syscalls,
             client_core,
             ..LoadOptions::default()

@@ -49,7 +49,7 @@ pub(super) fn run(
     let messages = |length: Duration| (length.as_secs_f64() * rate as f64) as u64;
     let warm_up = messages(work.warm_up);
     let total = warm_up + messages(work.length).max(1);
-    let table = Timetable { start_ns: HEAD_START_NS, rate, batch: 1, first: 0, total, warm_up };
+    let table = Timetable { start_ns: HEAD_START_NS, rate, batch: 1, first: 0, total, warm_up, burst_ns: 0 };
     let mut open = Open::new(table, started);
     let (mut begin, mut idle, mut received) = (None, Duration::ZERO, 0);
     let mut arrived = Instant::now();

@@ -166,6 +166,7 @@ impl<'a> Generator<'a> {
             first: self.state.books.made(),
             total: warm_up + self.options.messages.unwrap_or_else(|| messages(self.options.length)),
             warm_up,
+            burst_ns: self.options.burst.as_nanos() as u64,
         }
     }
 

@@ -84,6 +84,8 @@ pub struct LoadOptions {
     pub fifo_groups: u64,
     /// Messages a second, sent whatever the broker does; none: as fast as answers come.
     pub rate: Option<u64>,
+    /// What falls due within so long goes out together; zero: each batch when it is due.
+    pub burst: Duration,
     /// Which messages are left, delayed, or end as dead letters.
     pub fates: Fates,
     /// Before measuring.
@@ -112,6 +114,7 @@ impl Default for LoadOptions {
             idle_connections: 0,
             fifo_groups: 0,
             rate: None,
+            burst: Duration::ZERO,
             fates: Fates::default(),
             warm_up: Duration::from_secs(1),
             length: Duration::from_secs(10),
@@ -168,6 +171,7 @@ impl LoadOptions {
             "idle_connections": self.idle_connections,
             "fifo_groups": self.fifo_groups,
             "rate": self.rate,
+            "burst_us": self.burst.as_micros() as u64,
             "fates_of_10000": self.fates,
             "warm_up_seconds": self.warm_up.as_secs_f64(),
             "seconds": self.messages.is_none().then_some(self.length.as_secs_f64()),
@@ -182,7 +186,14 @@ impl LoadOptions {
             groups => format!("FIFO with {groups} groups"),
         };
         let loop_ = match (self.rate, self.shape) {
-            (Some(rate), _) => format!("{rate} messages/s by a timetable, {} receives waiting", self.depth),
+            (Some(rate), _) if self.burst.is_zero() => {
+                format!("{rate} messages/s by a timetable, {} receives waiting", self.depth)
+            }
+            (Some(rate), _) => format!(
+                "{rate} messages/s, those of {} µs together, {} receives waiting",
+                self.burst.as_micros(),
+                self.depth
+            ),
             (None, Shape::Rounds) => format!("{} rounds under way", self.depth),
             (None, Shape::Steps) => format!("{} single requests under way", self.depth),
         };

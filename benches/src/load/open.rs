@@ -22,13 +22,16 @@ pub(crate) struct Timetable {
     /// Messages in all, and how many of them come before measuring.
     pub(crate) total: u64,
     pub(crate) warm_up: u64,
+    /// What falls into a stretch of this length is due together, at its end; 0: each batch by itself.
+    pub(crate) burst_ns: u64,
 }
 
 impl Timetable {
     /// When a batch is due, counted from 0.
     pub(crate) fn batch_due_ns(&self, batch: u64) -> u64 {
-        self.start_ns
-            + (u128::from(batch) * u128::from(self.batch) * 1_000_000_000 / u128::from(self.rate)) as u64
+        let after_ns = u128::from(batch) * u128::from(self.batch) * 1_000_000_000 / u128::from(self.rate);
+        let after_ns = after_ns as u64;
+        self.start_ns + if self.burst_ns == 0 { after_ns } else { after_ns.next_multiple_of(self.burst_ns) }
     }
 
     /// When a message is due, if it is one that counts.
@@ -133,7 +136,7 @@ mod tests {
     use super::*;
 
     fn table() -> Timetable {
-        Timetable { start_ns: 500, rate: 1_000, batch: 1, first: 10, total: 5, warm_up: 1 }
+        Timetable { start_ns: 500, rate: 1_000, batch: 1, first: 10, total: 5, warm_up: 1, burst_ns: 0 }
     }
 
     #[test]
@@ -144,6 +147,9 @@ mod tests {
         let pairs = Timetable { batch: 2, ..table };
         assert_eq!(pairs.due_ns(13), Some(2_000_500), "a batch is due together");
         assert_eq!((table.batches(), pairs.batches()), (5, 3));
+        let bursts = Timetable { burst_ns: 2_500_000, ..table };
+        let due = [0, 1, 2, 3].map(|batch| bursts.batch_due_ns(batch));
+        assert_eq!(due, [500, 2_500_500, 2_500_500, 5_000_500]);
     }
 
     #[test]
