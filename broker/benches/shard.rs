@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tenpin_broker::engine::EngineOptions;
+use tenpin_broker::engine::{Chunk, EngineOptions, WantedChunk};
 use tenpin_broker::exchange::mesh::Alone;
 use tenpin_broker::flaws::Sound;
 use tenpin_broker::journal::memory::FreshPage;
@@ -98,6 +98,10 @@ impl Driver for Clients {
     fn finish_segment(&mut self, _: FileNumber, _: u64, _: u64) {}
     fn remove_segment(&mut self, _: FileNumber) {}
     fn make_page(&mut self, _: FreshPage) {}
+    fn make_chunk(&mut self, _: WantedChunk) {}
+    fn take_chunk(&mut self) -> Option<Chunk> {
+        None
+    }
 }
 
 fn responses(mut bytes: &[u8], mut each: impl FnMut(&Response<'_>)) {

@@ -24,9 +24,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::chunks::{Next, WantedChunk};
 use super::fifo_records::{Attempted, DEDUPLICATION_BYTES, ENTRY_BYTES, write_entries};
 use super::identity::Identity;
-use super::index::Index;
+use super::index::{Bucket, Index};
 use super::keyed_hash::Key;
 use super::records::Kind;
 use super::{Engine, append};
@@ -69,7 +70,7 @@ impl Entry {
 
 /// An entry of this start, whose message id follows from its sequence.
 #[derive(Debug, Clone, Copy)]
-struct Own {
+pub(super) struct Own {
     key: Key,
     /// Behind the block's first.
     sequence_after: u32,
@@ -77,6 +78,14 @@ struct Own {
 }
 
 const _: () = assert!(size_of::<Own>() == 24, "there may be tens of millions");
+
+/// Room for the entries of a block, its memory there.
+pub(super) fn new_block() -> Vec<Own> {
+    let filler = Own { key: Key([1; 2]), sequence_after: 1, sent_after_ms: 1 };
+    let mut entries = vec![filler; BLOCK_ENTRIES_MAX];
+    entries.clear();
+    entries
+}
 
 /// The entries of a block.
 #[derive(Debug)]
@@ -181,6 +190,7 @@ impl Block {
 #[derive(Debug)]
 pub(super) struct Deduplication {
     blocks: VecDeque<Block>,
+    next_block: Next<Vec<Own>>,
     /// The number of the first block, which goes round.
     first: u32,
     index: Index,
@@ -189,7 +199,7 @@ pub(super) struct Deduplication {
 
 impl Deduplication {
     pub fn new() -> Self {
-        Self { blocks: VecDeque::new(), first: 0, index: Index::new(), count: 0 }
+        Self { blocks: VecDeque::new(), next_block: Next::default(), first: 0, index: Index::new(), count: 0 }
     }
 
     /// How many entries there are, with those whose window has ended and that were not taken away yet.
@@ -202,6 +212,26 @@ impl Deduplication {
     #[inline]
     pub fn has_room(&self, entries_max: u64) -> bool {
         self.count < entries_max && self.blocks.len() < BLOCKS_MAX
+    }
+
+    /// What is needed soon, and nobody makes yet.
+    #[inline]
+    pub fn wants_chunk(&mut self) -> Option<WantedChunk> {
+        let block = self.blocks.back()?;
+        if block.entries.len() > block.most / 2 && self.next_block.ask() {
+            return Some(WantedChunk::Entries);
+        }
+        self.index.wants_chunk().then_some(WantedChunk::Buckets)
+    }
+
+    /// Room for a block that was wanted is there.
+    pub fn block_made(&mut self, entries: Vec<Own>) {
+        self.next_block.came(entries);
+    }
+
+    /// A chunk of the index that was wanted is there.
+    pub fn buckets_made(&mut self, buckets: Box<[Bucket]>) {
+        self.index.chunk_made(buckets);
     }
 
     /// A key is going to be looked for soon.
@@ -262,7 +292,8 @@ impl Deduplication {
         {
             entries.push(Own { key, sequence_after, sent_after_ms });
         } else {
-            let mut entries = Vec::with_capacity(block_entries_max(log));
+            let mut entries =
+                self.next_block.take().unwrap_or_else(|| Vec::with_capacity(block_entries_max(log)));
             entries.push(Own { key, sequence_after: 0, sent_after_ms: 0 });
             let entries = Entries::Own { sequence, sent_at_ms, entries };
             self.blocks.push_back(Block::begin(entries, position, log));

@@ -7,6 +7,7 @@
 //! another bucket. Only places are held; whoever owns the table that they are of says which key a
 //! place has. Nothing iterates over it (rule 18). Owned by the shard's engine.
 
+use super::chunks::Next;
 use super::keyed_hash::Key;
 use crate::prefetch::prefetch;
 
@@ -22,7 +23,7 @@ const CHUNK_BITS: u32 = 14;
 /// Some places whose keys lead here.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
-struct Bucket {
+pub(super) struct Bucket {
     places: [u32; PLACES],
     /// Beside each place a part of its key, [`tag_of`]; 0 where there is no place.
     tags: [u8; PLACES],
@@ -87,6 +88,14 @@ fn equal_bytes(word: u64, byte: u8) -> u64 {
     !(((differing & LOW) + LOW) | differing | LOW)
 }
 
+/// Empty buckets, as many as a table grows by, their memory there.
+pub(super) fn new_chunk() -> Box<[Bucket]> {
+    let mut chunk = vec![Bucket::EMPTY; CHUNK_BUCKETS].into_boxed_slice();
+    // Else the allocator may only promise zeros.
+    chunk.iter_mut().for_each(|bucket| *std::hint::black_box(bucket) = Bucket::EMPTY);
+    chunk
+}
+
 /// Buckets in chunks.
 #[derive(Debug, Default)]
 struct Buckets {
@@ -96,13 +105,20 @@ struct Buckets {
 
 impl Buckets {
     /// One more, which is empty.
-    fn add(&mut self) -> u32 {
+    fn add(&mut self, next_chunk: &mut Next<Box<[Bucket]>>) -> u32 {
         let number = self.used;
         if number as usize == self.chunks.len() << CHUNK_BITS {
-            self.chunks.push(vec![Bucket::EMPTY; CHUNK_BUCKETS].into_boxed_slice());
+            self.chunks.push(next_chunk.take().unwrap_or_else(new_chunk));
         }
         self.used += 1;
         number
+    }
+
+    /// Whether more than half of the last chunk is used.
+    #[inline]
+    fn are_short(&self) -> bool {
+        let there = self.chunks.len() << CHUNK_BITS;
+        self.used as usize + CHUNK_BUCKETS / 2 > there && there > 0
     }
 }
 
@@ -129,6 +145,7 @@ pub(super) struct Index {
     buckets: Buckets,
     /// Those that others go on in.
     more: Buckets,
+    next_chunk: Next<Box<[Bucket]>>,
     /// The first free one of these, plus one.
     free: u32,
     /// One less than the power of two that the number of buckets is on its way to.
@@ -146,6 +163,17 @@ enum At {
 impl Index {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether another chunk is needed soon, which nobody makes yet.
+    #[inline]
+    pub fn wants_chunk(&mut self) -> bool {
+        (self.buckets.are_short() || self.more.are_short()) && self.next_chunk.ask()
+    }
+
+    /// The chunk that was wanted is there.
+    pub fn chunk_made(&mut self, chunk: Box<[Bucket]>) {
+        self.next_chunk.came(chunk);
     }
 
     #[inline]
@@ -222,7 +250,7 @@ impl Index {
                 self.free = std::mem::take(&mut self.more[number].next);
                 number
             }
-            None => self.more.add(),
+            None => self.more.add(&mut self.next_chunk),
         }
     }
 
@@ -262,7 +290,7 @@ impl Index {
     /// Makes one more bucket of the one whose turn it is.
     #[inline(never)]
     fn grow<'k>(&mut self, key_at: impl Fn(u32) -> &'k Key) {
-        let number = self.buckets.add();
+        let number = self.buckets.add(&mut self.next_chunk);
         if number == 0 {
             return;
         }

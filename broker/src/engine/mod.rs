@@ -14,6 +14,7 @@ mod carry;
 #[cfg(test)]
 mod catalog_model;
 mod change;
+mod chunks;
 mod command;
 mod counts;
 mod deduplication;
@@ -83,6 +84,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
 
 pub use change::{Change, Planned};
+pub use chunks::{Chunk, WantedChunk};
 pub use command::{Command, RawName, Ticket};
 pub use counts::Counts;
 pub use handle::{HANDLE_BYTES, Handle, HandleKey, shard_of_handle};

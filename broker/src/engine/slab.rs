@@ -4,6 +4,7 @@
 //! depth. Freed slots are used again last in, first out, so that a queue that is drained as fast as
 //! it is filled stays within a few cache lines. Owned by the shard's engine.
 
+use super::chunks::Next;
 use super::slot::{NONE, SLOTS_MAX, Slot, State};
 use super::wheel::{Links, TimerLinks};
 
@@ -14,10 +15,16 @@ const CHUNK_MASK: usize = CHUNK_SLOTS - 1;
 
 type Chunk = Box<[Slot; CHUNK_SLOTS]>;
 
+/// Slots without messages, as many as the slab grows by.
+pub(super) fn new_chunk() -> Box<[Slot]> {
+    vec![Slot::FREE; CHUNK_SLOTS].into_boxed_slice()
+}
+
 /// The slots and the list of those that are free.
 #[derive(Debug)]
 pub(super) struct Slab {
     chunks: Vec<Chunk>,
+    next_chunk: Next<Box<[Slot]>>,
     free_head: u32,
     /// Slots ever used; all behind are free and in no list.
     used: u32,
@@ -26,7 +33,7 @@ pub(super) struct Slab {
 
 impl Slab {
     pub fn new() -> Self {
-        Self { chunks: Vec::new(), free_head: NONE, used: 0, occupied: 0 }
+        Self { chunks: Vec::new(), next_chunk: Next::default(), free_head: NONE, used: 0, occupied: 0 }
     }
 
     /// How many slots have ever been used: what a sweep has to visit.
@@ -128,9 +135,22 @@ impl Slab {
         if index < self.used { Some(&self[index]) } else { None }
     }
 
+    /// Whether another chunk is needed soon, which nobody makes yet.
+    #[inline]
+    pub fn wants_chunk(&mut self) -> bool {
+        let there = self.chunks.len() << CHUNK_BITS;
+        // More than half of the last one is used.
+        self.used as usize + CHUNK_SLOTS / 2 > there && there > 0 && self.next_chunk.ask()
+    }
+
+    /// The chunk that was wanted is there.
+    pub fn chunk_made(&mut self, chunk: Box<[Slot]>) {
+        self.next_chunk.came(chunk);
+    }
+
     fn grow_to_hold(&mut self, index: u32) {
         while self.chunks.len() <= index as usize >> CHUNK_BITS {
-            let chunk: Box<[Slot]> = vec![Slot::FREE; CHUNK_SLOTS].into_boxed_slice();
+            let chunk = self.next_chunk.take().unwrap_or_else(new_chunk);
             self.chunks.push(chunk.try_into().expect("the slice was made with this length"));
         }
     }
@@ -184,6 +204,22 @@ mod tests {
         let index = slab.take().expect("there is room");
         slab[index].set_sent(1, State::Fresh, 0);
         index
+    }
+
+    #[test]
+    fn a_chunk_that_was_made_elsewhere_is_the_next_one() {
+        let mut slab = Slab::new();
+        assert!(!slab.wants_chunk(), "nothing is stored here yet");
+        let wishes = (0..CHUNK_SLOTS).filter(|_| {
+            occupy(&mut slab);
+            slab.wants_chunk()
+        });
+        assert_eq!(wishes.count(), 1);
+        let chunk = new_chunk();
+        let address = chunk.as_ptr();
+        slab.chunk_made(chunk);
+        let index = occupy(&mut slab);
+        assert!(std::ptr::eq(&slab[index], address) && !slab.wants_chunk());
     }
 
     #[test]

@@ -18,7 +18,6 @@ use super::driver::{Event, FileNumber, JournalRead, JournalWrite};
 use super::pages::Pages;
 use super::segment_files::{OpenFiles, Purpose, SegmentFolder};
 use super::waker::Bell;
-use crate::journal::memory::FreshPage;
 
 /// The helper threads as the driver sees them. Dropping it waits for what is under way (a segment that
 /// is being made is given up), so that the folder is at rest when its lock is released.
@@ -147,8 +146,9 @@ impl DiskWorker {
         }
     }
 
-    pub(crate) fn make_page(&mut self, page: FreshPage) {
-        self.pages.make(page);
+    /// What has memory made before the shard comes to it.
+    pub(crate) fn pages(&mut self) -> &mut Pages {
+        &mut self.pages
     }
 
     /// Moves what has completed into `events`; called when the bell was answered.

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use crate::engine::{Chunk, WantedChunk};
 use crate::journal::memory::{FreshPage, SealedRange};
 
 /// A connection of this shard: a place in the driver's table and how often that place was used.
@@ -240,6 +241,12 @@ pub trait Driver {
 
     /// Has somebody else than this thread make a page of memory; nothing is said when it is there.
     fn make_page(&mut self, page: FreshPage);
+
+    /// Has somebody else than this thread make a chunk of a table; [`Driver::take_chunk`] has it in its time.
+    fn make_chunk(&mut self, wanted: WantedChunk);
+
+    /// A chunk that was made meanwhile.
+    fn take_chunk(&mut self) -> Option<Chunk>;
 
     /// The most that may still arrive on a connection after reading from it was stopped.
     const READ_AHEAD_BYTES_MAX: usize;

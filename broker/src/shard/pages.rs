@@ -1,41 +1,84 @@
-//! A thread that has the kernel clear the log's memory before the shard comes to it.
+//! A thread that has the kernel clear memory before the shard comes to it: pages of the log, and chunks of the
+//! engine's tables.
 //!
-//! It starts with the first page that is wanted: a log that is used again in the memory that it has wants none.
+//! It starts with the first that is wanted: a shard that uses its memory again wants none.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
+use crate::engine::{Chunk, WantedChunk};
 use crate::journal::memory::FreshPage;
 
-/// The thread, as the driver sees it. Dropping it waits for the page that is being made.
+/// The thread, as the driver sees it. Dropping it waits for what is being made.
 #[derive(Default)]
 pub(crate) struct Pages {
-    thread: Option<(Sender<FreshPage>, JoinHandle<()>)>,
+    thread: Option<Thread>,
+}
+
+struct Thread {
+    wanted: Sender<Wanted>,
+    made: Receiver<Chunk>,
+    handle: JoinHandle<()>,
+}
+
+enum Wanted {
+    Page(FreshPage),
+    Chunk(WantedChunk),
 }
 
 impl Pages {
     /// Has a page made. Without a thread to do it, the shard's first write there does.
     pub(crate) fn make(&mut self, page: FreshPage) {
+        self.ask(Wanted::Page(page));
+    }
+
+    /// Has a chunk made. Without a thread to do it, the engine does when it needs it.
+    pub(crate) fn make_chunk(&mut self, wanted: WantedChunk) {
+        self.ask(Wanted::Chunk(wanted));
+    }
+
+    /// A chunk that was made meanwhile.
+    pub(crate) fn take_chunk(&self) -> Option<Chunk> {
+        self.thread.as_ref()?.made.try_recv().ok()
+    }
+
+    fn ask(&mut self, wanted: Wanted) {
         if self.thread.is_none() {
-            let (pages, queue) = channel::<FreshPage>();
-            let started = Builder::new().name("journal-pages".to_owned()).spawn(move || {
-                queue.into_iter().for_each(|page| page.make());
-            });
-            self.thread = started.ok().map(|thread| (pages, thread));
+            self.thread = Thread::start();
         }
-        if let Some((pages, _)) = &self.thread {
+        if let Some(thread) = &self.thread {
             // Its end is only ever this value's.
-            let _ = pages.send(page);
+            let _ = thread.wanted.send(wanted);
         }
+    }
+}
+
+impl Thread {
+    fn start() -> Option<Thread> {
+        let (wanted, queue) = channel();
+        let (done, made) = channel();
+        let work = move || {
+            for wanted in queue {
+                match wanted {
+                    Wanted::Page(page) => page.make(),
+                    Wanted::Chunk(chunk) => {
+                        // Nobody takes it any more where the shard has ended.
+                        let _ = done.send(chunk.make());
+                    }
+                }
+            }
+        };
+        let handle = Builder::new().name("shard-memory".to_owned()).spawn(work).ok()?;
+        Some(Thread { wanted, made, handle })
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        if let Some((pages, thread)) = self.thread.take() {
-            drop(pages);
+        if let Some(Thread { wanted, handle, .. }) = self.thread.take() {
+            drop(wanted);
             // A panic of the thread has been printed; nothing depends on what it did.
-            let _ = thread.join();
+            let _ = handle.join();
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What the log asks for between requests: its next write, files for its segments, reads of cold
-//! bodies, and cleaning its oldest segment.
+//! bodies, memory that is going to be used, and cleaning its oldest segment.
 
 use super::driver::Driver;
 use super::{Core, limits};
@@ -16,6 +16,8 @@ pub(super) struct Upkeep {
     moved_ms: u64,
     marked: bool,
     sync_due_ms: Option<u64>,
+    /// Chunks of tables that are being made.
+    chunks_asked: u32,
 }
 
 impl Upkeep {
@@ -42,6 +44,16 @@ impl<F: Flaws> Core<F> {
         }
         while let Some(page) = self.log.wants_page() {
             driver.make_page(page);
+        }
+        if self.upkeep.chunks_asked > 0
+            && let Some(chunk) = driver.take_chunk()
+        {
+            self.upkeep.chunks_asked -= 1;
+            self.engine.chunk_made(chunk);
+        }
+        if let Some(wanted) = self.engine.wants_chunk() {
+            self.upkeep.chunks_asked += 1;
+            driver.make_chunk(wanted);
         }
         if let Some((file, from, length)) = self.log.wants_finishing() {
             driver.finish_segment(file, from, length);

@@ -8,6 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::engine::{Chunk, WantedChunk};
 use crate::journal::memory::FreshPage;
 use crate::journal::storage::Storage;
 use crate::shard::driver::{
@@ -28,12 +29,14 @@ pub type SharedWorld = Rc<RefCell<World>>;
 pub struct SimulatedDriver {
     world: SharedWorld,
     shard: u16,
+    /// Chunks that were asked for.
+    chunks: Vec<Chunk>,
 }
 
 impl SimulatedDriver {
     /// A driver for a shard in `world`.
     pub fn new(world: &SharedWorld, shard: u16) -> Self {
-        Self { world: Rc::clone(world), shard }
+        Self { world: Rc::clone(world), shard, chunks: Vec::new() }
     }
 }
 
@@ -117,6 +120,14 @@ impl Driver for SimulatedDriver {
 
     fn make_page(&mut self, _page: FreshPage) {
         // Simulated time does not stand still for the kernel's.
+    }
+
+    fn make_chunk(&mut self, wanted: WantedChunk) {
+        self.chunks.push(wanted.make());
+    }
+
+    fn take_chunk(&mut self) -> Option<Chunk> {
+        self.chunks.pop()
     }
 }
 

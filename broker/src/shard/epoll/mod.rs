@@ -26,6 +26,7 @@ use super::real_clock::RealClock;
 use super::segment_files::SegmentFolder;
 use super::table::ConnectionTable;
 use super::waker::Waker;
+use crate::engine::{Chunk, WantedChunk};
 use crate::journal::memory::FreshPage;
 
 /// What one read takes at most; a connection that has more is read again next turn, after the others.
@@ -528,7 +529,15 @@ impl Driver for EpollDriver {
     }
 
     fn make_page(&mut self, page: FreshPage) {
-        self.disk.make_page(page);
+        self.disk.pages().make(page);
+    }
+
+    fn make_chunk(&mut self, wanted: WantedChunk) {
+        self.disk.pages().make_chunk(wanted);
+    }
+
+    fn take_chunk(&mut self) -> Option<Chunk> {
+        self.disk.pages().take_chunk()
     }
 
     /// Nothing is read ahead: what is not wanted stays in the kernel.

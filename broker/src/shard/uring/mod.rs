@@ -33,6 +33,7 @@ use super::linger::earlier;
 use super::real_clock::RealClock;
 use super::segment_files::SegmentFolder;
 use super::waker::Waker;
+use crate::engine::{Chunk, WantedChunk};
 use crate::journal::memory::FreshPage;
 
 pub use self::probe::{Offer, Refusal, probe};
@@ -288,7 +289,15 @@ impl Driver for UringDriver {
     }
 
     fn make_page(&mut self, page: FreshPage) {
-        self.disk.make_page(page);
+        self.disk.pages().make(page);
+    }
+
+    fn make_chunk(&mut self, wanted: WantedChunk) {
+        self.disk.pages().make_chunk(wanted);
+    }
+
+    fn take_chunk(&mut self) -> Option<Chunk> {
+        self.disk.pages().take_chunk()
     }
 
     /// What can lie in the receive buffers when reading is stopped.
