@@ -4,7 +4,7 @@
 //! cold parts; the keeper does what is slow and can wait: making segments and removing files. So neither
 //! a commit nor a receive stands behind 64 MiB of zeros. All put completions into one queue and ring the
 //! driver's bell. Under io_uring, which writes and reads by itself, there is only the keeper. Beside them
-//! [`Pages`] makes pages of memory.
+//! [`Pages`] makes memory.
 
 use std::collections::VecDeque;
 use std::io;
