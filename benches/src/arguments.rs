@@ -13,6 +13,7 @@ use crate::compare::command::CompareArguments;
 use crate::load::books::{Fates, WHOLE};
 use crate::load::{LoadOptions, Shape, Target, Variant};
 use crate::measure;
+use crate::overload::OverloadArguments;
 use crate::process::BrokerCommand;
 use crate::scale::Over;
 
@@ -45,6 +46,8 @@ pub enum Task {
     Fanin(FaninArguments),
     /// What a message costs as one thing grows: bodies, batches, queues, groups, a backlog and others.
     Scale(ScaleArguments),
+    /// Asks for more than the broker can do, up to twice as much, and looks whether it goes on as fast as it can.
+    Overload(OverloadArguments),
     /// The same work by Tenpin and by other brokers, in turn.
     Compare(CompareArguments),
     /// Kills a loaded broker again and again, and checks that it kept every promise.

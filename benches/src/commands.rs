@@ -17,7 +17,7 @@ use crate::load::{self, LoadOptions, Shape, Variant};
 use crate::process::BrokerCommand;
 use crate::report::{Record, Report};
 use crate::soak::{self, SoakOptions, Soaked};
-use crate::{compare, fanin, hello, measure, payload, scale};
+use crate::{compare, fanin, hello, measure, overload, payload, scale};
 
 /// Whether all was as it has to be.
 pub type Verdict = Result<bool, Box<dyn Error>>;
@@ -33,6 +33,7 @@ pub fn run(task: &Task) -> Verdict {
         Task::Recover(arguments) => backlog(arguments, "recover"),
         Task::Fanin(arguments) => fanin::run(arguments),
         Task::Scale(arguments) => scale::run(arguments),
+        Task::Overload(arguments) => overload::run(arguments),
         Task::Compare(arguments) => compare::command::run(arguments),
         Task::Kill(arguments) => run_kill(arguments),
         Task::Crowd(arguments) => run_crowd(arguments),

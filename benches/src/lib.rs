@@ -18,6 +18,7 @@ pub mod hello;
 pub mod kill;
 pub mod load;
 pub mod measure;
+pub mod overload;
 pub mod payload;
 pub mod process;
 pub mod progress;

@@ -95,7 +95,7 @@ pub struct HostGaps {
 }
 
 /// One run's figures.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Record {
     /// The command: throughput, latency …
     pub command: String,

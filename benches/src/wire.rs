@@ -41,6 +41,11 @@ impl Refusal {
     pub(crate) fn new(number: u16, text: &str) -> Self {
         Refusal { number, code: ErrorCode::from_number(number), text: text.into() }
     }
+
+    /// Whether the broker has no room for it now, as when more is sent than it can do.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        matches!(self.code, Some(ErrorCode::StorageFull | ErrorCode::TooManyRequests))
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -2,15 +2,16 @@
 //! does not: it is run against a small one in this process, which does each on demand.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tenpin_benches::load::books::WHOLE;
 use tenpin_benches::load::{self, Account, Fates, LoadOptions, Shape, Target, Variant};
+use tenpin_benches::report::Report;
 use tenpin_protocol::{
-    Entries, FRAME_BYTES_MAX_LEAST, HelloReply, Outcome, OutcomeReply, QueueOpened, ReceiveReply,
+    Entries, ErrorCode, FRAME_BYTES_MAX_LEAST, HelloReply, Outcome, OutcomeReply, QueueOpened, ReceiveReply,
     ReceivedFixed, ReceivedMessage, Request, Response, SendOutcome, SendReply, split_frame,
 };
 
@@ -33,6 +34,8 @@ enum Fault {
     Hurry,
     /// The hundredth is shown again after it was deleted.
     Revive,
+    /// There is no room for the hundredth.
+    Full,
 }
 
 /// When a message can be received: now, later, or never again.
@@ -47,20 +50,24 @@ struct Store {
     messages: VecDeque<Stored>,
     next: u64,
     fault: Fault,
+    /// The most sends that came together, before any of them was answered.
+    sends_at_once_max: usize,
 }
 
 /// The message that something happens to.
 const VICTIM: u64 = 100;
 
 impl Store {
-    fn send(&mut self, body: &[u8], delay_seconds: u32) {
+    /// Says whether there was room.
+    fn send(&mut self, body: &[u8], delay_seconds: u32) -> bool {
         self.next += 1;
         let number = self.next;
         let is_victim = number == VICTIM;
         let mut body = body.to_vec();
         let mut available_at = Instant::now() + Duration::from_secs(u64::from(delay_seconds));
         match self.fault {
-            Fault::Lose if is_victim => return,
+            Fault::Full if is_victim => return false,
+            Fault::Lose if is_victim => return true,
             Fault::Repeat if is_victim => {
                 self.messages.push_back(Stored { number: u64::MAX, body: body.clone(), available_at });
             }
@@ -73,6 +80,7 @@ impl Store {
         if self.fault == Fault::Reorder && is_victim && count > 1 {
             self.messages.swap(count - 1, count - 2);
         }
+        true
     }
 
     fn receive(&mut self, max: usize, visibility_seconds: u32) -> Vec<(u64, Vec<u8>)> {
@@ -109,11 +117,16 @@ fn serve(store: &Mutex<Store>, mut stream: TcpStream) {
     let mut buffer = [0; 65_536];
     loop {
         let mut output = Vec::new();
+        let mut sends = 0;
         while let Some((frame, length)) = split_frame(&input, FRAME_BYTES_MAX_LEAST).unwrap() {
             let request = Request::decode(&frame).unwrap();
+            sends += usize::from(matches!(request, Request::Send(_)));
             answer(store, &request, frame.correlation, &mut output);
             input.drain(..length);
         }
+        let mut locked = store.lock().unwrap();
+        locked.sends_at_once_max = locked.sends_at_once_max.max(sends);
+        drop(locked);
         if stream.write_all(&output).is_err() {
             return;
         }
@@ -149,8 +162,9 @@ fn answer(store: &Mutex<Store>, request: &Request<'_>, correlation: u32, output:
                 .entries
                 .iter()
                 .map(|entry| {
-                    store.lock().unwrap().send(entry.body, entry.delay_seconds.unwrap_or(0));
-                    SendOutcome::default()
+                    let has_room = store.lock().unwrap().send(entry.body, entry.delay_seconds.unwrap_or(0));
+                    let number = if has_room { 0 } else { ErrorCode::StorageFull.number() };
+                    SendOutcome { number, ..SendOutcome::default() }
                 })
                 .collect();
             Response::Send(SendReply { outcomes: Entries::of(&outcomes) }).encode(correlation, output);
@@ -183,17 +197,19 @@ fn answer(store: &Mutex<Store>, request: &Request<'_>, correlation: u32, output:
 }
 
 /// Starts a broker with a fault, which serves until the process ends.
-fn start(fault: Fault) -> SocketAddr {
+fn start(fault: Fault) -> (SocketAddr, Arc<Mutex<Store>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let store = Arc::new(Mutex::new(Store { messages: VecDeque::new(), next: 0, fault }));
+    let store = Store { messages: VecDeque::new(), next: 0, fault, sends_at_once_max: 0 };
+    let store = Arc::new(Mutex::new(store));
+    let served = Arc::clone(&store);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let store = Arc::clone(&store);
+            let store = Arc::clone(&served);
             std::thread::spawn(move || serve(&store, stream.unwrap()));
         }
     });
-    address
+    (address, store)
 }
 
 fn options() -> LoadOptions {
@@ -206,10 +222,14 @@ fn options() -> LoadOptions {
     }
 }
 
+fn run_with(address: SocketAddr, options: &LoadOptions) -> io::Result<Report> {
+    let target = Target::Running { address, pid: Some(std::process::id()) };
+    let variant = Variant { name: "small".into(), target };
+    load::run("test", options, &[variant], 1, &mut |_| ())
+}
+
 fn load_with(fault: Fault, options: &LoadOptions) -> Account {
-    let target = Target::Running { address: start(fault), pid: Some(std::process::id()) };
-    let variant = Variant { name: format!("{fault:?}"), target };
-    let report = load::run("test", options, &[variant], 1, &mut |_| ()).unwrap();
+    let report = run_with(start(fault).0, options).unwrap();
     let record = &report.records[0];
     assert_eq!(report.is_clean(), fault == Fault::Nothing, "{}", record.told());
     assert!(options.rate.is_some() || record.lifecycles_per_second > 0.0);
@@ -315,4 +335,27 @@ fn a_delayed_message_that_comes_too_early_is_counted() {
     let load = LoadOptions { fates, rate: Some(3_000), ..options() };
     assert!(load_with(Fault::Nothing, &load).sent > 100);
     assert_eq!(load_with(Fault::Hurry, &load).early, 1);
+}
+
+#[test]
+fn more_than_a_broker_can_do_is_held_back_and_ends_with_the_time() {
+    let load =
+        LoadOptions { rate: Some(1_000_000_000), under_way_max: 3, is_overload: true, batch: 1, ..options() };
+    let (address, store) = start(Fault::Nothing);
+    let report = run_with(address, &load).unwrap();
+    let record = &report.records[0];
+    assert!(record.account.sent > 0 && record.account.is_clean(), "{}", record.account);
+    assert!(record.more["timetable"]["due_but_unsent"].as_u64().unwrap() > 0, "{}", record.more);
+    assert!(store.lock().unwrap().sends_at_once_max <= 3, "no more are under way on a connection");
+}
+
+#[test]
+fn a_full_broker_is_at_fault_unless_more_is_sent_than_it_can_do() {
+    // Long enough for the hundredth to be sent on any machine.
+    let load = LoadOptions { rate: Some(5_000), length: Duration::from_secs(1), ..options() };
+    let refused = run_with(start(Fault::Full).0, &load).unwrap_err();
+    assert!(refused.to_string().contains("a send was refused"), "{refused}");
+    let report = run_with(start(Fault::Full).0, &LoadOptions { is_overload: true, ..load }).unwrap();
+    let account = report.records[0].account;
+    assert_eq!((account.refused_allowed, account.lost, account.is_clean()), (1, 0, true), "{account}");
 }

@@ -66,6 +66,12 @@ pub struct CompareArguments {
     /// The jar of ElasticMQ, which is run where it is given.
     #[arg(long, value_name = "JAR")]
     pub elasticmq: Option<PathBuf>,
+    /// The Python that has moto; the one in the PATH if not given.
+    #[arg(long, value_name = "PYTHON")]
+    pub moto: Option<PathBuf>,
+    /// The Python that has LocalStack; the one in the PATH if not given.
+    #[arg(long, value_name = "PYTHON")]
+    pub localstack: Option<PathBuf>,
     /// Seconds before measuring.
     #[arg(long, default_value_t = 1.0)]
     pub warm_up_seconds: f64,
@@ -96,6 +102,8 @@ pub fn run(arguments: &CompareArguments) -> Verdict {
         tenpin: arguments::program(&arguments.spawn)?,
         fauxqs: arguments.fauxqs.clone(),
         elasticmq_jar: arguments.elasticmq.clone(),
+        moto_python: arguments.moto.clone(),
+        localstack_python: arguments.localstack.clone(),
     };
     let peers = peers(arguments, &places, &mut report.notes)?;
     if arguments.list {

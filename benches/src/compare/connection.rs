@@ -14,6 +14,8 @@ const READ_BYTES: usize = 256 << 10;
 
 /// A connection to a peer.
 pub(super) struct Connection {
+    address: SocketAddr,
+    index: usize,
     stream: TcpStream,
     pub(super) session: Box<dyn Session>,
     input: Vec<u8>,
@@ -33,11 +35,10 @@ impl Connection {
         index: usize,
         epoll: &Epoll,
     ) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         let mut connection = Connection {
-            stream,
+            address,
+            index,
+            stream: connect(address, index, epoll)?,
             session,
             input: vec![0; READ_BYTES],
             filled: 0,
@@ -48,14 +49,13 @@ impl Connection {
         connection.session.greet(&mut connection.output);
         connection.flush()?;
         while !connection.session.is_ready() {
-            connection.fill(&mut |_| {})?;
+            connection.fill(epoll, &mut |_| {})?;
         }
-        epoll.add(&connection.stream, index)?;
         Ok(connection)
     }
 
     /// Reads once; a peer's own questions are answered at once.
-    pub(super) fn fill(&mut self, message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    pub(super) fn fill(&mut self, epoll: &Epoll, message: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         if self.filled == self.input.len() {
             self.input.resize(2 * self.filled, 0);
         }
@@ -66,6 +66,9 @@ impl Connection {
         let used = self.session.read(&self.input[..self.filled], message)?;
         self.input.copy_within(used..self.filled, 0);
         self.filled -= used;
+        if self.session.is_closed() {
+            self.stream = connect(self.address, self.index, epoll)?;
+        }
         self.session.answer(&mut self.output);
         self.flush()
     }
@@ -76,4 +79,12 @@ impl Connection {
         self.output.clear();
         Ok(())
     }
+}
+
+fn connect(address: SocketAddr, index: usize, epoll: &Epoll) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    epoll.add(&stream, index)?;
+    Ok(stream)
 }

@@ -78,7 +78,7 @@ pub(super) fn run(
         for at in 0..count {
             let index = epoll.ready(at).index;
             let connection = &mut connections[index];
-            connection.fill(&mut |body| {
+            connection.fill(&epoll, &mut |body| {
                 received += 1;
                 arrived = Instant::now();
                 if let Some(number) = books.received(body) {

@@ -67,6 +67,11 @@ trait Session {
     /// Reads what has come, and tells the body of each message; gives how many bytes are done with.
     fn read(&mut self, input: &[u8], message: &mut dyn FnMut(&[u8])) -> io::Result<usize>;
 
+    /// Whether the peer closes the connection behind what was read last, so that the next request needs another one.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     /// Whether everything that was asked for has been answered.
     fn is_round_over(&self) -> bool;
 

@@ -36,6 +36,10 @@ pub(super) enum Program {
     Fauxqs,
     /// Java, with the jar that was given.
     ElasticMq,
+    /// Python, which has moto.
+    Moto,
+    /// Python, which has LocalStack's runtime.
+    LocalStack,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +141,18 @@ const RABBITMQ: &[(&str, &str)] = &[
     ("RABBITMQ_CONFIG_FILE", "{folder}/none"),
     // It replaces its script's process, and does not wait beside it.
     ("RUNNING_UNDER_SYSTEMD", "true"),
+];
+
+/// On the machine itself, with its files in the run's folder and without what it would ask of the network.
+const LOCALSTACK: &[(&str, &str)] = &[
+    ("GATEWAY_LISTEN", "127.0.0.1:{port}"),
+    ("SERVICES", "sqs"),
+    ("EAGER_SERVICE_LOADING", "1"),
+    ("HOME", "{folder}"),
+    ("DNS_ADDRESS", "0"),
+    ("DISABLE_EVENTS", "1"),
+    ("SKIP_SSL_CERT_DOWNLOAD", "1"),
+    ("LS_LOG", "error"),
 ];
 
 macro_rules! tenpin_over_sqs {
@@ -286,6 +302,26 @@ pub(super) const PEERS: &[Peer] = &[
             "{jar}",
         ],
         environment: &[],
+        kind: Kind::Sqs,
+    },
+    Peer {
+        name: "moto",
+        program: Program::Moto,
+        install: "pip install 'moto[server]', and --moto PYTHON where python3 is not the one that has it",
+        mode: "memory",
+        durability: "memory",
+        arguments: &["-m", "moto.server", "-H", "127.0.0.1", "-p", "{port}"],
+        environment: &[],
+        kind: Kind::Sqs,
+    },
+    Peer {
+        name: "localstack",
+        program: Program::LocalStack,
+        install: "pip install 'localstack-core[runtime]' in a Python 3.13 of its own, then --localstack PYTHON",
+        mode: "memory",
+        durability: "memory",
+        arguments: &["-m", "localstack.runtime.main"],
+        environment: LOCALSTACK,
         kind: Kind::Sqs,
     },
 ];

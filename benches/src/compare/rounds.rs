@@ -93,7 +93,7 @@ pub(super) fn run(
         idle += before.elapsed();
         for at in 0..count {
             let connection = &mut connections[epoll.ready(at).index];
-            connection.fill(&mut |body| {
+            connection.fill(&epoll, &mut |body| {
                 received += 1;
                 books.received(body);
             })?;

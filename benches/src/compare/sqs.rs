@@ -38,6 +38,8 @@ pub(super) struct Sqs {
     to_delete: VecDeque<String>,
     received: VecDeque<String>,
     is_waiting: bool,
+    /// Whether the last answer said that its connection ends with it.
+    is_closed: bool,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +84,7 @@ impl Sqs {
             to_delete: VecDeque::new(),
             received: VecDeque::new(),
             is_waiting: false,
+            is_closed: false,
         }
     }
 
@@ -163,6 +166,14 @@ impl Sqs {
     }
 }
 
+/// The value of a header.
+fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').find_map(|line| {
+        let (found, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
+        found.eq_ignore_ascii_case(name).then(|| value[1..].trim_ascii())
+    })
+}
+
 fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
     text.write_fmt(what).expect("texts take anything");
 }
@@ -210,21 +221,24 @@ impl Session for Sqs {
     }
 
     fn read(&mut self, input: &[u8], message: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+        self.is_closed = false;
         let Some(end) = input.windows(4).position(|part| part == b"\r\n\r\n") else { return Ok(0) };
         let head = &input[..end];
-        let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-        let status = lines.next().unwrap_or_default();
-        let length = lines.find_map(|line| {
-            let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':')?);
-            name.eq_ignore_ascii_case(b"content-length").then_some(&value[1..])
-        });
-        let length = usize::try_from(number(length.ok_or_else(|| broken(NAME, head))?, NAME)?).unwrap_or(0);
+        let status = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let length = header(head, b"content-length").ok_or_else(|| broken(NAME, head))?;
+        let length = usize::try_from(number(length, NAME)?).unwrap_or(0);
         let Some(body) = input.get(end + 4..end + 4 + length) else { return Ok(0) };
+        self.is_closed =
+            header(head, b"connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
         match self.under_way.take() {
             Some(action) if status.starts_with(b"HTTP/1.1 200") => self.take(action, body, message)?,
             _ => return Err(broken(NAME, &[status, b" ", body].concat())),
         }
         Ok(end + 4 + length)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     fn is_round_over(&self) -> bool {
@@ -281,6 +295,22 @@ mod tests {
         out.clear();
         peer.write_round(&[], &mut out);
         assert!(String::from_utf8(out).unwrap().ends_with(r#""Entries":[{"Id":"0","ReceiptHandle":"h"}]}"#));
+    }
+
+    #[test]
+    fn a_connection_that_ends_with_an_answer_is_known() {
+        let mut peer = Sqs::new("localhost:1".into(), 10);
+        for (headers, is_closed) in
+            [("Connection: close\r\n", true), ("Connection: keep-alive\r\n", false), ("", false)]
+        {
+            peer.under_way = Some(Action::Send);
+            let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\n{{}}");
+            assert_eq!(peer.read(answer.as_bytes(), &mut |_| {}).unwrap(), answer.len());
+            assert_eq!(peer.is_closed(), is_closed, "{headers}");
+            peer.under_way = Some(Action::Send);
+            peer.read(&answer.as_bytes()[..answer.len() - 1], &mut |_| {}).unwrap();
+            assert!(!peer.is_closed(), "the next answer is not there yet");
+        }
     }
 
     #[test]

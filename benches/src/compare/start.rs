@@ -21,6 +21,8 @@ pub(super) struct Places {
     pub(super) tenpin: PathBuf,
     pub(super) fauxqs: Option<PathBuf>,
     pub(super) elasticmq_jar: Option<PathBuf>,
+    pub(super) moto_python: Option<PathBuf>,
+    pub(super) localstack_python: Option<PathBuf>,
 }
 
 /// A peer that runs. Dropping it kills it.
@@ -76,6 +78,10 @@ impl Places {
                 let jar = self.elasticmq_jar.as_ref().filter(|jar| jar.is_file())?;
                 first_line(Path::new("java"), "-version")?;
                 Some(("java".into(), jar.file_name()?.to_string_lossy().into_owned()))
+            }
+            Program::Moto => python(&self.moto_python, "moto.server", "moto"),
+            Program::LocalStack => {
+                python(&self.localstack_python, "localstack.runtime.main", "localstack-core")
             }
         }
     }
@@ -145,6 +151,16 @@ fn free_address() -> io::Result<SocketAddr> {
 fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// Python, given or in the PATH, and the version of a package in it, if it has the module.
+fn python(given: &Option<PathBuf>, module: &str, package: &str) -> Option<(PathBuf, String)> {
+    let python = given.clone().unwrap_or_else(|| "python3".into());
+    let code = format!("import importlib.metadata, {module}; print(importlib.metadata.version('{package}'))");
+    let output = Command::new(&python).args(["-c", &code]).stdin(Stdio::null()).output().ok()?;
+    // It may print more before that.
+    let version = String::from_utf8_lossy(&output.stdout).lines().last()?.to_owned();
+    output.status.success().then_some((python, format!("{package} {version}")))
 }
 
 fn first_line(program: &Path, flag: &str) -> Option<String> {

@@ -173,17 +173,26 @@ impl Books {
 
     /// How many messages the broker still has, by these books, beside those that are held back.
     pub fn outstanding(&self, finished: u64) -> u64 {
-        self.next.saturating_sub(self.account.refused + finished + self.held.len() as u64)
+        self.next.saturating_sub(self.not_accepted() + finished + self.held.len() as u64)
     }
 
     /// Whether every message was received as often as it has to be.
     pub fn is_complete(&self) -> bool {
-        self.held.is_empty() && self.received_once + self.account.refused >= self.next
+        self.held.is_empty() && self.received_once + self.not_accepted() >= self.next
+    }
+
+    fn not_accepted(&self) -> u64 {
+        self.account.refused + self.account.refused_allowed
     }
 
     /// A message was refused: it must not come.
     pub fn refused(&mut self) {
         self.account.refused += 1;
+    }
+
+    /// Messages were refused by a broker that may be full: they must not come either.
+    pub fn refused_for_want_of_room(&mut self, count: u64) {
+        self.account.refused_allowed += count;
     }
 
     /// A receive waited and brought nothing.
@@ -316,7 +325,7 @@ impl Books {
 
     /// The account once the queues are empty.
     pub fn close(&self) -> Account {
-        let sent = self.next - self.account.refused;
+        let sent = self.next - self.not_accepted();
         let never_came_back = self.held.values().filter(|held| held.receives > 0).count() as u64;
         let allowed = self.account.duplicated.min(self.deleted_late);
         Account {
@@ -342,6 +351,8 @@ pub struct Account {
     pub sent: u64,
     /// Not accepted.
     pub refused: u64,
+    /// The same where the broker may have had no room, as more was sent than it can do.
+    pub refused_allowed: u64,
     /// Accepted and never received, or left to come back and never seen again.
     pub lost: u64,
     /// Received again although they were deleted or hidden.

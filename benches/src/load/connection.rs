@@ -10,6 +10,10 @@ use crate::client::Client;
 /// What a connection reads at once, at most.
 const READ_BYTES: usize = 256 << 10;
 
+/// Sends by the timetable wait while so much of a connection's output is not taken. What is due and not sent is
+/// arithmetic, so that a broker that takes too little costs the client no memory beside this.
+const UNWRITTEN_MAX: usize = 4 << 20;
+
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -159,6 +163,8 @@ pub(super) struct Connection {
     /// Its queues: the load's number and the broker's.
     pub(super) queues: Vec<(usize, u64)>,
     pub(super) next_queue: usize,
+    /// Sends by the timetable that are not answered yet.
+    pub(super) timed_under_way: usize,
     pub(super) groups: Groups,
     pub(super) input: Vec<u8>,
     /// Of `input`, what has arrived and is not yet taken.
@@ -200,6 +206,7 @@ impl Connection {
             role,
             queues,
             next_queue: 0,
+            timed_under_way: 0,
             groups: Groups::default(),
             input: vec![0; 4 << 10],
             arrived: 0..0,
@@ -212,9 +219,10 @@ impl Connection {
         })
     }
 
-    /// Bytes that the kernel has not taken yet.
-    pub(super) fn unwritten(&self) -> usize {
-        self.output.len() - self.written
+    /// Whether one more send by the timetable may go to it, if only so many may be under way (0: any number).
+    pub(super) fn takes_more(&self, under_way_max: usize) -> bool {
+        let has_room = under_way_max == 0 || self.timed_under_way < under_way_max;
+        has_room && self.output.len() - self.written <= UNWRITTEN_MAX
     }
 
     /// Reads what there is, as much as there is room for; says whether there may be more.

@@ -11,7 +11,7 @@ use tenpin_protocol::{AttributeCode, AttributeValue};
 use super::connection::{Connection, Groups, Role, timed_correlation};
 use super::epoll::Epoll;
 use super::measured::{Measured, Snapshot, Times};
-use super::open::{Open, Timetable};
+use super::open::{Behind, Open, Timetable};
 use super::state::{Ends, Phase, State};
 use super::{LoadOptions, books};
 use crate::client::Client;
@@ -21,8 +21,8 @@ use crate::report::HostGaps;
 /// A broker that answers nothing for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends by the timetable wait while so much of a connection's output is not taken.
-const UNWRITTEN_MAX: usize = 4 << 20;
+/// Batches that are sent by the timetable before replies are looked for again, however late they are.
+const SENDS_A_TURN_MAX: usize = 256;
 
 /// From the start of a timetable until the first message is due.
 const HEAD_START_NS: u64 = 20_000_000;
@@ -33,6 +33,8 @@ pub(super) struct Generator<'a> {
     connections: Vec<Connection>,
     /// How many of them send; they come first.
     senders: usize,
+    /// Whose turn it is to send by the timetable.
+    next_sender: usize,
     /// Connections with nothing to do.
     _idle: Vec<Client>,
     dirty: Vec<usize>,
@@ -58,6 +60,7 @@ impl<'a> Generator<'a> {
             epoll,
             connections: Vec::new(),
             senders,
+            next_sender: 0,
             _idle: Vec::new(),
             dirty: Vec::new(),
             state: State::new(options, streams_per_queue)?,
@@ -123,8 +126,15 @@ impl<'a> Generator<'a> {
             _ => None,
         };
         let begin = self.snapshot(broker_pid)?;
+        if let Some(open) = self.state.open.as_mut().filter(|_| self.options.is_overload) {
+            open.measure_from_now();
+        }
         self.measure(&begin)?;
         let end = self.snapshot(broker_pid)?;
+        let behind = match &mut self.state.open {
+            Some(open) if self.options.is_overload => open.stop(self.state.now_ns),
+            _ => Behind::default(),
+        };
         let syscalls_per_cpu_second = syscalls.and_then(measure::SystemCalls::per_cpu_second);
         let times = self.state.times.take().expect("set at the start of the measurement");
         let mut gaps = HostGaps {
@@ -152,6 +162,8 @@ impl<'a> Generator<'a> {
             times,
             timed,
             gaps,
+            handed_over: end.made - begin.made,
+            behind,
             account: self.state.books.close(),
         })
     }
@@ -164,7 +176,10 @@ impl<'a> Generator<'a> {
             rate,
             batch: self.options.batch as u64,
             first: self.state.books.made(),
-            total: warm_up + self.options.messages.unwrap_or_else(|| messages(self.options.length)),
+            total: match self.options.is_overload {
+                true => u64::MAX,
+                false => warm_up + self.options.messages.unwrap_or_else(|| messages(self.options.length)),
+            },
             warm_up,
             burst_ns: self.options.burst.as_nanos() as u64,
         }
@@ -185,9 +200,9 @@ impl<'a> Generator<'a> {
         };
         loop {
             let is_over = match (&self.state.open, end) {
-                (Some(open), _) => open.next_due_ns().is_none(),
-                (None, Some(end)) => self.state.clock() >= end,
-                (None, None) => {
+                (Some(open), _) if !self.options.is_overload => open.next_due_ns().is_none(),
+                (_, Some(end)) => self.state.clock() >= end,
+                (_, None) => {
                     self.state.deleted - begin.lifecycles >= self.options.messages.unwrap_or_default()
                 }
             };
@@ -202,6 +217,7 @@ impl<'a> Generator<'a> {
         Ok(Snapshot {
             at: Instant::now(),
             lifecycles: self.state.deleted,
+            made: self.state.books.made(),
             broker_cpu: broker_pid.map(measure::process_cpu).transpose()?,
             client_cpu: measure::thread_cpu(),
             idle_ns: self.state.idle_ns,
@@ -275,22 +291,29 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// Sends all batches that are due by the timetable.
+    /// Sends batches that are due by the timetable, as far as there is a connection that takes them.
     fn send_due(&mut self) -> io::Result<()> {
         let Some(open) = &mut self.state.open else { return Ok(()) };
         if open.next_due_ns().is_none_or(|due_ns| due_ns > self.state.now_ns) {
             return Ok(());
         }
+        open.is_held_back = false;
         self.state.read_clock();
-        while let Some(open) = &mut self.state.open
-            && let Some(due_ns) = open.next_due_ns().filter(|due_ns| *due_ns <= self.state.now_ns)
-        {
-            let number = open.next_batch;
-            let place = (number % self.senders as u64) as usize;
-            let connection = &mut self.connections[place];
-            if connection.unwritten() > UNWRITTEN_MAX {
+        for _ in 0..SENDS_A_TURN_MAX {
+            let Some(open) = &mut self.state.open else { break };
+            let Some(due_ns) = open.next_due_ns().filter(|due_ns| *due_ns <= self.state.now_ns) else {
                 break;
-            }
+            };
+            let (connections, under_way_max) = (&self.connections, self.options.under_way_max);
+            let takes_more = |place: &usize| connections[*place].takes_more(under_way_max);
+            let Some(place) = in_turn(self.next_sender, self.senders).find(takes_more) else {
+                open.is_held_back = true;
+                break;
+            };
+            self.next_sender = (place + 1) % self.senders;
+            let number = open.next_batch;
+            let connection = &mut self.connections[place];
+            connection.timed_under_way += 1;
             let _ = open.lateness.record(self.state.now_ns - due_ns);
             open.next_batch += 1;
             open.under_way += 1;
@@ -308,6 +331,11 @@ impl<'a> Generator<'a> {
         self.state.read_clock();
         Ok(())
     }
+}
+
+/// All of so many, from one of them on.
+fn in_turn(first: usize, count: usize) -> impl Iterator<Item = usize> {
+    (first..count).chain(0..first.min(count))
 }
 
 /// Makes all queues that the load needs, and the ones that only stand beside it.

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::books::Account;
 use super::histogram;
+use super::open::Behind;
 use crate::report::HostGaps;
 
 /// Round trips by request, in nanoseconds.
@@ -49,6 +50,10 @@ pub(super) struct Measured {
     /// End to end, those in gaps, and the client's lateness, where there was a timetable.
     pub(super) timed: Option<(Histogram<u64>, Histogram<u64>, Histogram<u64>)>,
     pub(super) gaps: HostGaps,
+    /// Messages handed to connections.
+    pub(super) handed_over: u64,
+    /// How far behind the timetable that was, where it ended with the time.
+    pub(super) behind: Behind,
     pub(super) account: Account,
 }
 
@@ -56,6 +61,7 @@ pub(super) struct Measured {
 pub(super) struct Snapshot {
     pub(super) at: Instant,
     pub(super) lifecycles: u64,
+    pub(super) made: u64,
     pub(super) broker_cpu: Option<Duration>,
     pub(super) client_cpu: Duration,
     pub(super) idle_ns: u64,

@@ -43,6 +43,21 @@ impl Timetable {
     pub(crate) fn batches(&self) -> u64 {
         self.total.div_ceil(self.batch)
     }
+
+    /// Batches that are due by now, in all.
+    fn batches_due(&self, now_ns: u64) -> u64 {
+        let Some(passed_ns) = now_ns.checked_sub(self.start_ns) else { return 0 };
+        let passed_ns = passed_ns - passed_ns % self.burst_ns.max(1);
+        let batches = u128::from(passed_ns) * u128::from(self.rate) / u128::from(self.batch) / 1_000_000_000;
+        (batches as u64 + 1).min(self.batches())
+    }
+}
+
+/// How far sending was behind the timetable when it ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Behind {
+    pub(crate) messages: u64,
+    pub(crate) by: Duration,
 }
 
 /// The timetable at work, and what was measured by it.
@@ -52,6 +67,8 @@ pub(crate) struct Open {
     pub(crate) next_batch: u64,
     /// Requests that are not answered yet.
     pub(crate) under_way: u64,
+    /// Whether more is due, but no connection takes it now.
+    pub(crate) is_held_back: bool,
     probes: Probes,
     stretches: Vec<(u64, u64)>,
     /// From when to when; young ones, and older ones that are judged next.
@@ -70,6 +87,7 @@ impl Open {
             table,
             next_batch: 0,
             under_way: 0,
+            is_held_back: false,
             probes: Probes::start(start),
             stretches: Vec::new(),
             young: Vec::new(),
@@ -86,8 +104,29 @@ impl Open {
         (self.next_batch < self.table.batches()).then(|| self.table.batch_due_ns(self.next_batch))
     }
 
+    /// Counts only what is sent from now on, however much should have been sent by now.
+    pub(crate) fn measure_from_now(&mut self) {
+        self.table.warm_up = self.next_batch * self.table.batch;
+        self.lateness.reset();
+    }
+
+    /// Ends the timetable with what was sent; says how many messages were due and are not sent, and for how long
+    /// the first of them has been due.
+    pub(crate) fn stop(&mut self, now_ns: u64) -> Behind {
+        let due = self.table.batches_due(now_ns).max(self.next_batch);
+        let behind = Behind {
+            messages: (due - self.next_batch) * self.table.batch,
+            by: Duration::from_nanos(now_ns.saturating_sub(self.table.batch_due_ns(self.next_batch))),
+        };
+        self.table.total = self.table.total.min(self.next_batch * self.table.batch);
+        behind
+    }
+
     /// How long to wait for it at most.
     pub(crate) fn wait(&self, now_ns: u64, at_most: Duration) -> Duration {
+        if self.is_held_back {
+            return at_most;
+        }
         self.next_due_ns()
             .map_or(at_most, |due_ns| at_most.min(Duration::from_nanos(due_ns.saturating_sub(now_ns))))
     }
@@ -150,6 +189,30 @@ mod tests {
         let bursts = Timetable { burst_ns: 2_500_000, ..table };
         let due = [0, 1, 2, 3].map(|batch| bursts.batch_due_ns(batch));
         assert_eq!(due, [500, 2_500_500, 2_500_500, 5_000_500]);
+    }
+
+    #[test]
+    fn what_is_due_and_not_sent_is_arithmetic() {
+        let endless = Timetable { batch: 2, first: 0, total: u64::MAX, ..table() };
+        let mut open = Open::new(endless, Instant::now());
+        open.next_batch = 3;
+        open.measure_from_now();
+        assert_eq!((open.table.due_ns(5), open.table.due_ns(6)), (None, Some(6_000_500)));
+        assert_eq!(open.next_due_ns(), Some(6_000_500));
+        let behind = open.stop(10_000_500);
+        assert_eq!((behind.messages, behind.by), (6, Duration::from_millis(4)), "due at 6, 8 and 10 ms");
+        assert_eq!(open.next_due_ns(), None, "nothing is sent afterwards");
+        let ahead = open.stop(1_000_500);
+        assert_eq!((ahead.messages, ahead.by), (0, Duration::ZERO));
+    }
+
+    #[test]
+    fn who_is_held_back_waits_for_answers_and_not_for_the_clock() {
+        let mut open = Open::new(table(), Instant::now());
+        let patience = Duration::from_secs(60);
+        assert_eq!(open.wait(10_000_000, patience), Duration::ZERO);
+        open.is_held_back = true;
+        assert_eq!(open.wait(10_000_000, patience), patience);
     }
 
     #[test]

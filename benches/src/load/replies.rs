@@ -7,13 +7,23 @@ use tenpin_protocol::{ReceivedMessage, split_frame};
 use super::books::{Receipt, Verdict};
 use super::connection::{Asked, Connection, Role, Slot, Step, asked};
 use super::state::{Ends, Phase, State};
-use crate::client::ClientError;
+use crate::client::{ClientError, Refusal};
 use crate::wire::{self, Reply};
 
 impl State {
     pub(super) fn take_replies(&mut self, connection: &mut Connection) -> io::Result<()> {
-        let Connection { input, arrived, output, slots, queues, frame_bytes_max, role, groups, .. } =
-            connection;
+        let Connection {
+            input,
+            arrived,
+            output,
+            slots,
+            queues,
+            frame_bytes_max,
+            role,
+            groups,
+            timed_under_way,
+            ..
+        } = connection;
         let slot_count = slots.len();
         while let Some((frame, length)) =
             split_frame(&input[arrived.clone()], *frame_bytes_max).map_err(io::Error::other)?
@@ -22,7 +32,10 @@ impl State {
             let unexpected =
                 |reply: &Reply<'_>| ClientError::Protocol(format!("an unexpected frame: {reply:?}"));
             match asked(frame.correlation) {
-                Some(Asked::Timed(number)) => self.take_timed(number, reply)?,
+                Some(Asked::Timed(number)) => {
+                    *timed_under_way = timed_under_way.saturating_sub(1);
+                    self.take_timed(number, reply)?;
+                }
                 Some(Asked::Slot { slot: index, step, count }) if index < slot_count => {
                     let slot = &mut slots[index];
                     if !slot.end(step) {
@@ -57,17 +70,30 @@ impl State {
                 let mut answered = 0;
                 for outcome in outcomes {
                     answered += 1;
-                    if let Err(refusal) = wire::send_outcome(&outcome) {
-                        self.books.refused();
-                        self.fail(format!("a send was refused: {refusal}"));
+                    match wire::send_outcome(&outcome) {
+                        Ok(_) => {}
+                        Err(refusal) if self.may_refuse(&refusal) => self.books.refused_for_want_of_room(1),
+                        Err(refusal) => {
+                            self.books.refused();
+                            self.fail(format!("a send was refused: {refusal}"));
+                        }
                     }
                 }
                 self.check_count(answered, self.options.batch as u32);
                 Ok(())
             }
+            Reply::Refused(refusal) if self.may_refuse(&refusal) => {
+                self.books.refused_for_want_of_room(self.options.batch as u64);
+                Ok(())
+            }
             Reply::Refused(refusal) => Err(ClientError::Refused(refusal).into()),
             reply => Err(ClientError::Protocol(format!("the answer to a send is {reply:?}")).into()),
         }
+    }
+
+    /// Whether a broker that more is asked of than it can do may refuse a send so.
+    fn may_refuse(&self, refusal: &Refusal) -> bool {
+        self.options.is_overload && refusal.is_for_want_of_room()
     }
 
     /// Books what a reply says.
