@@ -12,9 +12,18 @@ struct Item {
 
 /// The sources, which are formatted: what a line begins with tells what it is.
 fn sources() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap())).collect()
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push((path.display().to_string(), std::fs::read_to_string(path).unwrap())),
+            }
+        }
+    }
+    found
 }
 
 fn word_after<'a>(line: &'a str, prefixes: &[&str]) -> Option<&'a str> {
