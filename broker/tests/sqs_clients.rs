@@ -502,6 +502,12 @@ fn queues_of_the_configuration_are_there_at_the_start() {
     let mut http = connect_to(&broker);
     let url = http.json_ok("GetQueueUrl", json!({"QueueName": "orders"}))["QueueUrl"].clone();
     assert_eq!(counts(&mut http, url.as_str().unwrap())["VisibilityTimeout"], "46");
+    // Also where only a tag differs.
+    broker.stop();
+    broker.start_again(&queue.replace("= 45", "= 46").replace("\"one\"", "\"two\""));
+    let mut http = connect_to(&broker);
+    let url = http.json_ok("GetQueueUrl", json!({"QueueName": "orders"}))["QueueUrl"].clone();
+    assert_eq!(http.json_ok("ListQueueTags", json!({"QueueUrl": url}))["Tags"], json!({"team": "two"}));
     // What cannot be is refused with the queue's name.
     broker.stop();
     let said = broker.fails_to_start(&queue.replace("= 45", "= 45000"));

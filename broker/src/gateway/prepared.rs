@@ -78,18 +78,20 @@ async fn make_queue(
     }
     let create =
         CreateQueue { queue_name: (&*queue.name).into(), attributes: at_creation, tags: tags.clone() };
-    match serve(gateway, line, queue, &create.into()).await {
-        Err(error) if error.name == ErrorCode::QueueNameExists.into() => {}
-        result => return result,
-    }
-    // It is there, and different: the configuration says how it shall be.
     let queue_url = Some(Text::from(&*queue.name));
-    let changeable = attributes.into_iter().filter(|pair| pair.name != "FifoQueue").collect();
-    let set = SetQueueAttributes { queue_url: queue_url.clone(), attributes: changeable };
-    serve(gateway, line, queue, &set.into()).await?;
+    match serve(gateway, line, queue, &create.into()).await {
+        // It is there, and different: the configuration says how it shall be.
+        Err(error) if error.name == ErrorCode::QueueNameExists.into() => {
+            let changeable = attributes.into_iter().filter(|pair| pair.name != "FifoQueue").collect();
+            let set = SetQueueAttributes { queue_url: queue_url.clone(), attributes: changeable };
+            serve(gateway, line, queue, &set.into()).await?;
+        }
+        result => result?,
+    }
     if tags.is_empty() {
         return Ok(());
     }
+    // One that was there has kept its own.
     serve(gateway, line, queue, &TagQueue { queue_url, tags }.into()).await
 }
 
