@@ -172,6 +172,15 @@ fn messages_in_json() {
     http.json_ok("DeleteMessage", json!({"QueueUrl": url, "ReceiptHandle": handle}));
     // Once more is success, and what is no handle is not.
     http.json_ok("DeleteMessage", json!({"QueueUrl": url, "ReceiptHandle": handle}));
+    let change = json!({"QueueUrl": url, "ReceiptHandle": handle, "VisibilityTimeout": 60});
+    let gone = format!(
+        "Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not \
+         available for visibility timeout change."
+    );
+    assert_eq!(
+        http.json_refused("ChangeMessageVisibility", change),
+        ("InvalidParameterValueException".to_owned(), gone)
+    );
     let reply = http.json("DeleteMessage", json!({"QueueUrl": url, "ReceiptHandle": "nonsense"}));
     assert_eq!(reply.status, 404);
     assert_eq!(
@@ -452,6 +461,9 @@ fn the_protocol_is_what_the_request_is() {
     assert!(reply.header("x-amzn-requestid").is_some());
     let health = http.get("/health");
     assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("ok")));
+    let only_head = http.request("HEAD", "/health", "", b"");
+    http.write(&only_head);
+    assert_eq!(http.read().status, 200);
 }
 
 /// Account and region come from the credential scope, and keep queues of one name apart.
@@ -487,4 +499,8 @@ fn accounts_and_regions_keep_apart() {
     http.headers = scope("AKIDEXAMPLE", "us-east-1");
     let owner = json!({"QueueName": "q", "QueueOwnerAWSAccountId": "123456789012"});
     assert!(text(&http.json_ok("GetQueueUrl", owner)["QueueUrl"]).ends_with("/123456789012/q"));
+    // An empty owner is none.
+    http.headers = scope("123456789012", "us-east-1");
+    let nobody = json!({"QueueName": "q", "QueueOwnerAWSAccountId": ""});
+    assert!(text(&http.json_ok("GetQueueUrl", nobody)["QueueUrl"]).ends_with("/123456789012/q"));
 }

@@ -294,7 +294,7 @@ impl QueueAttributes {
         }
     }
 
-    /// All attributes that are there with their names and values as texts, in the order of their numbers.
+    /// All attributes that are there with their names, and values as SQS writes them, in the order of their numbers.
     ///
     /// ```
     /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
@@ -306,6 +306,7 @@ impl QueueAttributes {
     /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
         self.values.iter().map(|(code, value)| match value {
+            Value::Number(number) if code.is_switch() => (code.name(), (*number != 0).to_string()),
             Value::Number(number) => (code.name(), number.to_string()),
             Value::Text(text) => (code.name(), text.clone()),
         })

@@ -204,6 +204,11 @@ impl AttributeCode {
         )
     }
 
+    /// Whether its value is a switch: a number that is 0 or 1, which SQS writes as `false` and `true`.
+    pub const fn is_switch(self) -> bool {
+        matches!(self, Self::SqsManagedSseEnabled | Self::FifoQueue | Self::ContentBasedDeduplication)
+    }
+
     /// The one with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.name() == name)

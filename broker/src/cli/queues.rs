@@ -163,8 +163,8 @@ fn parse_attributes(pairs: &[(String, String)]) -> Result<QueueAttributes, Failu
             attributes.text(code, value.as_str())
         } else {
             let number = match value.as_str() {
-                "true" => 1,
-                "false" => 0,
+                "true" if code.is_switch() => 1,
+                "false" if code.is_switch() => 0,
                 text => text
                     .parse()
                     .map_err(|_| usage(format!("{name}={value}: {value} is not a whole number")))?,

@@ -327,7 +327,13 @@ fn outcome_of(number: u16, text: Option<&str>, handle: &str) -> Result<(), Servi
     match ErrorCode::from_number(number) {
         None if number == 0 => Ok(()),
         Some(ErrorCode::ReceiptHandleIsInvalid) if text.is_none_or(is_plain_text) => Err(bad_handle(handle)),
-        _ => Err(refused(number, text)),
+        _ => {
+            let mut error = refused(number, text);
+            if let Some(rest) = error.text.strip_prefix("Value for parameter ReceiptHandle ") {
+                error.text = format!("Value {handle} for parameter ReceiptHandle {rest}").into();
+            }
+            Err(error)
+        }
     }
 }
 

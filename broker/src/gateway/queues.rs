@@ -55,7 +55,9 @@ impl Call<'_> {
     pub(super) async fn get_queue_url(&mut self, action: &GetQueueUrl<'_>) -> Result<(), ServiceError> {
         check_texts([&action.queue_name].into_iter().chain(&action.queue_owner_aws_account_id))?;
         let mut queue = self.origin.own(&action.queue_name);
-        if let Some(account) = &action.queue_owner_aws_account_id {
+        if let Some(account) =
+            action.queue_owner_aws_account_id.as_ref().filter(|account| !account.is_empty())
+        {
             queue.account = account.to_string();
         }
         self.open(&queue).await?;
@@ -208,21 +210,11 @@ pub(super) fn fifo_attribute(name: &str) -> Option<Attribute<'static>> {
     is_fifo.then(|| Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1)))
 }
 
-/// Whether an attribute is a switch.
-fn is_switch(code: AttributeCode) -> bool {
-    matches!(
-        code,
-        AttributeCode::SqsManagedSseEnabled
-            | AttributeCode::FifoQueue
-            | AttributeCode::ContentBasedDeduplication
-    )
-}
-
 fn show_value<'a>(code: AttributeCode, value: AttributeValue<'a>) -> Cow<'a, str> {
     match value {
         AttributeValue::Text(text) => text.into(),
-        AttributeValue::Number(0) if is_switch(code) => "false".into(),
-        AttributeValue::Number(_) if is_switch(code) => "true".into(),
+        AttributeValue::Number(0) if code.is_switch() => "false".into(),
+        AttributeValue::Number(_) if code.is_switch() => "true".into(),
         AttributeValue::Number(number) => number.to_string().into(),
     }
 }
@@ -240,7 +232,7 @@ fn parse_attribute<'a>(name: &str, value: &'a str) -> Result<Attribute<'a>, Serv
     };
     let value = if code.is_text() {
         AttributeValue::Text(value)
-    } else if is_switch(code) {
+    } else if code.is_switch() {
         match value {
             "true" | "True" | "TRUE" => AttributeValue::Number(1),
             "false" | "False" | "FALSE" => AttributeValue::Number(0),

@@ -70,6 +70,7 @@ pub(super) async fn serve(
         (&Method::GET, "/health", None) => {
             return Ok(plain(&client, StatusCode::OK, br#"{"status":"ok"}"#.to_vec()));
         }
+        (&Method::HEAD, "/health", None) => return Ok(plain(&client, StatusCode::OK, Vec::new())),
         (&Method::POST, "/reset", None) if client.gateway.options.can_reset => {
             return Ok(Box::pin(reset(&client, request.headers())).await);
         }

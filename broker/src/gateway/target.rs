@@ -109,12 +109,18 @@ impl Origin {
             Some((_, rest)) => rest.split_once('/')?,
             None => ("", url.strip_prefix('/').unwrap_or(url)),
         };
-        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let path = self.behind_base(path.split(['?', '#']).next().unwrap_or_default());
         let mut queue = self.queue_of_path(path)?;
         if let Some(region) = region_of_host(host).filter(|_| !names_region(path)) {
             queue.region = region.into();
         }
         Some(queue)
+    }
+
+    /// A path without what stands before the account in the queue URLs that are given out: a proxy may leave it there.
+    fn behind_base<'p>(&self, path: &'p str) -> &'p str {
+        let first = self.base.splitn(4, '/').nth(3).unwrap_or_default();
+        path.strip_prefix(first).filter(|rest| first.is_empty() || rest.starts_with('/')).unwrap_or(path)
     }
 
     fn queue_of_path(&self, path: &str) -> Option<QueueName> {
@@ -216,6 +222,20 @@ mod tests {
         for url in ["", "/", "http://localhost:9324", "http://localhost/a/b", "http://localhost/1/2/3/4/5"] {
             assert_eq!(origin.queue_of_url(url), None, "{url}");
         }
+    }
+
+    #[test]
+    fn a_public_url_can_have_a_path() {
+        let public = UrlRules { public_url: Some("https://queues.example/a/b/".into()), ..rules() };
+        let origin = origin(&[], &public);
+        let url = origin.url_of("123456789012", "q");
+        assert_eq!(url, "https://queues.example/a/b/123456789012/q");
+        // As a parameter, and as the path of a request with what a proxy has left of it.
+        for url in [&*url, "/a/b/123456789012/q", "/123456789012/q", "http://inner:9324/123456789012/q"] {
+            let queue = origin.queue_of_url(url).map(|queue| (queue.account.clone(), queue.name.clone()));
+            assert_eq!(queue, Some(("123456789012".into(), "q".into())), "{url}");
+        }
+        assert_eq!(origin.queue_of_url("/a/bc/123456789012/q"), None);
     }
 
     #[test]
