@@ -285,6 +285,9 @@ const VARIABLE_PREFIX: &str = "TENPIN_";
 /// Variables that begin so and are no setting of a broker.
 const OTHER_VARIABLES: &[&str] = &["TENPIN_ADDRESS", "TENPIN_CONFIG"];
 
+/// Settings that are nothing where nobody sets them.
+const WITHOUT_DEFAULT: &[&str] = &["log_bytes_max", "queues", "shards", "sqs_public_url"];
+
 /// Where settings come from, each layer over the one before it.
 #[derive(Debug, Default)]
 pub struct Layers {
@@ -331,6 +334,9 @@ impl Layers {
                 layers.iter().find(|(layer, _)| layer.contains_key(key)).map_or("default", |(_, name)| name);
             text += &format!("{:<44} # {source}\n", format!("{key} = {value}"));
         }
+        for key in WITHOUT_DEFAULT.iter().filter(|key| !values.contains_key(**key)) {
+            text += &format!("# {key} is not set\n");
+        }
         Ok(text)
     }
 }
@@ -369,7 +375,7 @@ fn read_environment(
         };
         let value = value.ok_or_else(|| wrong(&format!("it must be {}", kind_of(example))))?;
         let alone: toml::Table = [(key.clone(), value.clone())].into_iter().collect();
-        alone.try_into::<Changes>().map_err(|error| wrong(error.to_string().trim_end()))?;
+        alone.try_into::<Changes>().map_err(|error| wrong(error.message()))?;
         table.insert(key, value);
     }
     let changes = table.try_into().expect("each value was tried alone");
@@ -577,6 +583,19 @@ mod tests {
                 .find(|line| line.starts_with(&format!("{key} =")))
                 .expect("every setting is shown");
             assert!(line.ends_with(&format!("# {source}")), "{line}");
+        }
+        let all = toml::Table::try_from(Changes {
+            queues: Some(Vec::new()),
+            log_bytes_max: Some(0),
+            shards: Some(0),
+            sqs_public_url: Some(String::new()),
+            ..config.as_changes()
+        });
+        for key in all.expect("settings can be written").keys() {
+            assert!(
+                text.contains(&format!("{key} = ")) || text.contains(&format!("# {key} is not set")),
+                "{key}"
+            );
         }
         let again = file_with(&text);
         assert_eq!(

@@ -108,7 +108,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Without a command it serves with its defaults: the binary protocol on 127.0.0.1:7010, data in
 /// ./tenpin-data, every acknowledged message on disk.
 #[derive(Parser)]
-#[command(version, after_help = all_examples!(), after_long_help = concat!(all_examples!(), environment!(), exit_codes!(), talking_codes!()))]
+#[command(name = "tenpin", version, after_help = all_examples!(), after_long_help = concat!(all_examples!(), environment!(), exit_codes!(), talking_codes!()))]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -118,7 +118,7 @@ struct CommandLine {
 enum Command {
     /// Run the broker.
     ///
-    /// It says on standard error where it listens and how, and serves until SIGTERM or Ctrl-C: then long polls return,
+    /// It says on standard output where it listens and how, and serves until SIGTERM or Ctrl-C: then long polls return,
     /// replies leave, and the log is synced. Killed, it recovers from its log at the next start.
     #[command(
         after_help = serve_examples!(),

@@ -84,7 +84,7 @@ fn say_hello(config: &Config, running: &Running) {
     let server::Description { shards, driver } = running.description();
     let text = format!(
         "tenpin {}\n  listening on {address} (binary protocol)\n  {sqs}\n  data {data} ({durability})\n  shards {shards}\n  driver {driver}\n  \
-         try it: cargo run --release --bin tenpin-bench -- hello --address {address}\n",
+         try it: tenpin queue create orders --address {address}\n",
         env!("CARGO_PKG_VERSION"),
     );
     // Nobody may be reading, and the broker serves all the same.

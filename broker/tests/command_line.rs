@@ -5,7 +5,9 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use common::{TestBroker, program};
+use common::http::Http;
+use common::{PATIENCE, TestBroker, program};
+use serde_json::json;
 
 struct Shell {
     address: String,
@@ -60,11 +62,28 @@ fn a_message_goes_all_the_way() {
         (&0.into(), &1.into(), &0.into())
     );
     assert_eq!(shown["attributes"]["VisibilityTimeout"], "60");
+    assert_eq!(shown["attributes"]["SqsManagedSseEnabled"], "true");
     shell.says(&["delete", "orders", received[0]["handle"].as_str().unwrap()]);
     assert_eq!(shell.json(&["queue", "show", "orders", "--json"])[0]["in_flight"], 0);
     assert!(shell.says(&["queue", "list"]).contains("orders"));
     shell.says(&["queue", "delete", "orders"]);
     assert_eq!(shell.json(&["queue", "list", "--json"]).len(), 0);
+}
+
+/// A handle is the same text at both fronts, so that one from a program's log can be used here.
+#[test]
+fn a_handle_of_the_sqs_endpoint_is_good_here_and_the_other_way() {
+    let broker = TestBroker::start_with_sqs("memory", "");
+    let shell = Shell { address: broker.address().to_string() };
+    let mut http = Http::connect(broker.process().sqs_address(PATIENCE).unwrap());
+    shell.says(&["queue", "create", "orders"]);
+    shell.says(&["send", "orders", "one", "two"]);
+    let received = http.json_ok("ReceiveMessage", json!({"QueueUrl": "orders"}));
+    shell.says(&["delete", "orders", received["Messages"][0]["ReceiptHandle"].as_str().unwrap()]);
+    let handle = &shell.json(&["receive", "orders", "--json"])[0]["handle"];
+    http.json_ok("DeleteMessage", json!({"QueueUrl": "orders", "ReceiptHandle": handle}));
+    let shown = &shell.json(&["queue", "show", "orders", "--json"])[0];
+    assert_eq!((&shown["visible"], &shown["in_flight"]), (&0.into(), &0.into()));
 }
 
 #[test]
@@ -96,6 +115,7 @@ fn what_goes_wrong_has_a_code_and_words() {
         (&shell, &["queue", "set", "there", "VisibilityTimeOut=3"], 2, "there are VisibilityTimeout"),
         (&shell, &["queue", "set", "there", "VisibilityTimeout=50000"], 11, "VisibilityTimeout"),
         (&shell, &["queue", "set", "there", "VisibilityTimeout=long"], 2, "is not a whole number"),
+        (&shell, &["queue", "set", "there", "VisibilityTimeout=true"], 2, "is not a whole number"),
         (&shell, &["queue"], 2, "Usage"),
         (&shell, &["send", "there", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
         (&shell, &["send", "there", "--lines", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
@@ -130,6 +150,7 @@ fn the_configuration_is_explained_and_completions_are_printed() {
     assert!(said.contains("line 2") && said.contains("listn"), "{said}");
     assert!(shell.says(&["config", "show", "--durability", "async"]).contains("durability = \"async\""));
     assert!(shell.says(&["completions", "bash"]).contains("_tenpin"));
+    assert!(shell.says(&["--version"]).starts_with("tenpin 0."));
 }
 
 #[test]

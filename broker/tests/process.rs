@@ -155,7 +155,7 @@ fn a_folder_that_cannot_be_made_is_refused() {
 fn the_first_lines_say_what_one_needs() {
     let broker = TestBroker::try_start("auto", "fsync", "").unwrap();
     let folder = broker.command.folder.to_str().unwrap().to_owned();
-    for text in ["listening on ", &folder, "hello"] {
+    for text in ["listening on ", &folder, "try it: tenpin "] {
         broker.process().wait_for_line(text, PATIENCE).unwrap();
     }
     let printed = broker.process().printed();

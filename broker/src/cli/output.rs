@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tenpin_broker::exit::{ExitReason, Failure};
 use tenpin_client::ReceiptHandle;
@@ -77,14 +77,14 @@ pub fn attributes_json<'a>(attributes: impl Iterator<Item = (&'a str, &'a str, &
     Value::Object(attributes.map(entry).collect())
 }
 
-/// A receipt handle as text.
+/// A receipt handle as text, as the SQS endpoint has it: a handle from either is good at the other.
 pub fn handle_text(handle: &ReceiptHandle) -> String {
-    STANDARD.encode(handle.as_bytes())
+    URL_SAFE_NO_PAD.encode(handle.as_bytes())
 }
 
 /// A receipt handle from such a text.
 pub fn parse_handle(text: &str) -> Result<ReceiptHandle, Failure> {
-    let bytes = STANDARD.decode(text.trim()).map_err(|_| {
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim()).map_err(|_| {
         usage(format!("\"{text}\" is no receipt handle: give one as `tenpin receive` prints it"))
     })?;
     Ok(ReceiptHandle::from_bytes(bytes))
