@@ -144,10 +144,11 @@ impl<F: Flaws> Engine<F> {
         }
         log.settle_released(&mut gone.records);
         let queue = &mut self.queues[index];
+        let is_room_awaited = queue.is_room_awaited();
         queue.in_flight -= gone.count;
         queue.slots -= gone.count;
         queue.stored_bytes -= gone.content_bytes;
-        if queue.waiting > 0 {
+        if is_room_awaited {
             self.mark_ready(index);
         }
     }

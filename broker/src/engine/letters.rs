@@ -150,7 +150,7 @@ impl<F: Flaws> Engine<F> {
             }
             self.start_timer(index);
         }
-        if self.queues[target_index].waiting > 0 {
+        if self.queues[target_index].is_awaited() {
             self.mark_ready(target_index);
         }
     }

@@ -136,8 +136,9 @@ impl<F: Flaws> Engine<F> {
         let queue = &mut self.queues[slot.queue];
         match slot.state() {
             State::Hidden => {
+                let is_room_awaited = queue.is_room_awaited();
                 queue.in_flight -= 1;
-                if queue.waiting > 0 {
+                if is_room_awaited {
                     self.mark_ready(self.slab[index].queue);
                 }
             }

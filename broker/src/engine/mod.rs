@@ -63,6 +63,8 @@ mod rescue;
 mod returned;
 mod send;
 mod shards;
+#[cfg(test)]
+mod shards_tests;
 mod side;
 mod slab;
 mod slot;
@@ -204,7 +206,7 @@ pub struct Engine<F: Flaws> {
     discarded_of_groups: Vec<BTreeMap<(u32, Turn), u32>>,
     /// Queues that have waits and got something that these could take.
     ready: Vec<u32>,
-    /// Queues whose waits found the log without room for receives.
+    /// Queues that found the log without room for receives, and for which somebody waits here or elsewhere.
     blocked: Vec<u32>,
     /// Watched queues that have got something nobody waits for here.
     surplus: Vec<u64>,

@@ -136,6 +136,12 @@ impl Queue {
         self.waiting > 0 || self.watched
     }
 
+    /// Whether somebody is to be told of the room that one message less in flight makes.
+    #[inline]
+    pub fn is_room_awaited(&self) -> bool {
+        self.waiting > 0 || (self.watched && self.in_flight >= self.in_flight_max)
+    }
+
     /// The queue as all shards know it.
     pub fn definition(&self, index: u32) -> Definition {
         Definition {

@@ -203,6 +203,9 @@ impl<F: Flaws> Engine<F> {
             return Err(Nothing::Empty);
         }
         if log.room() == Room::NoReceives {
+            if self.queues[queue_index].is_awaited() && !self.blocked.contains(&queue_index) {
+                self.blocked.push(queue_index);
+            }
             return Err(Nothing::NoRoom);
         }
         self.reserve_sequences(log);

@@ -98,6 +98,9 @@ impl<F: Flaws> Engine<F> {
 
     /// Gives the numbers of watched queues that have got something nobody waits for here.
     pub fn take_surplus(&mut self) -> Vec<u64> {
+        for index in std::mem::take(&mut self.waits.left_alone) {
+            self.notice_surplus(index);
+        }
         let mut noticed = std::mem::take(&mut self.surplus);
         noticed.sort_unstable();
         noticed.dedup();

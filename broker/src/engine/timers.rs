@@ -168,7 +168,7 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
-    /// Queues whose waits found no room in the log are tried again once there is some.
+    /// Queues that found no room in the log are tried again once there is some.
     fn unblock(&mut self, log: &Log<F>) {
         if !self.blocked.is_empty() && log.room() != Room::NoReceives {
             for index in std::mem::take(&mut self.blocked) {

@@ -53,6 +53,9 @@ pub(super) struct Waits {
     /// The first wait of each connection, by its place in the driver's table; then of those that stand
     /// for connections of other shards, then of the gateway's.
     connections: [Vec<u32>; 3],
+    /// Watched queues whose last wait has ended: what came while another shard was asked for it was left
+    /// to it, and nobody was told.
+    pub left_alone: Vec<u32>,
 }
 
 impl Waits {
@@ -64,6 +67,7 @@ impl Waits {
             count: 0,
             wheel: Wheel::new(),
             connections: Default::default(),
+            left_alone: Vec::new(),
         }
     }
 
@@ -155,6 +159,9 @@ impl Waits {
             next => self.table[next].previous = wait.previous,
         }
         queue.waiting -= 1;
+        if queue.watched && queue.waiting == 0 {
+            self.left_alone.push(wait.queue);
+        }
         match wait.connection_previous {
             NONE => {
                 let (side, place) = wait.ticket.connection.place();
@@ -284,17 +291,11 @@ impl<F: Flaws> Engine<F> {
                 Ok(()) => {
                     self.waits.remove(first, &mut self.queues);
                 }
-                Err(Nothing::NoRoom) => {
-                    if !self.blocked.contains(&index) {
-                        self.blocked.push(index);
-                    }
-                    return false;
-                }
                 Err(Nothing::More) => {
                     self.later.push(index);
                     return true;
                 }
-                Err(Nothing::Empty | Nothing::OverLimit) => return false,
+                Err(Nothing::Empty | Nothing::OverLimit | Nothing::NoRoom) => return false,
             }
         }
     }
