@@ -20,7 +20,7 @@ use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal, Reply, ReplyBody};
 use super::receive::Receive;
 use super::records::{Kind, Listed};
-use super::slot::State;
+use super::slot::{FLAG_CHANGED, State};
 use super::{Engine, Ticket, append};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
@@ -218,7 +218,11 @@ impl<F: Flaws> Engine<F> {
         let deadline_ms = self.now_ms + receive.visibility_ms;
         for message in &messages {
             self.slot_wheel.cancel(&mut self.slab, message.slot);
-            self.slab[message.slot].available_at_ms = deadline_ms;
+            let slot = &mut self.slab[message.slot];
+            slot.available_at_ms = deadline_ms;
+            // One of both answers may come, and the other be found never to have left: that must not take
+            // the message from who has it. Where neither comes, asking once more does.
+            slot.set_flags(slot.flags() | FLAG_CHANGED);
             let delivery = self.fifo_delivery(message.slot, &self.slab[message.slot]);
             out.deliveries.push(delivery);
         }

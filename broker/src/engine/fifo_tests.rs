@@ -291,6 +291,26 @@ fn an_attempt_that_waits_behind_others_is_repeated_once_they_wait_no_more() {
         visibility_seconds: Some(30),
         reply_bytes_max: u32::MAX,
         attempt_id,
+/// The broker finds that the first answer never left only after the client has asked once more.
+#[test]
+fn what_a_repeated_attempt_was_given_is_not_taken_back_with_the_first_answer() {
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[]);
+    send(&mut world, queue, &[("1", "a", "1"), ("2", "a", "2")]);
+    let first = attempt(&mut world, queue, "x", 30);
+    world.advance(1_000, ALL);
+    let again = attempt(&mut world, queue, "x", 30);
+    let messages: Vec<_> = first.iter().map(Delivery::message).collect();
+    world.apply(Command::Undelivered { messages: &messages });
+    assert_eq!(world.received(queue, 10, 30), [""; 0], "they are their receiver's");
+    // Nor with its own, as the first may be at work; who has got neither asks once more.
+    world.apply(Command::Undelivered { messages: &messages });
+    assert_eq!(attempt(&mut world, queue, "x", 30), again);
+    for delivery in &again {
+        world.delete(queue, &delivery.handle).0.expect("it is in flight");
+    }
+}
+
     };
     assert!(world.apply(wait(Some("x"))).is_empty());
     assert!(world.apply_for(other, wait(None)).is_empty());

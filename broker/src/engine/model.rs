@@ -209,7 +209,7 @@ struct Stored {
     order: usize,
     sent_at_ms: u64,
     available_at_ms: u64,
-    /// Hidden by a change since its last delivery.
+    /// Hidden by a change, or a repeated attempt, since its last delivery.
     changed: bool,
     receive_count: u32,
     first_received_at_ms: u64,

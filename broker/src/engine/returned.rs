@@ -11,7 +11,7 @@ use crate::journal::Log;
 impl<F: Flaws> Engine<F> {
     /// Takes deliveries back that never were written (rule 4). A message that was delivered again
     /// since, or is gone, is left as it is; and so is one that somebody with the handle of an earlier
-    /// delivery has hidden for another time since: that was acknowledged, and it stays hidden.
+    /// delivery has hidden for another time since, or that a repeated attempt was given: it stays hidden.
     pub(super) fn undelivered(&mut self, messages: &[DeliveredMessage], log: &mut Log<F>) {
         let mut listed = std::mem::take(&mut self.listed);
         let mut queue = None;

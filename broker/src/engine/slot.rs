@@ -52,7 +52,7 @@ const STATES: [State; 8] = [
 pub(super) const FLAG_COPIED: u8 = 1;
 /// The record carries a block of rare fields before its content, which says where the message came from.
 pub(super) const FLAG_ORIGIN: u8 = 2;
-/// Hidden by a change of visibility, and not by its delivery any more.
+/// Hidden by a change of visibility or by an attempt that was repeated, and not by its delivery alone any more.
 pub(super) const FLAG_CHANGED: u8 = 4;
 /// The record is a `Sent` one with a deduplication key.
 pub(super) const FLAG_KEYED: u8 = 8;

@@ -167,6 +167,7 @@ impl Queue {
         let deadline_ms = attempt.deadline_ms;
         let again = places.into_iter().map(|place| {
             self.messages[place].available_at_ms = deadline_ms;
+            self.messages[place].changed = true;
             self.messages[place].expected()
         });
         Some(again.collect())
