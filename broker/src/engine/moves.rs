@@ -515,9 +515,20 @@ impl<F: Flaws> Engine<F> {
         if slot.sequence != sequence || slot.flags() & FLAG_MOVING == 0 {
             return;
         }
-        if !refused || self.queues[slot.queue].is_gone(sequence) {
-            return self.discard(index, log);
+        let queue_index = slot.queue;
+        if !refused || self.queues[queue_index].is_gone(sequence) {
+            self.discard(index, log);
+        } else {
+            self.unlock(index, task, sequence);
         }
+        // What is on its way does not expire: while it was its queue's first, the timer stood for nothing.
+        if self.queues.get(queue_index).is_some_and(|queue| queue.attributes.is_fifo()) {
+            self.restart_queue_timer(queue_index);
+        }
+    }
+
+    /// A message that was on its way is visible again where it is.
+    fn unlock(&mut self, index: u32, task: u64, sequence: u64) {
         if task == 0 {
             if self.moves.stayed.len() == STAYED_MAX {
                 self.moves.stayed.clear();

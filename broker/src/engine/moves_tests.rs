@@ -256,6 +256,24 @@ fn a_message_that_is_freed_before_it_arrived_is_in_neither_queue() {
     }
     assert!(keeps::<Sound>());
     assert!(!Planted::with(Flaw::FreeWhatMovesBeforeItArrived, keeps::<Planted>));
+#[test]
+fn what_stands_behind_a_message_on_its_way_expires_in_its_time() {
+    for end in [MoveAnswer::Taken, MoveAnswer::NoRoom] {
+        let mut pair = failed::<Sound>();
+        pair.step(Step::Send);
+        // After a restart the queue's timer begins with its first message, which is on its way.
+        pair.step(Step::Crash);
+        pair.step(Step::Want);
+        pair.answers.push((pair.wanted[0].number, end));
+        pair.step(Step::Answer { twice: false });
+        let world = &mut pair.shards[0];
+        world.advance(4 * 24 * 60 * 60 * 1_000, ALL);
+        world.drain();
+        assert_eq!(world.counts(pair.work), [0; 4], "{end:?}");
+        assert_eq!(world.engine.stored_messages(), 0);
+    }
+}
+
 }
 
 #[test]
