@@ -1,10 +1,11 @@
 //! What FIFO queues promise, each promise by a short history.
 
 use tenpin_protocol::{
-    Attribute, AttributeCode, AttributeValue, ContentFields, Entries, ErrorCode, SendEntry, write_content,
+    Attribute, AttributeCode, AttributeValue, ContentFields, Entries, ErrorCode, MessageState, SendEntry,
+    write_content,
 };
 
-use super::tests::{CONNECTION, World, code, world};
+use super::tests::{ALL, CONNECTION, World, code, world};
 use super::*;
 use crate::flaws::{Flaw, Flaws, Sound};
 use crate::shard::driver::ConnectionId;
@@ -233,6 +234,17 @@ fn a_delay_holds_for_what_is_stored() {
 }
 
 #[test]
+fn a_peek_says_when_a_delay_ends() {
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[(AttributeCode::DelaySeconds, AttributeValue::Number(10))]);
+    send(&mut world, queue, &[("1", "a", "1")]);
+    world.now_ms += 3_000;
+    world.ask(Command::Peek { queue, count_max: 1, state: 0, next: None, reply_bytes_max: u32::MAX });
+    let shown = world.out.deliveries[0];
+    assert_eq!((shown.state, shown.until_ms), (MessageState::Delayed, world.now_ms + 7_000));
+}
+
+#[test]
 fn what_a_command_found_delayed_before_the_cursor_came_is_not_left_behind() {
     let mut world = world::<Sound>();
     let queue = create(&mut world, &[]);
@@ -279,18 +291,6 @@ fn an_attempt_is_repeated_until_something_of_it_changes() {
     assert_eq!(attempt(&mut world, queue, "x", 10), []);
 }
 
-#[test]
-fn an_attempt_that_waits_behind_others_is_repeated_once_they_wait_no_more() {
-    let other = ConnectionId { index: 9, generation: 0 };
-    let mut world = world::<Sound>();
-    let queue = create(&mut world, &[]);
-    let wait = |attempt_id| Command::Receive {
-        queue,
-        count_max: 1,
-        wait_ms: Some(20_000),
-        visibility_seconds: Some(30),
-        reply_bytes_max: u32::MAX,
-        attempt_id,
 /// The broker finds that the first answer never left only after the client has asked once more.
 #[test]
 fn what_a_repeated_attempt_was_given_is_not_taken_back_with_the_first_answer() {
@@ -311,6 +311,18 @@ fn what_a_repeated_attempt_was_given_is_not_taken_back_with_the_first_answer() {
     }
 }
 
+#[test]
+fn an_attempt_that_waits_behind_others_is_repeated_once_they_wait_no_more() {
+    let other = ConnectionId { index: 9, generation: 0 };
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[]);
+    let wait = |attempt_id| Command::Receive {
+        queue,
+        count_max: 1,
+        wait_ms: Some(20_000),
+        visibility_seconds: Some(30),
+        reply_bytes_max: u32::MAX,
+        attempt_id,
     };
     assert!(world.apply(wait(Some("x"))).is_empty());
     assert!(world.apply_for(other, wait(None)).is_empty());

@@ -219,6 +219,15 @@ fn a_message_on_its_way_is_locked_and_counted_in_one_place() {
     let mut pair = failed::<Sound>();
     let counts = |pair: &Pair<Sound>| (pair.shards[0].counts(pair.work), pair.shards[1].counts(pair.letters));
     assert_eq!(counts(&pair), ([0, 1, 0, 0], [0, 0, 0, 0]));
+    let queue = pair.work;
+    pair.shards[0].ask(Command::Peek {
+        queue,
+        count_max: 1,
+        state: 0,
+        next: None,
+        reply_bytes_max: u32::MAX,
+    });
+    assert_eq!(pair.shards[0].out.deliveries[0].until_ms, 0, "no time ends this");
     pair.step(Step::Advance);
     assert!(pair.receive(0).is_empty());
     pair.step(Step::Want);
@@ -248,15 +257,6 @@ fn what_the_other_shard_refuses_stays_and_is_delivered() {
 }
 
 #[test]
-fn a_message_that_is_freed_before_it_arrived_is_in_neither_queue() {
-    fn keeps<F: Flaws>() -> bool {
-        let mut pair = failed::<F>();
-        pair.step(Step::Want);
-        pair.check()
-    }
-    assert!(keeps::<Sound>());
-    assert!(!Planted::with(Flaw::FreeWhatMovesBeforeItArrived, keeps::<Planted>));
-#[test]
 fn what_stands_behind_a_message_on_its_way_expires_in_its_time() {
     for end in [MoveAnswer::Taken, MoveAnswer::NoRoom] {
         let mut pair = failed::<Sound>();
@@ -274,6 +274,15 @@ fn what_stands_behind_a_message_on_its_way_expires_in_its_time() {
     }
 }
 
+#[test]
+fn a_message_that_is_freed_before_it_arrived_is_in_neither_queue() {
+    fn keeps<F: Flaws>() -> bool {
+        let mut pair = failed::<F>();
+        pair.step(Step::Want);
+        pair.check()
+    }
+    assert!(keeps::<Sound>());
+    assert!(!Planted::with(Flaw::FreeWhatMovesBeforeItArrived, keeps::<Planted>));
 }
 
 #[test]

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 use tenpin_protocol::{ErrorCode, MessageState};
 
+use super::fifo::delayed_until_ms;
 use super::message::shown_bytes;
 use super::outputs::{Delivery, Outputs, Refusal, ReplyBody};
-use super::queue::{Queue, Turn};
-use super::slot::{NONE, Slot, State};
+use super::queue::Turn;
+use super::slot::{FLAG_MOVING, NONE, Slot, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket, out_of_range};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
@@ -77,6 +78,8 @@ struct Past {
     end: Position,
     source: u64,
     first_received_at_ms: u64,
+    /// When its state ends by itself; 0 where it does not.
+    until_ms: u64,
 }
 
 /// A page as it fills.
@@ -104,7 +107,6 @@ impl Page<'_> {
         }
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.depends_on = self.depends_on.max(past.end);
-        let has_end = matches!(state, MessageState::InFlight | MessageState::Delayed);
         self.deliveries.push(Delivery {
             position: Position(slot.position),
             length: slot.length,
@@ -116,7 +118,7 @@ impl Page<'_> {
             receive_count: slot.receive_count,
             source: past.source,
             state,
-            until_ms: if has_end { slot.available_at_ms } else { 0 },
+            until_ms: past.until_ms,
             handle: [0; 32],
         });
         true
@@ -183,7 +185,15 @@ impl<F: Flaws> Engine<F> {
     }
 
     fn past_of(&self, index: u32, slot: &Slot) -> Past {
+        let until_ms = match slot.state() {
+            // What is on its way to another shard stays so until that has answered.
+            State::Hidden if slot.flags() & FLAG_MOVING == 0 => slot.available_at_ms,
+            State::Delayed if self.is_fifo(slot.queue) => delayed_until_ms(&self.queues[slot.queue], slot),
+            State::Delayed => slot.available_at_ms,
+            _ => 0,
+        };
         Past {
+            until_ms,
             end: self.message_end(index, slot),
             source: self.source_of(index, slot),
             first_received_at_ms: self.first_received_at_ms(index),
@@ -193,7 +203,7 @@ impl<F: Flaws> Engine<F> {
     /// Shows visible messages without groups behind a turn. Gives back where to go on, if the page is full.
     fn peek_visible(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
         let queue = &self.queues[queue_index];
-        let next = self.peek_turns(queue, (queue.fresh_head, &queue.returned), after, hint, page);
+        let next = self.peek_turns(queue_index, (queue.fresh_head, &queue.returned), after, hint, page);
         next.map(|(turn, slot)| Cursor::Visible(turn, slot))
     }
 
@@ -201,13 +211,13 @@ impl<F: Flaws> Engine<F> {
     fn peek_grouped(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
         let queue = &self.queues[queue_index];
         let fair = queue.fair.as_deref()?;
-        let next = self.peek_turns(queue, (fair.fresh_head, &fair.returned), after, hint, page);
+        let next = self.peek_turns(queue_index, (fair.fresh_head, &fair.returned), after, hint, page);
         next.map(|(turn, slot)| Cursor::Grouped(turn, slot))
     }
 
     fn peek_turns(
         &self,
-        queue: &Queue,
+        queue_index: u32,
         (head, returned): (u32, &BTreeMap<Turn, u32>),
         after: Turn,
         hint: u32,
@@ -216,11 +226,16 @@ impl<F: Flaws> Engine<F> {
         if page.wanted.is_some_and(|wanted| wanted != MessageState::Visible) {
             return None;
         }
-        let mut fresh = match self.slab.get(hint) {
-            // The last one shown may still stand where it stood.
-            Some(slot) if slot.sequence == after.1 && slot.state() == State::Fresh => slot.list_next,
-            _ => head,
+        let queue = &self.queues[queue_index];
+        let stands_here = |slot: &Slot| {
+            slot.sequence == after.1
+                && slot.state() == State::Fresh
+                && slot.queue == queue_index
+                && !queue.is_gone(slot.sequence)
         };
+        // The last one shown may still stand where it stood.
+        let hinted = self.slab.get(hint).filter(|slot| stands_here(slot));
+        let mut fresh = hinted.map_or(head, |slot| slot.list_next);
         let mut returned = returned.range((after.0, after.1.saturating_add(1))..).peekable();
         let mut last = (after, hint);
         for _ in 0..PASSED_MAX {

@@ -634,6 +634,25 @@ fn peek_shows_all_in_pages_and_changes_nothing() {
 }
 
 #[test]
+fn a_further_page_shows_nothing_that_was_purged_nor_of_another_queue() {
+    let mut world = world::<Sound>();
+    let (purged, other) = (world.create("purged"), world.create("other"));
+    for queue in [purged, other] {
+        world.send(queue, &["a", "b", "c", "d"]);
+    }
+    let peek = |queue, next| Command::Peek { queue, count_max: 2, state: 0, next, reply_bytes_max: u32::MAX };
+    let ReplyBody::Peeked(_, next) = world.ask(peek(purged, None)).body else { panic!("a peek") };
+    let next = next.expect("there is more");
+    let ReplyBody::Peeked(range, _) = world.ask(peek(other, Some(&next))).body else { panic!("a peek") };
+    let shown = &world.out.deliveries[range.start as usize..range.end as usize];
+    assert!(shown.iter().all(|delivery| delivery.slot >= 4), "{shown:?}");
+    world.ask(Command::Purge { queue: purged });
+    // Nothing of it has been swept yet.
+    let ReplyBody::Peeked(range, _) = world.ask(peek(purged, Some(&next))).body else { panic!("a peek") };
+    assert!(range.is_empty());
+}
+
+#[test]
 fn limits_of_a_batch_and_of_a_message() {
     let mut world = world::<Sound>();
     let queue = world.create("q");
