@@ -45,6 +45,19 @@ pub struct Ages {
     round_from: u64,
 }
 
+/// Both sides.
+impl Ages {
+    /// The queue is deleted: what is remembered of it for longer than a while goes.
+    pub fn queue_is_gone(&mut self, queue: u64) {
+        self.received.remove(&queue);
+    }
+
+    /// The queues that receives have come to here.
+    pub fn queues(&self) -> impl Iterator<Item = u64> {
+        self.received.keys().copied()
+    }
+}
+
 /// The side of those who receive.
 impl Ages {
     /// A receive has come; says whether the siblings are to be told.

@@ -38,6 +38,20 @@ pub struct Hunger {
     hungry: BTreeMap<u64, Hungry>,
 }
 
+/// Both sides.
+impl Hunger {
+    /// The queue is deleted: nothing of it is remembered.
+    pub fn queue_is_gone(&mut self, queue: u64) {
+        self.told.remove(&queue);
+        self.hungry.remove(&queue);
+    }
+
+    /// The queues of which anything is remembered.
+    pub fn queues(&self) -> impl Iterator<Item = u64> {
+        self.told.keys().chain(self.hungry.keys()).copied()
+    }
+}
+
 /// The side of those who wait.
 impl Hunger {
     /// A receive waits for the queue: gives the siblings that do not know it yet.

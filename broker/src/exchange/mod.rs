@@ -146,6 +146,17 @@ impl Exchange {
         self.said_drained && self.drained.iter().all(|drained| *drained)
     }
 
+    /// A queue is deleted: who waits for it, and how old its messages are, need not be known any more.
+    pub(crate) fn queue_is_gone(&mut self, queue: u64) {
+        self.hunger.queue_is_gone(queue);
+        self.ages.queue_is_gone(queue);
+    }
+
+    /// The queues of which something is remembered for as long as they are there.
+    pub(crate) fn remembered_queues(&self) -> impl Iterator<Item = u64> {
+        self.hunger.queues().chain(self.ages.queues())
+    }
+
     /// The sibling behind this one in the round.
     pub(crate) fn after(&self, shard: u16) -> u16 {
         if self.is_alone() {

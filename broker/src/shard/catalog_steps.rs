@@ -53,6 +53,7 @@ impl<F: Flaws> Core<F> {
             Ok(Planned::Answer(body)) => self.hold_behind_steps(reply(body)),
             Ok(Planned::Change(change, body)) => {
                 self.engine.apply_change(now_ms, &change, &mut self.log, &mut self.outputs);
+                self.forget_what_is_gone(&change);
                 let position = self.log.end();
                 let reply = Reply { depends_on: position, ..reply(body) };
                 self.log.hasten_sync(position);
@@ -107,6 +108,12 @@ impl<F: Flaws> Core<F> {
         }
     }
 
+    fn forget_what_is_gone(&mut self, change: &Change) {
+        if let Change::Delete { queue, .. } = change {
+            self.exchange.queue_is_gone(*queue);
+        }
+    }
+
     /// Applies changes in their order, as far as they can be.
     fn follow(&mut self) {
         while self.exchange.followed.first().is_some_and(|change| self.engine.can_apply(change)) {
@@ -114,6 +121,7 @@ impl<F: Flaws> Core<F> {
             let followed_ms =
                 self.engine.follow(self.clock.now_ms(), &change, &mut self.log, &mut self.outputs);
             self.clock.catch_up(followed_ms);
+            self.forget_what_is_gone(&change);
             self.write_replies();
             if number != NO_STEP {
                 self.exchange.followed.applied(number, self.log.end());

@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Outputs};
+use crate::engine::{Engine, Home, Outputs};
 use crate::exchange::Exchange;
 use crate::exchange::link::LinkItem;
 use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
@@ -217,6 +217,12 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
 
     /// Engine time as of the last turn.
     pub fn now_ms(&self) -> u64 {
+    /// A queue that is not there any more and of which something is remembered. For the simulator.
+    pub fn remembers_gone_queue(&self) -> Option<u64> {
+        let Core { exchange, engine, .. } = &self.core;
+        exchange.remembered_queues().find(|&queue| engine.home(queue) == Home::Unknown)
+    }
+
         self.core.clock.now_ms()
     }
 }

@@ -315,6 +315,11 @@ impl<F: Flaws> Run<F> {
             let is_over = {
                 let mut world = self.world.borrow_mut();
                 let is_over = world.crashed().is_some();
+                if let Some(queue) = shard.remembers_gone_queue() {
+                    world.violation(format!(
+                        "queue {queue:#x} is gone, and not all that was remembered of it"
+                    ));
+                }
                 self.lives[usize::from(number)].note(shard, world.write_under_way(number), is_over);
                 world.turn_ends();
                 is_over
