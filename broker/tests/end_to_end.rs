@@ -3,9 +3,11 @@
 mod common;
 
 use tenpin_benches::client::{Answer, Client, ClientError, Message, Outgoing, Receive};
-use tenpin_protocol::{AttributeCode, ErrorCode};
+use tenpin_protocol::{
+    AttributeCode, Entries, ErrorCode, Goodbye, ReceiveRequest, Request, SendEntry, SendRequest, StatsRequest,
+};
 
-use crate::common::{PATIENCE, TestBroker, wait_until};
+use crate::common::{PATIENCE, RawConnection, RawFrame, TestBroker, wait_until};
 
 const NOW: Receive = Receive { messages_max: 10, wait_ms: 0, visibility_seconds: None };
 const WAITING: Receive = Receive { messages_max: 10, wait_ms: 20_000, visibility_seconds: None };
@@ -245,6 +247,38 @@ fn a_connection_that_goes_away_frees_its_waits(broker: &mut TestBroker) {
     assert_eq!(one(client.receive(queue, WAITING).unwrap()).receive_count, 1);
 }
 
+/// All answers to requests on a connection of their own, as they come; they are numbered from 1 on.
+fn answers_to(broker: &TestBroker, requests: &[Request<'_>]) -> Vec<RawFrame> {
+    let mut connection = RawConnection::after_hello(broker.address());
+    let mut bytes = Vec::new();
+    for (request, correlation) in requests.iter().zip(1..) {
+        request.encode(correlation, &mut bytes);
+    }
+    connection.write(&bytes);
+    std::iter::from_fn(|| connection.read_frame()).collect()
+}
+
+/// What was asked before a goodbye is answered before it, whatever that has to wait for; then the connection
+/// ends.
+fn a_goodbye_is_answered_last(broker: &mut TestBroker) {
+    let (_, queue) = broker.client_and_queue();
+    let entries = [SendEntry::new(b"last words")];
+    let waiting = ReceiveRequest { wait_ms: 20_000, ..ReceiveRequest::new(queue, 10) };
+    let answers = answers_to(
+        broker,
+        &[
+            Request::Receive(waiting),
+            Request::Stats(StatsRequest { queue }),
+            Request::Send(SendRequest { queue, entries: Entries::of(&entries) }),
+            Request::Goodbye(Goodbye::default()),
+        ],
+    );
+    let mut answered: Vec<_> = answers.iter().map(|frame| frame.correlation).collect();
+    assert_eq!(answered.last(), Some(&4), "{answered:?}");
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3, 4]);
+}
+
 macro_rules! over {
     ($($module:ident: $io:literal, $durability:literal, $shards:literal;)*) => { $(
         mod $module {
@@ -253,7 +287,7 @@ macro_rules! over {
                 a_long_poll_is_woken_by_a_send, a_long_poll_blocks_nothing, what_is_not_deleted_comes_back,
                 visibility_can_be_changed, a_delayed_message_waits, attributes_hold, errors_say_what_is_wrong,
                 requests_can_be_pipelined, queues_are_purged_and_deleted,
-                a_connection_that_goes_away_frees_its_waits,
+                a_connection_that_goes_away_frees_its_waits, a_goodbye_is_answered_last,
             );
         }
     )* };
@@ -278,6 +312,21 @@ over! {
     two_shards_uring: "uring", "memory", 2;
     five_shards_epoll: "epoll", "memory", 5;
     five_shards_uring: "uring", "fsync", 5;
+}
+
+#[test]
+fn a_goodbye_is_answered_behind_what_is_read_from_disk() {
+    for io in ["epoll", "uring"] {
+        let Some(mut broker) = TestBroker::try_start(io, "fsync", "") else { continue };
+        let (mut client, queue) = broker.client_and_queue();
+        send(&mut client, queue, b"on disk alone");
+        broker.stop_and_restart();
+        let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) });
+        let answers = answers_to(&broker, &[receive, Request::Goodbye(Goodbye::default())]);
+        let answered: Vec<_> = answers.iter().map(|frame| frame.correlation).collect();
+        assert_eq!(answered, [1, 2]);
+        assert!(answers[0].payload.windows(13).any(|bytes| bytes == b"on disk alone"));
+    }
 }
 
 /// What was acknowledged is there after a stop and after a kill: queues, messages, deletes, handles,

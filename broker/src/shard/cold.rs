@@ -49,6 +49,10 @@ impl Parked {
         self.records.remove(index);
     }
 
+    pub(super) fn is_for(&self, connection: ConnectionId) -> bool {
+        self.ticket.connection == connection
+    }
+
     fn is_whole(&self) -> bool {
         self.records.iter().all(Option::is_some)
     }
@@ -148,7 +152,7 @@ impl<F: Flaws> Core<F> {
     /// not delivered.
     pub(super) fn drop_parked(&mut self, id: ConnectionId, undelivered: &mut Vec<DeliveredMessage>) {
         self.parked.retain(|parked| {
-            let keep = parked.ticket.connection != id;
+            let keep = !parked.is_for(id);
             if !keep {
                 undelivered.extend(parked.handed_out());
             }

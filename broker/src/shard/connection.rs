@@ -55,6 +55,8 @@ pub(super) struct Connection {
     pub(super) asked_elsewhere_bytes: usize,
     /// Those of them that are receives on FIFO queues, which may wait there.
     pub(super) receives_elsewhere: u32,
+    /// The correlation id of its goodbye, which is answered behind all else that it is owed.
+    pub(super) goodbye: Option<u32>,
     /// The shard without whose answers its next request cannot be taken (rule 25).
     pub(super) lacks_credit_of: Option<u16>,
     /// Whether it stands on the list of those with something to send.
@@ -96,6 +98,7 @@ impl Connection {
             asked_elsewhere: 0,
             asked_elsewhere_bytes: 0,
             receives_elsewhere: 0,
+            goodbye: None,
             lacks_credit_of: None,
             dirty: false,
             out: Vec::new(),
@@ -148,7 +151,12 @@ impl Connection {
 
     /// Whether everything it was owed is sent.
     pub(super) fn is_flushed(&self) -> bool {
-        self.unsent_bytes() == 0 && self.asked_elsewhere == 0
+        self.unsent_bytes() == 0 && self.asked_elsewhere == 0 && self.goodbye.is_none()
+    }
+
+    /// Whether answers are still to come that may leave only later.
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.held.len() > 0 || self.asked_elsewhere > 0
     }
 
     /// Gives memory back that a connection has no use for while it is silent.

@@ -374,6 +374,7 @@ impl<F: Flaws> Core<F> {
     /// Gives the driver what is to be sent, read no more, or closed.
     fn flush<D: Driver>(&mut self, driver: &mut D) {
         for id in self.dirty.drain(..) {
+        self.answer_goodbyes();
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.dirty = false;
             match connection.take_out() {

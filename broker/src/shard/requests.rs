@@ -298,8 +298,24 @@ impl<F: Flaws> Core<F> {
                 self.exchange.outbox.push(shard, Item::AnswerWaits(ticket.connection));
             }
         }
-        self.answer(ticket, &Response::Goodbye(tenpin_protocol::Done {}));
+        if let Some(connection) = self.connections.get_mut(ticket.connection) {
+            connection.goodbye = Some(ticket.correlation);
+        }
         self.close_when_flushed(ticket.connection);
+    }
+
+    /// Answers goodbyes of connections that have got all else.
+    pub(super) fn answer_goodbyes(&mut self) {
+        for &(id, _) in &self.closing {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.awaits_answers() || self.parked.iter().any(|parked| parked.is_for(id)) {
+                continue;
+            }
+            if let Some(correlation) = connection.goodbye.take() {
+                Response::Goodbye(tenpin_protocol::Done {}).encode(correlation, &mut connection.out);
+                Self::mark_dirty(&mut self.dirty, connection);
+            }
+        }
     }
 }
 
