@@ -37,6 +37,8 @@ mod searches;
 pub(crate) mod segment_files;
 mod sharing;
 mod table;
+#[cfg(test)]
+mod turn_tests;
 mod upkeep;
 pub mod uring;
 pub mod waker;
@@ -215,14 +217,14 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
         &self.core.log
     }
 
-    /// Engine time as of the last turn.
-    pub fn now_ms(&self) -> u64 {
     /// A queue that is not there any more and of which something is remembered. For the simulator.
     pub fn remembers_gone_queue(&self) -> Option<u64> {
         let Core { exchange, engine, .. } = &self.core;
         exchange.remembered_queues().find(|&queue| engine.home(queue) == Home::Unknown)
     }
 
+    /// Engine time as of the last turn.
+    pub fn now_ms(&self) -> u64 {
         self.core.clock.now_ms()
     }
 }
@@ -347,7 +349,6 @@ impl<F: Flaws> Core<F> {
     /// What follows from time and events: timers, waiting input, cold replies, the oldest segment.
     fn work(&mut self) {
         let now_ms = self.now_ms();
-        self.engine.set_retention_lag_ms(self.clock.retention_lag_ms());
         self.engine_has_more =
             self.engine.advance(now_ms, &mut self.log, &mut self.outputs, limits::ENGINE_STEPS_A_TURN);
         self.write_replies();
@@ -373,8 +374,8 @@ impl<F: Flaws> Core<F> {
 
     /// Gives the driver what is to be sent, read no more, or closed.
     fn flush<D: Driver>(&mut self, driver: &mut D) {
-        for id in self.dirty.drain(..) {
         self.answer_goodbyes();
+        for id in self.dirty.drain(..) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.dirty = false;
             match connection.take_out() {
@@ -421,6 +422,8 @@ impl<F: Flaws> EventSink for Core<F> {
     fn turn_begins(&mut self, clocks: Clocks) {
         self.clock.tick(clocks);
         self.clocks = clocks;
+        // Before anything is judged by a time that may have jumped (rule 9).
+        self.engine.set_retention_lag_ms(self.clock.retention_lag_ms());
     }
 
     fn event(&mut self, event: Event<'_>) {
