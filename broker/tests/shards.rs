@@ -176,6 +176,36 @@ fn a_group_that_is_loud_on_one_shard_waits_on_the_others() {
     });
 }
 
+/// A receive that does not wait finds what another shard has, also where its own has more dead letters than one
+/// receive moves.
+#[test]
+fn dead_letters_do_not_hide_what_another_shard_has() {
+    use std::time::Duration;
+    use tenpin_client::{NewMessage, QueueAttributes, Receive, blocking::Client};
+
+    over_each_driver(2, |broker| {
+        // They are given one shard each.
+        let [here, there] = [(); 2].map(|()| Client::connect(broker.address().to_string()).unwrap());
+        here.create_queue("letters").unwrap();
+        let attributes = QueueAttributes::new().dead_letters("arn:aws:sqs:us-east-1:000000000000:letters", 1);
+        let (here, there) =
+            (here.create_queue_with("work", &attributes).unwrap(), there.queue("work").unwrap());
+        let mut held = Vec::new();
+        let hide = Receive::up_to(10).wait(Duration::ZERO).visibility_timeout(Duration::from_secs(600));
+        for _ in 0..7 {
+            here.send_batch(&vec![NewMessage::new("letter"); 10]).unwrap();
+            held.extend(here.receive_with(&hide).unwrap());
+        }
+        assert_eq!(held.len(), 70);
+        for message in &held {
+            here.change_visibility(&message.handle(), Duration::ZERO).unwrap();
+        }
+        there.send(NewMessage::new("message")).unwrap();
+        let found = here.receive_with(&Receive::up_to(1).wait(Duration::ZERO)).unwrap();
+        assert_eq!(found.iter().map(|message| message.text().unwrap()).collect::<Vec<_>>(), ["message"]);
+    });
+}
+
 /// More than may be on its way to another shard at a time, in bytes, waits and is answered.
 #[test]
 fn much_that_is_sent_to_a_queue_of_another_shard_arrives_in_order() {

@@ -300,6 +300,11 @@ impl<F: Flaws> Engine<F> {
         self.unfinished.retain(|unfinished| unfinished.ticket.connection != connection);
     }
 
+    /// Forgets an unfinished receive that is to be tried again.
+    pub fn forget_unfinished(&mut self, ticket: Ticket) {
+        self.unfinished.retain(|unfinished| unfinished.ticket != ticket);
+    }
+
     /// Answers the unfinished receives of a connection, or all, with nothing.
     pub(super) fn answer_unfinished(&mut self, connection: Option<ConnectionId>, out: &mut Outputs) {
         let end = out.deliveries.len() as u32;

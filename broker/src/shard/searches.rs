@@ -125,6 +125,12 @@ impl<F: Flaws> Core<F> {
         let place = replies.iter().position(|reply| reply.ticket == search.ticket && !reply.ends_wait);
         let Some(place) = place else {
             self.write_replies();
+            if search.left > 0 {
+                // There are more dead letters here than one receive moves: the others may have messages.
+                self.engine.forget_unfinished(search.ticket);
+                search.local_is_left = true;
+                return self.ask_next(search);
+            }
             if let Some(connection) = self.connections.get_mut(search.ticket.connection) {
                 connection.asked_elsewhere -= 1;
             }
@@ -149,7 +155,7 @@ impl<F: Flaws> Core<F> {
     }
 
     /// Goes on with a receive for which nothing was found so far.
-    fn search_on(&mut self, mut search: Search) {
+    fn search_on(&mut self, search: Search) {
         if self.connections.get_mut(search.ticket.connection).is_none() {
             return;
         }
@@ -157,10 +163,7 @@ impl<F: Flaws> Core<F> {
             return self.search_here(search);
         }
         if search.left > 0 {
-            let sibling = search.next;
-            search.left -= 1;
-            search.next = self.exchange.after(sibling);
-            return self.ask_for_messages(search, sibling);
+            return self.ask_next(search);
         }
         self.settle_search(search.ticket);
         if search.over_limit {
@@ -171,6 +174,13 @@ impl<F: Flaws> Core<F> {
             ReceiveReplyWriter::begin(&mut connection.out, search.ticket.correlation).finish();
         }
         self.replied(search.ticket, u64::MAX);
+    }
+
+    fn ask_next(&mut self, mut search: Search) {
+        let sibling = search.next;
+        search.left -= 1;
+        search.next = self.exchange.after(sibling);
+        self.ask_for_messages(search, sibling);
     }
 
     fn settle_search(&mut self, ticket: Ticket) {
