@@ -306,6 +306,10 @@ pub(super) fn read_name(variable: &[u8]) -> Result<QueueName, Damage> {
     let lengths = [reader.u16()?, reader.u16()?, reader.u16()?];
     let [account, region, name] =
         [reader.text(lengths[0])?, reader.text(lengths[1])?, reader.text(lengths[2])?];
+    if account.is_empty() || region.is_empty() {
+        // They would be the defaults, and the name longer than what was read.
+        return Err(Damage::new("a queue's name in a record is not whole"));
+    }
     QueueName::parse(account, region, name, &NameDefaults::default())
         .map_err(|error| Damage::new(format!("a queue's name in a record: {error}")))
 }
@@ -518,5 +522,26 @@ impl Listed {
             });
             Self { slot, receive_count, sequence, deadline_ms }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_comes_back_as_it_was_and_one_that_is_not_whole_is_damage() {
+        let name = QueueName::parse("", "", "q", &NameDefaults::default()).expect("a name");
+        let mut bytes = vec![0; name_bytes(&name)];
+        write_name(&name, &mut bytes);
+        assert_eq!(read_name(&bytes), Ok(name));
+        for end in 0..bytes.len() {
+            assert!(read_name(&bytes[..end]).is_err());
+        }
+        assert!(
+            read_name(&[0, 0, 9, 0, 1, 0, b'u', b's', b'-', b'e', b'a', b's', b't', b'-', b'1', b'q'])
+                .is_err()
+        );
+        assert!(read_name(&[0, 0, 0, 0, 1, 0, b'q']).is_err());
     }
 }
