@@ -102,6 +102,10 @@ enum Action {
         by_ms: u64,
         steps: u32,
     },
+    /// Time passes before the next command that names messages comes, and no timer runs meanwhile.
+    Late {
+        by_ms: u64,
+    },
     Restart,
     Clean {
         count: usize,
@@ -185,6 +189,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..3_u32).prop_map(|connection| Action::CancelWaits { connection }),
         1 => prop::option::of(0..3_u32).prop_map(|connection| Action::AnswerWaits { connection }),
         10 => (by_ms, steps).prop_map(|(by_ms, steps)| Action::Advance { by_ms, steps }),
+        3 => prop_oneof![0..3_000_u64, 0..100_000_u64].prop_map(|by_ms| Action::Late { by_ms }),
         2 => Just(Action::Restart),
         3 => (1..60_usize).prop_map(|count| Action::Clean { count }),
     ]
@@ -485,6 +490,8 @@ struct Test<F: Flaws = Sound> {
     later: BTreeSet<usize>,
     /// Whether there were dead letters since that was looked at.
     has_moved: bool,
+    /// By how much the next command that names messages comes late.
+    late_ms: u64,
 }
 
 impl<F: Flaws> Test<F> {
@@ -512,6 +519,7 @@ impl<F: Flaws> Test<F> {
             unfinished: Vec::new(),
             later: BTreeSet::new(),
             has_moved: false,
+            late_ms: 0,
         }
     }
 
@@ -780,13 +788,13 @@ impl<F: Flaws> Test<F> {
                 self.receive(*name, ask);
             }
             Action::SendFifo { name, connection, messages } => self.send_fifo(*name, *connection, messages),
-            Action::Delete { name, handles } => self.delete(*name, handles),
-            Action::Hide { name, entries } => self.hide(*name, entries),
+            Action::Delete { name, handles } => self.come_late(|test| test.delete(*name, handles)),
+            Action::Hide { name, entries } => self.come_late(|test| test.hide(*name, entries)),
             Action::Set { name, code, value } => self.set(*name, *code, *value),
             Action::Redrive { name, target, count } => self.redrive(*name, *target, *count),
             Action::Allow { name, allow } => self.allow(*name, *allow),
-            Action::Undelivered { deliveries } => self.undelivered(deliveries),
-            Action::Damaged { delivery } => self.damaged(*delivery),
+            Action::Undelivered { deliveries } => self.come_late(|test| test.undelivered(deliveries)),
+            Action::Damaged { delivery } => self.come_late(|test| test.damaged(*delivery)),
             Action::Peek { name, count_max } => self.peek(*name, *count_max),
             Action::CancelWaits { connection } => {
                 let id = ConnectionId { index: *connection, generation: 0 };
@@ -798,6 +806,7 @@ impl<F: Flaws> Test<F> {
             }
             Action::AnswerWaits { connection } => self.answer_waits(*connection),
             Action::Advance { by_ms, steps } => self.advance(*by_ms, *steps),
+            Action::Late { by_ms } => self.late_ms = *by_ms,
             Action::Restart => self.restart(),
             Action::Clean { count } => self.world.clean(*count),
         }
@@ -1261,6 +1270,22 @@ impl<F: Flaws> Test<F> {
             assert!(some.is_empty(), "one call with steps enough answers all");
             more = again;
         }
+    }
+
+    /// Lets a command come before the timers that are due: what it names is judged by its deadline (rule 10).
+    fn come_late(&mut self, command: impl FnOnce(&mut Self)) {
+        let by_ms = std::mem::take(&mut self.late_ms);
+        // Who waits is to be given what the timers bring, in its order.
+        if self.waiting_queues().is_empty() {
+            self.world.now_ms += by_ms;
+            let now_ms = self.now_ms();
+            for queue in self.queues.values_mut() {
+                queue.now_ms = now_ms;
+                queue.expire(now_ms);
+            }
+        }
+        command(self);
+        self.advance(0, ALL);
     }
 
     fn restart(&mut self) {

@@ -82,7 +82,9 @@ impl Queue {
         let deleted = self.messages.iter().find(|message| issued.is_of(message));
         if let Some(message) = deleted.filter(|message| message.processing && !message.damaged) {
             let is_fair = (0..4).any(|group| self.holds(group)) || !self.measured.lingering.is_empty();
-            self.measured.processed.extend(is_fair.then(|| message.processed(now_ms)));
+            // It may have been visible again since its deadline.
+            let at_ms = message.available_at_ms.min(now_ms);
+            self.measured.processed.extend(is_fair.then(|| message.processed(at_ms)));
         }
     }
 
