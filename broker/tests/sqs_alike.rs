@@ -205,7 +205,7 @@ impl Pair {
             .unwrap()
             .iter()
             .filter(|(name, _)| !own.contains(&&name[..]))
-            .map(|(name, value)| (name.clone(), text(value).replace("true", "1").replace("false", "0")))
+            .map(|(name, value)| (name.clone(), text(value)))
             .collect();
         let attributes = self.runtime.block_on(self.queue.attributes()).unwrap();
         let there = attributes.iter().filter(|(name, _)| !own.contains(name));
