@@ -210,7 +210,7 @@ pub(super) const PEERS: &[Peer] = &[
     redis!(
         "valkey",
         "valkey-server",
-        "apt-get install valkey-server (from Debian 13 on)",
+        "apt-get install valkey-server (Debian 12: from backports)",
         "memory",
         "memory",
         "--appendonly",
@@ -219,7 +219,7 @@ pub(super) const PEERS: &[Peer] = &[
     redis!(
         "valkey",
         "valkey-server",
-        "apt-get install valkey-server (from Debian 13 on)",
+        "apt-get install valkey-server (Debian 12: from backports)",
         "always",
         "fsync",
         "--appendonly",
@@ -317,7 +317,7 @@ pub(super) const PEERS: &[Peer] = &[
     Peer {
         name: "localstack",
         program: Program::LocalStack,
-        install: "pip install 'localstack-core[runtime]' in a Python 3.13 of its own, then --localstack PYTHON",
+        install: "pip install as benches/README.md says, in a Python 3.13 of its own, then --localstack PYTHON",
         mode: "memory",
         durability: "memory",
         arguments: &["-m", "localstack.runtime.main"],
