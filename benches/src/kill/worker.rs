@@ -3,6 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tenpin_protocol::ErrorCode;
+
 use super::{QUEUE, Shared, VISIBILITY_SECONDS};
 use crate::client::{Answer, Client, ClientError, Message, Outgoing, Receive, Refusal};
 use crate::payload::{BODY_BYTES_MIN, Payload};
@@ -89,7 +91,14 @@ impl<'a> Worker<'a> {
             };
             let (_, numbers) = under_way.swap_remove(place);
             self.shared.note_answer();
-            let Answer::Sent(outcomes) = answer else { return Err(unexpected(&answer)) };
+            let outcomes = match answer {
+                Answer::Sent(outcomes) => outcomes,
+                Answer::Refused(refusal) if is_full(&refusal) => {
+                    numbers.iter().for_each(|number| self.shared.ledger().answer_send(*number, false));
+                    continue;
+                }
+                other => return Err(unexpected(&other)),
+            };
             if outcomes.len() != numbers.len() {
                 return Err(ClientError::Protocol(format!(
                     "{} results for {} sends",
@@ -114,7 +123,10 @@ impl<'a> Worker<'a> {
     fn receive(&mut self) -> Result<(), ClientError> {
         let begun = self.shared.ledger().begin_receive();
         let receive = Receive { messages_max: 10, wait_ms: 50, visibility_seconds: Some(VISIBILITY_SECONDS) };
-        let messages = self.client.receive(self.queue, receive)?;
+        let messages = match self.client.receive(self.queue, receive) {
+            Err(ClientError::Refused(refusal)) if is_full(&refusal) => Vec::new(),
+            received => received?,
+        };
         self.shared.note_answer();
         let mut taken: Vec<(u64, Message)> = Vec::new();
         for message in messages {
@@ -162,6 +174,12 @@ impl<'a> Worker<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a log has no room now, which breaks no promise: each start begins a segment, and after several in a row
+/// a small log has to be cleaned first. That it gets room again, the drain at the end shows.
+fn is_full(refusal: &Refusal) -> bool {
+    refusal.code == Some(ErrorCode::StorageFull)
 }
 
 fn unexpected(answer: &Answer) -> ClientError {
