@@ -135,6 +135,10 @@ pub struct LoadArguments {
     /// coarse clock; each batch when it is due if not given.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
     pub burst_us: u64,
+    /// Look for replies all the time instead of sleeping until some come, so that the broker is not charged for
+    /// waking the client, as it is not where the client is another machine. It takes the client's whole core.
+    #[arg(long)]
+    pub spin: bool,
     /// Messages a request; with a rate, all of them are due together. 10, for latency 1.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub batch: Option<u8>,
@@ -529,6 +533,7 @@ impl LoadArguments {
             length: Duration::try_from_secs_f64(self.seconds)?,
             messages: self.messages,
             burst: Duration::from_micros(self.burst_us),
+            spins: self.spin,
             syscalls: self.syscalls,
             client_core,
             ..LoadOptions::default()

@@ -259,8 +259,7 @@ impl<'a> Generator<'a> {
             Some(open) => open.wait(before_ns, PATIENCE),
             None => PATIENCE,
         };
-        let count = self.epoll.wait(patience)?;
-        self.state.read_clock();
+        let count = self.wait(patience)?;
         if count == 0 && Duration::from_nanos(self.state.now_ns - before_ns) >= PATIENCE {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the broker answers nothing"));
         }
@@ -289,6 +288,19 @@ impl<'a> Generator<'a> {
         }
         self.state.note_gap(turn_began_ns);
         Ok(())
+    }
+
+    /// Waits for replies, asleep or looking all the time; says how many connections have some.
+    fn wait(&mut self, patience: Duration) -> io::Result<usize> {
+        let asleep = if self.options.spins { Duration::ZERO } else { patience };
+        let until_ns = self.state.now_ns.saturating_add(patience.as_nanos() as u64);
+        loop {
+            let count = self.epoll.wait(asleep)?;
+            self.state.read_clock();
+            if count > 0 || !self.options.spins || self.state.now_ns >= until_ns {
+                return Ok(count);
+            }
+        }
     }
 
     /// Sends batches that are due by the timetable, as far as there is a connection that takes them.

@@ -62,6 +62,8 @@ pub struct LoadOptions {
     pub syscalls: bool,
     /// The core of the client, where it shall stay on one.
     pub client_core: Option<usize>,
+    /// Whether the client looks for replies all the time and never sleeps.
+    pub spins: bool,
 }
 
 impl Default for LoadOptions {
@@ -87,6 +89,7 @@ impl Default for LoadOptions {
             messages: None,
             syscalls: false,
             client_core: None,
+            spins: false,
         }
     }
 }
@@ -140,6 +143,7 @@ impl LoadOptions {
             "burst_us": self.burst.as_micros() as u64,
             "under_way_max": self.under_way_max,
             "is_overload": self.is_overload,
+            "spins": self.spins,
             "fates_of_10000": self.fates,
             "warm_up_seconds": self.warm_up.as_secs_f64(),
             "seconds": self.messages.is_none().then_some(self.length.as_secs_f64()),
