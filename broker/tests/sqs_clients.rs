@@ -516,6 +516,48 @@ fn queues_of_the_configuration_are_there_at_the_start() {
     assert!(said.contains("orders") && said.contains("VisibilityTimeout"), "{said}");
 }
 
+/// A queue of the configuration that was deleted a moment before the start keeps nobody from being served. It is
+/// made when its name is free, with or without an endpoint, and what sends dead letters to it does so from then on.
+#[test]
+fn a_queue_of_the_configuration_that_was_just_deleted_is_made_when_its_minute_is_over() {
+    let config = r#"
+        [[queues]]
+        name = "orders"
+        dead_letter_queue = "orders-dead"
+        [[queues]]
+        name = "orders-dead"
+        attributes = { VisibilityTimeout = 45 }
+    "#;
+    let mut with_endpoint = TestBroker::start_with_sqs("fsync", config);
+    let mut without = TestBroker::start("fsync", config);
+    let all = [&mut with_endpoint, &mut without].map(|broker| {
+        wait_until("the queues are made", || broker.client().open("orders-dead").is_ok());
+        let mut client = broker.client();
+        let dead = client.open("orders-dead").unwrap();
+        client.delete_queue(dead).unwrap();
+        broker.stop();
+        broker.start_again(config);
+        let text = "the queue orders-dead was deleted less than 60 seconds ago: it will be made";
+        broker.process().wait_for_line(text, PATIENCE).unwrap();
+        assert!(broker.client().open("orders").is_ok());
+        broker
+    });
+    let mut http = connect_to(all[0]);
+    let url = http.json_ok("GetQueueUrl", json!({"QueueName": "orders"}))["QueueUrl"].clone();
+    http.json_ok("SendMessage", json!({"QueueUrl": url, "MessageBody": "meanwhile"}));
+    for broker in &all {
+        broker.process().wait_for_line("the queue orders-dead is made", 2 * PATIENCE).unwrap();
+        assert!(broker.client().open("orders-dead").is_ok());
+    }
+    let mut http = connect_to(all[0]);
+    let dead = http.json_ok("GetQueueUrl", json!({"QueueName": "orders-dead"}))["QueueUrl"].clone();
+    assert_eq!(counts(&mut http, dead.as_str().unwrap())["VisibilityTimeout"], "45");
+    wait_until("it has the dead letters", || {
+        let attributes = counts(&mut http, url.as_str().unwrap());
+        attributes["RedrivePolicy"].as_str().is_some_and(|policy| policy.contains(":orders-dead"))
+    });
+}
+
 #[test]
 fn queues_are_made_at_first_use_where_that_is_asked_for() {
     let broker = process("sqs_create_queues = true\nminute_rules = false\nsqs_reset = true\n");

@@ -1,7 +1,9 @@
 //! What is done before anybody is served: queues of the configuration are made, or brought to what it says.
-//! And what undoes everything, for tests.
+//! Those whose names are not free yet, as they were deleted less than a minute before, are made while others
+//! are served. And what undoes everything, for tests.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tenpin_protocol::{DeleteQueueRequest, ErrorCode, ListQueuesRequest, OpenRequest, Request, Response};
 
@@ -10,24 +12,93 @@ use super::link::Line;
 use super::server::Gateway;
 use super::target::Origin;
 use crate::config::QueueSetting;
+use crate::server::Say;
 use crate::sqs::actions::{CreateQueue, Pair, SetQueueAttributes, TagQueue};
 use crate::sqs::{Action, Reply, ServiceError, Text};
 
 /// Queues that one reply lists.
 const LISTED_MAX: u16 = 1_000;
 
-/// Makes all queues. Dead-letter queues may be named before they are described; an error names the queue.
-pub(super) async fn make_queues(gateway: &Rc<Gateway>, queues: &[QueueSetting]) -> Result<(), String> {
+/// How often it is tried to make what has to wait. The name is free when the engine says so, whose clock may be
+/// another than ours.
+const TRIES_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Queues of the configuration that cannot be made yet, and those that send their dead letters to one of them.
+pub(super) struct Postponed {
+    to_make: Vec<QueueSetting>,
+    to_join: Vec<QueueSetting>,
+}
+
+/// Makes all queues, but for those whose names are not free yet. Dead-letter queues may be named before they
+/// are described; an error names the queue.
+pub(super) async fn make_queues(gateway: &Rc<Gateway>, queues: &[QueueSetting]) -> Result<Postponed, String> {
     let mut line = Line::new(&gateway.link);
+    let mut to_make = Vec::new();
     for queue in queues {
-        let made = make_queue(gateway, &mut line, queue).await;
-        made.map_err(|error| format!("the queue {} cannot be made: {error}", queue.name))?;
+        match make_queue(gateway, &mut line, queue).await {
+            Ok(()) => {}
+            Err(error) if is_too_early(&error) => to_make.push(queue.clone()),
+            Err(error) => return Err(not_made(queue, &error)),
+        }
     }
+    let mut to_join = Vec::new();
     for queue in queues.iter().filter(|queue| queue.dead_letter_queue.is_some()) {
+        if to_make.iter().any(|waiting| is_needed(waiting, queue)) {
+            to_join.push(queue.clone());
+            continue;
+        }
         let joined = join_dead_letters(gateway, &mut line, queue).await;
-        joined.map_err(|error| format!("the queue {} cannot have dead letters: {error}", queue.name))?;
+        joined.map_err(|error| not_joined(queue, &error))?;
     }
-    Ok(())
+    Ok(Postponed { to_make, to_join })
+}
+
+/// Makes what had to wait, as soon as each name is free. Others are served meanwhile, so that what goes wrong
+/// is said, and ends nothing.
+pub(super) async fn make_postponed(gateway: &Rc<Gateway>, postponed: Postponed, say: &Say) {
+    let Postponed { mut to_make, mut to_join } = postponed;
+    for queue in &to_make {
+        say(&format!(
+            "the queue {} was deleted less than 60 seconds ago: it will be made as soon as they are over",
+            queue.name
+        ));
+    }
+    let mut line = Line::new(&gateway.link);
+    while !to_make.is_empty() {
+        tokio::time::sleep(TRIES_AGAIN_AFTER).await;
+        for queue in std::mem::take(&mut to_make) {
+            match make_queue(gateway, &mut line, &queue).await {
+                Ok(()) => say(&format!("the queue {} is made", queue.name)),
+                Err(error) if is_too_early(&error) => to_make.push(queue),
+                Err(error) => say(&not_made(&queue, &error)),
+            }
+        }
+        for queue in std::mem::take(&mut to_join) {
+            if to_make.iter().any(|waiting| is_needed(waiting, &queue)) {
+                to_join.push(queue);
+            } else if let Err(error) = join_dead_letters(gateway, &mut line, &queue).await {
+                say(&not_joined(&queue, &error));
+            }
+        }
+    }
+}
+
+fn is_too_early(error: &ServiceError) -> bool {
+    error.name == ErrorCode::QueueDeletedRecently.into()
+}
+
+/// Whether `queue` cannot send its dead letters anywhere before `waiting` is made.
+fn is_needed(waiting: &QueueSetting, queue: &QueueSetting) -> bool {
+    let is_alike = waiting.account == queue.account && waiting.region == queue.region;
+    is_alike && (waiting.name == queue.name || Some(&waiting.name) == queue.dead_letter_queue.as_ref())
+}
+
+fn not_made(queue: &QueueSetting, error: &ServiceError) -> String {
+    format!("the queue {} cannot be made: {error}", queue.name)
+}
+
+fn not_joined(queue: &QueueSetting, error: &ServiceError) -> String {
+    format!("the queue {} cannot have dead letters: {error}", queue.name)
 }
 
 /// Deletes all queues of an account and region; gives how many there were.

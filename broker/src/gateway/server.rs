@@ -20,13 +20,14 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::call::Queues;
 use super::link::{Bell, GatewayPeer, Line, Link};
-use super::prepared::make_queues;
+use super::prepared::{make_postponed, make_queues};
 use super::pulse::{Phase, Pulse};
 use super::request::{self, Came};
 use super::socket::{Owed, Socket};
 use super::target::UrlRules;
 use crate::config::QueueSetting;
 use crate::exit::{ExitReason, Failure};
+use crate::server::Say;
 use crate::shard::accepting::widen_backlog;
 
 /// Longest head of a request, but for what one read brings beyond it; hyper answers a longer one with 431 and
@@ -90,6 +91,8 @@ pub(crate) struct Setup {
     pub(crate) shards: u16,
     pub(crate) options: Options,
     pub(crate) ending: Ending,
+    /// Told what operators have to know.
+    pub(crate) say: Say,
 }
 
 /// What all clients of the gateway share.
@@ -147,7 +150,7 @@ pub(crate) fn run(setup: Setup) -> Result<(), Failure> {
 
 /// An error inside is one of the configuration.
 async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
-    let Setup { listener, peer, bell, shards, options, ending } = setup;
+    let Setup { listener, peer, bell, shards, options, ending, say } = setup;
     let listening = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let rules = UrlRules {
         public_url: options.public_url.clone(),
@@ -179,15 +182,23 @@ async fn serve(setup: Setup) -> io::Result<Result<(), String>> {
         connection_ended: Notify::new(),
     });
     let made = tokio::select! {
-        made = make_queues(&gateway, &gateway.options.queues) => made,
-        _ = stops(phase.clone()) => Ok(()),
+        made = make_queues(&gateway, &gateway.options.queues) => made.map(Some),
+        _ = stops(phase.clone()) => Ok(None),
     };
-    if let (Ok(()), Some(listener)) = (&made, listener) {
-        widen_backlog(&listener)?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        accept(&gateway, &listener, phase.clone()).await;
-    }
+    let made = match made {
+        Ok(Some(postponed)) => {
+            let making = async {
+                tokio::select! {
+                    () = make_postponed(&gateway, postponed, &say) => {}
+                    () = stops(phase.clone()) => {}
+                }
+            };
+            let (_, accepted) = tokio::join!(making, accept(&gateway, listener, phase.clone()));
+            accepted?;
+            Ok(())
+        }
+        made => made.map(|_| ()),
+    };
     drain(&gateway, phase).await;
     for task in [carrier, beating, telling] {
         task.abort();
@@ -219,11 +230,19 @@ fn tell(ending: &Ending, say_phase: &watch::Sender<Phase>) {
     say_phase.send_if_modified(|before| std::mem::replace(before, phase) != phase);
 }
 
-/// Accepts clients until the gateway is to stop.
-async fn accept(gateway: &Rc<Gateway>, listener: &tokio::net::TcpListener, phase: watch::Receiver<Phase>) {
+/// Accepts clients until the gateway is to stop; without a listener there are none.
+async fn accept(
+    gateway: &Rc<Gateway>,
+    listener: Option<TcpListener>,
+    phase: watch::Receiver<Phase>,
+) -> io::Result<()> {
+    let Some(listener) = listener else { return Ok(()) };
+    widen_backlog(&listener)?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     loop {
         let accepted = tokio::select! {
-            () = stops(phase.clone()) => return,
+            () = stops(phase.clone()) => return Ok(()),
             accepted = listener.accept() => accepted,
         };
         match accepted {

@@ -51,6 +51,7 @@ fn run(front: FrontSetup, common: &Common) -> Result<(), Failure> {
         shards: common.identity.shards,
         options: options(&common.config),
         ending: Ending { stop: Arc::clone(&common.ending.stop), is_abandoned },
+        say: Arc::clone(&common.say),
     };
     gateway::run(setup)
 }
