@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::address::ListenAddress;
 use crate::catalog::{NameDefaults, QueueName};
 use crate::exit::{ExitReason, Failure};
 use crate::folder::SHARDS_MAX;
@@ -45,13 +46,13 @@ pub enum IoSetting {
 }
 
 /// Where the SQS-compatible endpoint listens, if it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SqsListen {
     /// There is none.
     Off,
     /// At this address; port 0 takes a free one.
-    At(SocketAddr),
+    At(ListenAddress),
 }
 
 impl FromStr for SqsListen {
@@ -60,10 +61,7 @@ impl FromStr for SqsListen {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(Self::Off),
-            address => match address.parse() {
-                Ok(address) => Ok(Self::At(address)),
-                Err(_) => Err(format!("{address} is neither an address with a port nor off")),
-            },
+            address => address.parse().map(Self::At).map_err(|problem| format!("{problem}, and not off")),
         }
     }
 }
@@ -140,7 +138,7 @@ pub struct Config {
     /// Where the data folder is.
     pub data_dir: PathBuf,
     /// Address of the binary protocol; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Address of the SQS-compatible endpoint.
     pub sqs_listen: SqsListen,
     /// What queue URLs begin with; none: the host by which each client came.
@@ -194,8 +192,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("tenpin-data"),
-            listen: SocketAddr::from(([127, 0, 0, 1], 7010)),
-            sqs_listen: SqsListen::At(SocketAddr::from(([127, 0, 0, 1], 9324))),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7010)).into(),
+            sqs_listen: SqsListen::At(SocketAddr::from(([127, 0, 0, 1], 9324)).into()),
             sqs_public_url: None,
             sqs_trust_forwarded: false,
             sqs_body_bytes_max: SQS_BODY_BYTES_MAX,
@@ -229,7 +227,7 @@ pub struct Changes {
     /// See [`Config::data_dir`].
     pub data_dir: Option<PathBuf>,
     /// See [`Config::listen`].
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
     /// See [`Config::sqs_listen`].
     pub sqs_listen: Option<SqsListen>,
     /// See [`Config::sqs_public_url`].
@@ -394,8 +392,8 @@ impl Config {
     fn as_changes(&self) -> Changes {
         Changes {
             data_dir: Some(self.data_dir.clone()),
-            listen: Some(self.listen),
-            sqs_listen: Some(self.sqs_listen),
+            listen: Some(self.listen.clone()),
+            sqs_listen: Some(self.sqs_listen.clone()),
             sqs_public_url: self.sqs_public_url.clone(),
             sqs_trust_forwarded: Some(self.sqs_trust_forwarded),
             sqs_body_bytes_max: Some(self.sqs_body_bytes_max),
@@ -547,10 +545,10 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = file_with("durability = \"async\"\nlisten = \"127.0.0.1:1\"\n");
-        let flags = Changes { listen: Some(([127, 0, 0, 1], 2).into()), ..Changes::default() };
+        let flags = Changes { listen: Some("localhost:2".parse().expect("valid")), ..Changes::default() };
         let config = load(Some(file.path()), flags).expect("valid");
         assert_eq!(config.durability, DurabilitySetting::Async);
-        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.listen.to_string(), "localhost:2");
         assert_eq!(config.io, IoSetting::Auto);
     }
 

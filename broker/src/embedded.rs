@@ -135,7 +135,7 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         let config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             sqs_listen: SqsListen::Off,
             pin_threads: false,
             segment_bytes: SEGMENT_BYTES,
@@ -179,7 +179,7 @@ impl Builder {
     /// The address that it listens on (a free port of 127.0.0.1).
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.config.listen = address;
+        self.config.listen = address.into();
         self
     }
 
@@ -192,7 +192,7 @@ impl Builder {
     /// ```
     #[must_use]
     pub fn sqs_listen(mut self, address: SocketAddr) -> Self {
-        self.config.sqs_listen = SqsListen::At(address);
+        self.config.sqs_listen = SqsListen::At(address.into());
         self
     }
 

@@ -1,6 +1,7 @@
 //! Tenpin's broker as a library: [`embedded`] starts one inside another program, for tests above all.
 //! README.md beside it is the tour.
 
+pub mod address;
 pub mod catalog;
 pub mod clock;
 pub mod config;

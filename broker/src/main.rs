@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use tenpin_broker::address::ListenAddress;
 use tenpin_broker::config::{self, Changes, DurabilitySetting, IoSetting, Layers, SqsListen};
 use tenpin_broker::exit::{ExitReason, Failure};
 use tenpin_broker::{reshard, tools};
@@ -168,11 +169,11 @@ struct ServeFlags {
     /// Folder of the data; made if it is not there [default: tenpin-data].
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// Address of the binary protocol; port 0 takes a free one [default: 127.0.0.1:7010].
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<std::net::SocketAddr>,
+    /// Address of the binary protocol, or a name; port 0 takes a free one [default: 127.0.0.1:7010].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<ListenAddress>,
     /// Address of the SQS-compatible endpoint, or off; port 0 takes a free one [default: 127.0.0.1:9324].
-    #[arg(long, value_name = "ADDRESS:PORT|off")]
+    #[arg(long, value_name = "HOST:PORT|off")]
     sqs_listen: Option<SqsListen>,
     /// What queue URLs begin with, as `https://queues.example`; the host by which each client came if not given.
     #[arg(long, value_name = "URL")]

@@ -110,6 +110,32 @@ fn an_address_in_use_is_refused() {
     assert!(text.contains(&address), "{text}");
 }
 
+/// Names are looked up, in flags, variables and the file.
+#[test]
+fn a_name_can_be_listened_at() {
+    let mut broker = TestBroker::try_start_at("localhost:0", "epoll", "memory", "").unwrap();
+    assert!(broker.address().ip().is_loopback() && broker.address().is_ipv4());
+    let (_, _) = broker.client_and_queue();
+    broker.stop();
+    broker.command.sqs_listen = "localhost:0".into();
+    broker.start_again("");
+    assert!(broker.process().sqs_address(PATIENCE).unwrap().ip().is_loopback());
+    let address = format!("localhost:{}", broker.address().port());
+    let output = Command::new(program()).args(["stats", "--address", &address]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_name_that_means_nothing_is_refused_with_its_flag() {
+    for flag in ["--listen", "--sqs-listen"] {
+        let other = if flag == "--listen" { "--sqs-listen" } else { "--listen" };
+        let (name, free) = ("no-such-host.invalid:7010", "127.0.0.1:0");
+        let (code, text) = refused(&["serve", "--durability", "memory", flag, name, other, free]);
+        assert_eq!(code, LISTEN, "{text}");
+        assert!(text.contains(name) && text.contains(flag), "{text}");
+    }
+}
+
 #[test]
 fn flags_that_are_none_are_refused() {
     for arguments in [
@@ -117,6 +143,7 @@ fn flags_that_are_none_are_refused() {
         &["serve", "--io", "carrier-pigeon"],
         &["serve", "--durability", "hope"],
         &["serve", "--listen", "nowhere"],
+        &["serve", "--sqs-listen", "nowhere"],
         &["no-such-command"],
     ] {
         let (code, text) = refused(arguments);

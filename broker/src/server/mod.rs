@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
+use crate::address::ListenAddress;
 use crate::config::{Config, DurabilitySetting, IoSetting, SqsListen};
 use crate::exchange::mesh::Incoming;
 use crate::exit::{ExitReason, Failure};
@@ -60,8 +61,8 @@ pub fn start(config: &Config, say: Say) -> Result<Running, Failure> {
         None => Identity::random(config.segment_bytes, shards)?,
     };
     opening::check(config, &identity)?;
-    let (listener, address) = listen(config.listen, "--listen")?;
-    let sqs = match config.sqs_listen {
+    let (listener, address) = listen(&config.listen, "--listen")?;
+    let sqs = match &config.sqs_listen {
         SqsListen::Off => None,
         SqsListen::At(address) => Some(listen(address, "--sqs-listen, or --sqs-listen off")?),
     };
@@ -92,12 +93,17 @@ pub fn start(config: &Config, say: Say) -> Result<Running, Failure> {
     Ok(Running { address, sqs_address, description, ending, threads })
 }
 
-/// Listens at an address that a flag can change. A broker that was just killed may have the port for a moment
+/// Listens at an address that a flag can change: at the first of a name's that is this machine's. A broker that was just killed may have the port for a moment
 /// still: the kernel ends its ring behind it.
-fn listen(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), Failure> {
+fn listen(address: &ListenAddress, flag: &str) -> Result<(TcpListener, SocketAddr), Failure> {
+    let fails = |error: std::io::Error| {
+        let text = format!("cannot listen on {address}: {error}; choose another {flag}");
+        Failure::new(ExitReason::Listen, text)
+    };
+    let addresses = address.resolve().map_err(fails)?;
     let began = Instant::now();
     let listener = loop {
-        match TcpListener::bind(address) {
+        match bind(&addresses) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < PORT_WAIT_MAX => {
                 std::thread::sleep(PORT_WAIT_MAX / 40);
             }
@@ -105,10 +111,15 @@ fn listen(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), 
         }
     };
     let bound = listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    bound.map_err(|error| {
-        let text = format!("cannot listen on {address}: {error}; choose another {flag}");
-        Failure::new(ExitReason::Listen, text)
-    })
+    bound.map_err(fails)
+}
+
+/// Where the first address is taken the next is not tried: clients would find the one who has it.
+fn bind(addresses: &[SocketAddr]) -> std::io::Result<TcpListener> {
+    let (last, others) = addresses.split_last().expect("a name has an address");
+    let is_elsewhere = |error: &std::io::Error| error.kind() == ErrorKind::AddrNotAvailable;
+    let mut bound = others.iter().map(TcpListener::bind);
+    bound.find(|bound| !bound.as_ref().is_err_and(is_elsewhere)).unwrap_or_else(|| TcpListener::bind(last))
 }
 
 /// What each shard is made of, but for what its own thread has to make.
