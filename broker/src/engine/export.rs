@@ -235,7 +235,7 @@ impl<F: Flaws> Engine<F> {
             }
             if has_arrived(to_shard, number) {
                 self.slab.clear_at(index);
-                if let Some(task) = self.tasks.table.values_mut().find(|known| known.definition.id == task) {
+                if let Some(task) = self.tasks.by_id(task) {
                     task.share.moved += 1;
                 }
             } else {

@@ -47,6 +47,8 @@ pub(super) struct Recovery {
     origins: BTreeMap<u64, (QueueName, (Position, u32))>,
     /// Move tasks by source and id, with their newest records.
     tasks: BTreeMap<(u64, u64), (TaskRecord, (Position, u32))>,
+    /// The source of each task by its id, as records of what a task has moved name only that.
+    task_sources: BTreeMap<u64, u64>,
 }
 
 /// A queue as far as its records have been seen.
@@ -62,8 +64,8 @@ struct RecoveredQueue {
 impl Recovery {
     /// A task has moved one more message since its record.
     fn count_moved(&mut self, task: u64) {
-        let found = self.tasks.values_mut().find(|(record, _)| record.definition.id == task);
-        if let Some((record, _)) = found {
+        let Some(&source) = self.task_sources.get(&task) else { return };
+        if let Some((record, _)) = self.tasks.get_mut(&(source, task)) {
             record.share.moved += 1;
         }
     }
@@ -166,7 +168,9 @@ impl<F: Flaws> Engine<F> {
                 let task = TaskRecord::read(raw)?;
                 recovery.time_ms = recovery.time_ms.max(task.definition.started_at_ms);
                 self.identity.replay_incarnation(task.definition.id);
-                recovery.tasks.insert(task.definition.key(), (task, (position, raw.length)));
+                let (source, id) = task.definition.key();
+                recovery.task_sources.insert(id, source);
+                recovery.tasks.insert((source, id), (task, (position, raw.length)));
             }
             Kind::Purged => {
                 let mark = Mark::read(raw)?;

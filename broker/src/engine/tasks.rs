@@ -98,6 +98,8 @@ pub(super) struct Task {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     pub table: BTreeMap<(u64, u64), Task>,
+    /// The source of each task by its id, which is all that a message on its way knows of its task.
+    sources: BTreeMap<u64, u64>,
     /// Those that some shard runs.
     open: BTreeSet<(u64, u64)>,
     /// Those of which the other shards are to be told.
@@ -126,6 +128,21 @@ impl Tasks {
     /// The tasks of a queue, newest first.
     pub fn of(&self, source: u64) -> impl Iterator<Item = &Task> {
         self.table.range((source, 0)..=(source, u64::MAX)).rev().map(|(_, task)| task)
+    }
+
+    /// The task with this id.
+    pub fn by_id(&mut self, id: u64) -> Option<&mut Task> {
+        self.table.get_mut(&(*self.sources.get(&id)?, id))
+    }
+
+    fn insert(&mut self, key: (u64, u64), task: Task) {
+        self.sources.insert(key.1, key.0);
+        self.table.insert(key, task);
+    }
+
+    fn remove(&mut self, key: (u64, u64)) -> Option<Task> {
+        self.sources.remove(&key.1);
+        self.table.remove(&key)
     }
 
     /// How many tasks of an account are active.
@@ -209,7 +226,7 @@ impl<F: Flaws> Engine<F> {
         if share.is_active() {
             self.tasks.due.insert((task.due_ms, key));
         }
-        self.tasks.table.insert(key, task);
+        self.tasks.insert(key, task);
         self.tasks.note_activity(key);
     }
 
@@ -404,15 +421,12 @@ impl<F: Flaws> Engine<F> {
     /// A move of a task to another shard is over. Where the message is not there, the other shard refused it
     /// for good, or it is tried again.
     pub(super) fn task_moved(&mut self, id: u64, is_moved: bool, is_refused: bool, log: &mut Log<F>) {
-        let Some(key) = self.tasks.table.values().map(|task| task.definition.key()).find(|key| key.1 == id)
-        else {
-            return;
-        };
-        let Some(task) = self.tasks.table.get_mut(&key) else { return };
+        let Some(task) = self.tasks.by_id(id) else { return };
         task.under_way = task.under_way.saturating_sub(1);
         if is_moved {
             task.share.moved += 1;
         } else if is_refused && task.share.is_active() {
+            let key = task.definition.key();
             self.end_task(key, MoveTaskStatus::Failed, Failure::Refused, log);
         }
     }
@@ -437,7 +451,7 @@ impl<F: Flaws> Engine<F> {
     }
 
     fn forget_task(&mut self, key: (u64, u64), log: &mut Log<F>) {
-        if let Some(task) = self.tasks.table.remove(&key) {
+        if let Some(task) = self.tasks.remove(key) {
             self.tasks.due.remove(&(task.due_ms, key));
             self.tasks.open.remove(&key);
             log.release(task.record.0, task.record.1);
@@ -478,7 +492,7 @@ impl<F: Flaws> Engine<F> {
         let under_way: Vec<u64> =
             self.moves.outgoing.values().map(|outgoing| outgoing.record.task).filter(|&id| id != 0).collect();
         for id in under_way {
-            if let Some(task) = self.tasks.table.values_mut().find(|task| task.definition.id == id) {
+            if let Some(task) = self.tasks.by_id(id) {
                 task.under_way += 1;
                 task.set_pace(self.now_ms);
             }
