@@ -128,6 +128,24 @@ impl ChartArguments {
     }
 }
 
+/// Of what can be drawn of runs at several rates.
+#[derive(Debug, Args)]
+pub struct RateChartArguments {
+    #[command(flatten)]
+    drawing: ChartArguments,
+    /// Draws latency over rate to this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    rate_chart: Option<PathBuf>,
+}
+
+impl RateChartArguments {
+    /// Draws the figures, and latency over rate, where either was asked for.
+    pub fn draw(&self, svg: impl FnOnce() -> String, over_rate: impl FnOnce() -> String) -> io::Result<()> {
+        self.drawing.draw(svg)?;
+        self.rate_chart.as_ref().map_or(Ok(()), |file| std::fs::write(file, over_rate()))
+    }
+}
+
 /// The load that all kinds of runs share.
 #[derive(Debug, Args)]
 pub struct LoadArguments {
@@ -236,10 +254,7 @@ pub struct LatencyArguments {
     pub report: ReportArguments,
     /// Where they are drawn.
     #[command(flatten)]
-    pub drawing: ChartArguments,
-    /// Draws latency over rate to this file, as SVG.
-    #[arg(long, value_name = "FILE")]
-    pub rate_chart: Option<PathBuf>,
+    pub drawing: RateChartArguments,
 }
 
 /// Of `soak`.

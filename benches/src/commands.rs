@@ -110,10 +110,8 @@ fn latency(arguments: &LatencyArguments) -> Verdict {
             }
         }
     }
-    arguments.drawing.draw(|| percentile_chart(&report))?;
-    if let Some(file) = &arguments.rate_chart {
-        std::fs::write(file, rate_chart(&report, &variants, &arguments.rate))?;
-    }
+    let over_rate = || rate_chart(&report, &variants, &arguments.rate);
+    arguments.drawing.draw(|| percentile_chart(&report), over_rate)?;
     finish("latency", &report, &arguments.report)
 }
 

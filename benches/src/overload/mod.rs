@@ -9,14 +9,13 @@ mod search;
 mod shown;
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
 use self::shown::Row;
-use crate::arguments::{BrokerArguments, ChartArguments, LoadArguments, ReportArguments};
+use crate::arguments::{BrokerArguments, LoadArguments, RateChartArguments, ReportArguments};
 use crate::commands::Verdict;
 use crate::load::{self, LoadOptions, Variant};
 use crate::measure;
@@ -57,12 +56,9 @@ pub struct OverloadArguments {
     /// Where the figures go.
     #[command(flatten)]
     pub report: ReportArguments,
-    /// Where throughput over rate is drawn.
+    /// Where throughput and latency over rate are drawn.
     #[command(flatten)]
-    pub drawing: ChartArguments,
-    /// Draws latency over rate to this file, as SVG.
-    #[arg(long, value_name = "FILE")]
-    pub rate_chart: Option<PathBuf>,
+    pub drawing: RateChartArguments,
 }
 
 /// Looks for the rate, then runs all shares of it in turn, as many times as there are runs.
@@ -127,10 +123,7 @@ fn finish(arguments: &OverloadArguments, variants: &[Variant], report: &mut Repo
         all.push((variant.name.as_str(), rows));
     }
     println!("\n{}\n{}", shown::table(&all), report.foot());
-    arguments.drawing.draw(|| shown::throughput_chart(&all))?;
-    if let Some(file) = &arguments.rate_chart {
-        std::fs::write(file, shown::latency_chart(&all))?;
-    }
+    arguments.drawing.draw(|| shown::throughput_chart(&all), || shown::latency_chart(&all))?;
     if let Some(file) = &arguments.report.json {
         report.write_json("overload", file)?;
     }
