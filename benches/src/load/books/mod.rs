@@ -1,12 +1,15 @@
 //! Books over all messages of a run: what was sent has to be received whole and once, unless it was left to
 //! come back; then it has to come back, not too early and not too late; and groups keep their order.
 
-use std::collections::HashMap;
-use std::fmt;
+mod account;
+mod fates;
 
-use serde::Serialize;
+use std::collections::HashMap;
 
 use crate::payload::{self, Corrupted, Payload};
+
+pub use account::Account;
+pub use fates::{Fates, WHOLE};
 
 /// The low bits of an origin say from which stream a message is: a queue, and a group of it.
 const STREAM_BITS: u32 = 24;
@@ -23,49 +26,6 @@ const LATE_TOLERANCE_NS: u64 = 2_000_000_000;
 
 /// After so many receives a doomed message moves to the dead-letter queue.
 pub const RECEIVES_MAX: u32 = 2;
-
-/// Shares are counted in parts of this.
-pub const WHOLE: u64 = 10_000;
-
-/// Which messages are not simply received and deleted, each in parts of [`WHOLE`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Fates {
-    /// Left once, to come back.
-    pub left: u64,
-    /// Left until they move to the dead-letter queue.
-    pub doomed: u64,
-    /// Sent with a delay.
-    pub delayed: u64,
-    /// For how long what is received stays hidden.
-    pub visibility_seconds: u32,
-    /// How long the delay is.
-    pub delay_seconds: u32,
-}
-
-impl Fates {
-    /// Whether every message is received once and deleted.
-    pub fn is_plain(&self) -> bool {
-        self.left + self.doomed + self.delayed == 0
-    }
-
-    /// Whether a message is sent with a delay.
-    pub fn is_delayed(&self, number: u64) -> bool {
-        self.delayed > 0 && spread(number, 1) < self.delayed
-    }
-
-    fn is_doomed(&self, number: u64) -> bool {
-        self.doomed > 0 && spread(number, 2) < self.doomed
-    }
-
-    fn is_left(&self, number: u64) -> bool {
-        self.left > 0 && spread(number, 3) < self.left
-    }
-}
-
-/// The same part of [`WHOLE`] for a number every time, evenly spread.
-fn spread(number: u64, salt: u64) -> u64 {
-    crate::random::Random::new(number ^ salt << 56).below(WHOLE)
-}
 
 /// A message that is to come, and not before a time.
 #[derive(Debug, Clone, Copy)]
@@ -341,57 +301,6 @@ impl Books {
 impl Default for Books {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// What became of the messages of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Account {
-    /// Accepted by the broker.
-    pub sent: u64,
-    /// Not accepted.
-    pub refused: u64,
-    /// The same where the broker may have had no room, as more was sent than it can do.
-    pub refused_allowed: u64,
-    /// Accepted and never received, or left to come back and never seen again.
-    pub lost: u64,
-    /// Received again although they were deleted or hidden.
-    pub duplicated: u64,
-    /// The same where the deletion was answered only after the message might have been shown again.
-    pub duplicated_allowed: u64,
-    /// Received after a later one of their group, or while an earlier one was in flight.
-    pub out_of_order: u64,
-    /// Received before their delay or their visibility timeout was over.
-    pub early: u64,
-    /// Received long after that although receives had waited for them.
-    pub late: u64,
-    /// Received with other bytes than were sent.
-    pub corrupted: u64,
-    /// Of another run, or on another queue than they were sent to.
-    pub strange: u64,
-    /// Left, and received again as they should be.
-    pub redelivered: u64,
-    /// Moved to the dead-letter queue as they should be.
-    pub dead_lettered: u64,
-}
-
-impl Account {
-    /// Whether nothing happened that the semantics do not allow.
-    pub fn is_clean(&self) -> bool {
-        let Account { refused, lost, duplicated, out_of_order, early, late, corrupted, strange, .. } = self;
-        refused + lost + duplicated + out_of_order + early + late + corrupted + strange == 0
-    }
-}
-
-impl fmt::Display for Account {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Account { sent, refused, lost, duplicated, out_of_order, early, late, .. } = self;
-        write!(
-            formatter,
-            "{sent} messages: {refused} refused, {lost} lost, {duplicated} duplicated, {out_of_order} out of \
-             order, {early} early, {late} late, {} corrupted, {} strange; {} redelivered, {} dead letters",
-            self.corrupted, self.strange, self.redelivered, self.dead_lettered
-        )
     }
 }
 
