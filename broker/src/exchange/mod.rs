@@ -32,7 +32,7 @@ pub(crate) use looks::Looks;
 pub(crate) use moves::Moves;
 pub(crate) use outbox::Outbox;
 use parcel::{Asker, Request};
-pub(crate) use pending::{Batch, EntryOutcome, Pending, PendingTable, Search, Sum};
+pub(crate) use pending::{Batch, Combine, EntryOutcome, Pending, PendingTable, Search, Sum};
 pub(crate) use shares::Shares;
 pub(crate) use steps::{FollowedSteps, Steps};
 

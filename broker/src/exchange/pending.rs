@@ -61,6 +61,15 @@ pub struct Sum {
     pub parts_left: u16,
 }
 
+/// How a number of all shards comes from those of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Combine {
+    /// Each has a part of it.
+    Add,
+    /// It is the greatest of them.
+    Greatest,
+}
+
 /// What an answer leads to.
 #[derive(Debug)]
 pub enum Pending {
@@ -166,15 +175,19 @@ impl PendingTable {
         id: u32,
         first: Option<Vec<u8>>,
         is_refused: bool,
-        parts: impl Iterator<Item = (u16, u64)>,
+        parts: impl Iterator<Item = (u16, u64, Combine)>,
     ) -> Option<Sum> {
         let sum = self.sums.get_mut(&id)?;
         if let Some(first) = first.filter(|_| !sum.is_refused) {
             sum.first = first;
         }
         sum.is_refused |= is_refused;
-        for (number, value) in parts {
-            *sum.sums.entry(number).or_default() += value;
+        for (number, value, combine) in parts {
+            let whole = sum.sums.entry(number).or_default();
+            *whole = match combine {
+                Combine::Add => *whole + value,
+                Combine::Greatest => value.max(*whole),
+            };
         }
         sum.parts_left -= 1;
         if sum.parts_left > 0 {

@@ -12,7 +12,7 @@ use super::Core;
 use super::routes::{Taken, payload_of};
 use crate::engine::Ticket;
 use crate::exchange::parcel::Reply;
-use crate::exchange::{Batch, EntryOutcome, Pending, Sum};
+use crate::exchange::{Batch, Combine, EntryOutcome, Pending, Sum};
 use crate::flaws::Flaws;
 
 /// Bytes of the shard's number in front of what a peek says of where to go on.
@@ -191,22 +191,25 @@ const COUNTS: [AttributeCode; 3] = [
     AttributeCode::ApproximateNumberOfMessagesDelayed,
 ];
 
-/// The numbers in a reply that are to be added up.
-fn numbers_of(frame: &[u8]) -> Vec<(u16, u64)> {
+/// The numbers in a reply of which each shard has its own.
+fn numbers_of(frame: &[u8]) -> Vec<(u16, u64, Combine)> {
     let decoded = split_frame(frame, usize::MAX).ok().flatten();
     match decoded.and_then(|(frame, _)| Response::decode(&frame).ok()) {
         Some(Response::GetAttributes(reply)) => reply
             .attributes
             .iter()
             .filter(|attribute| attribute.code().is_some_and(|code| COUNTS.contains(&code)))
-            .map(|attribute| (attribute.number, attribute.value))
+            .map(|attribute| (attribute.number, attribute.value, Combine::Add))
             .collect(),
         Some(Response::Stats(reply)) => reply
             .statistics
             .iter()
             // There are as many queues on each shard.
             .filter(|statistic| statistic.number != StatisticCode::Queues.number())
-            .map(|statistic| (statistic.number, statistic.value))
+            .map(|statistic| {
+                let is_age = statistic.number == StatisticCode::OldestAgeMs.number();
+                (statistic.number, statistic.value, if is_age { Combine::Greatest } else { Combine::Add })
+            })
             .collect(),
         _ => Vec::new(),
     }
@@ -252,5 +255,34 @@ impl<F: Flaws> Core<F> {
         let mut page = Vec::new();
         Response::Peek(PeekReply { next, ..reply }).encode(ticket.correlation, &mut page);
         self.pass_frame(ticket, &page);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::PendingTable;
+    use crate::shard::driver::ConnectionId;
+
+    #[test]
+    fn the_oldest_message_of_all_shards_is_as_old_as_it_is_on_its_own() {
+        let frame = |visible, oldest_age_ms| {
+            let statistics = [(StatisticCode::Visible, visible), (StatisticCode::OldestAgeMs, oldest_age_ms)]
+                .map(|(code, value)| Statistic { number: code.number(), value });
+            let mut frame = Vec::new();
+            Response::Stats(StatsReply { statistics: Entries::of(&statistics) }).encode(1, &mut frame);
+            frame
+        };
+        let connection = ConnectionId { index: 0, generation: 0 };
+        let ticket = Ticket { connection, correlation: 1, operation: Operation::Stats };
+        let sum = Sum { ticket, first: Vec::new(), is_refused: false, sums: BTreeMap::new(), parts_left: 3 };
+        let mut pending = PendingTable::default();
+        let id = pending.begin_sum(sum);
+        let mut add = |frame: Vec<u8>| pending.sum_part(id, None, false, numbers_of(&frame).into_iter());
+        assert!(add(frame(2, 500)).is_none());
+        assert!(add(frame(4, 900)).is_none());
+        let sum = add(frame(3, 0)).expect("it was the last");
+        assert_eq!(sum.sums[&StatisticCode::Visible.number()], 9);
+        assert_eq!(sum.sums[&StatisticCode::OldestAgeMs.number()], 900);
     }
 }
