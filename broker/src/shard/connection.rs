@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::byte_queue::ByteQueue;
 use super::driver::{ConnectionId, PEER_INDICES_FROM};
 use super::limits;
 use crate::engine::DeliveredMessage;
@@ -35,9 +36,13 @@ pub(super) struct Connection {
     /// The largest frame agreed on at hello.
     pub(super) frame_bytes_max: usize,
     /// Bytes that are not yet a frame, or that wait while the connection is stalled.
-    pub(super) input: Vec<u8>,
-    /// Input waits: for the connection to read its replies, or for the log.
+    pub(super) input: ByteQueue,
+    /// Input waits: for the connection to read its replies, for the log, or for room in it.
     pub(super) stalled: bool,
+    /// The driver reads from it.
+    pub(super) is_read: bool,
+    /// It has asked for messages, or deleted some.
+    pub(super) takes_messages: bool,
     /// When bytes last came, in monotonic time.
     pub(super) heard_ms: u64,
     /// Another shard accepted it, and has given it to this one for good.
@@ -88,8 +93,10 @@ impl Connection {
             id,
             stage: Stage::Greeting,
             frame_bytes_max,
-            input: Vec::new(),
+            input: ByteQueue::default(),
             stalled: false,
+            is_read: true,
+            takes_messages: false,
             heard_ms: monotonic_ms,
             was_handed_over: false,
             long_polls: 0,
@@ -156,12 +163,12 @@ impl Connection {
 
     /// Whether answers are still to come that may leave only later.
     pub(super) fn awaits_answers(&self) -> bool {
-        self.held.len() > 0 || self.asked_elsewhere > 0
+        !self.held.is_empty() || self.asked_elsewhere > 0
     }
 
     /// Gives memory back that a connection has no use for while it is silent.
     pub(super) fn give_memory_back(&mut self) {
-        self.input.shrink_to_fit();
+        self.input.give_memory_back();
         self.spare = Vec::new();
         self.out.shrink_to_fit();
         self.held.give_memory_back();
@@ -192,7 +199,7 @@ impl Connection {
 
     /// Where replies that must wait are written; the caller says afterwards what they hand out.
     pub(super) fn held_buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.held.bytes
+        self.held.end()
     }
 
     /// Notes messages that the last held reply hands out.
@@ -273,44 +280,6 @@ impl Connection {
 
     fn out_end(&self) -> u64 {
         self.taken + (self.sending_bytes + self.out.len()) as u64
-    }
-}
-
-/// Bytes that are written at the end and taken from the front.
-#[derive(Debug, Default)]
-struct ByteQueue {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl ByteQueue {
-    fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    fn give_memory_back(&mut self) {
-        if self.len() == 0 {
-            *self = Self::default();
-        }
-    }
-
-    fn pop_into(&mut self, length: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.bytes[self.start..self.start + length]);
-        self.skip(length);
-    }
-
-    fn skip(&mut self, length: usize) {
-        self.start += length;
-        if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
-            if self.bytes.capacity() > limits::KEPT_BUFFER_BYTES_MAX {
-                self.bytes = Vec::new();
-            }
-        } else if self.start >= limits::KEPT_BUFFER_BYTES_MAX && self.start * 2 >= self.bytes.len() {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
     }
 }
 

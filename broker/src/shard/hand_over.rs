@@ -46,7 +46,7 @@ impl<F: Flaws> Core<F> {
         let Some(mut connection) = self.connections.remove(id) else { return };
         self.partial_bytes -= connection.input.len();
         connection.uncount(&mut self.unsent_bytes);
-        let mut bytes = std::mem::take(&mut connection.input);
+        let mut bytes = std::mem::take(&mut connection.input).into_vec();
         bytes.extend(unread);
         let home = match connection.stage {
             Stage::Leaving { home } => Some(home),

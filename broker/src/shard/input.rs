@@ -12,6 +12,7 @@ use super::limits;
 use crate::engine::{Command, Ticket};
 use crate::exchange::parcel::Item;
 use crate::flaws::{Flaw, Flaws};
+use crate::journal::Room;
 
 impl<F: Flaws> Core<F> {
     pub(super) fn accepted(&mut self, id: ConnectionId) {
@@ -98,13 +99,40 @@ impl<F: Flaws> Core<F> {
                 continue;
             }
             connection.lacks_credit_of = None;
-            connection.stalled = false;
-            let input = std::mem::take(&mut connection.input);
-            self.partial_bytes -= input.len();
-            self.take_bytes(id, &input);
-            if self.connections.get_mut(id).is_some_and(|connection| !connection.stalled) {
-                self.reading.push((id, true));
+            self.resume(id);
+        }
+    }
+
+    /// Takes sends that waited, where they need not wait any more: one connection after the other, each as far
+    /// as it goes.
+    pub(super) fn take_waiting_sends(&mut self) {
+        self.room_waits.is_their_turn = true;
+        self.take_sends_in_turn();
+        self.room_waits.is_their_turn = false;
+    }
+
+    fn take_sends_in_turn(&mut self) {
+        for _ in 0..self.room_waits.waiting.len() {
+            if self.room_awaited_until_ms().is_some() || !self.may_take_input() {
+                return;
             }
+            let Some(id) = self.room_waits.waiting.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if !matches!(connection.stage, Stage::Closing | Stage::Leaving { .. }) {
+                self.resume(id);
+            }
+        }
+    }
+
+    /// Goes on with a connection's input.
+    fn resume(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.stalled = false;
+        self.take_assembled(id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.stalled && !connection.is_read {
+            connection.is_read = true;
+            self.reading.push((id, true));
         }
     }
 
@@ -138,7 +166,7 @@ impl<F: Flaws> Core<F> {
             } else {
                 // A frame that came in parts is put together once; then the rest is taken in place.
                 let frame_bytes_max = connection.frame_bytes_max;
-                let missing = missing_bytes(&connection.input, frame_bytes_max).min(bytes.len());
+                let missing = missing_bytes(connection.input.bytes(), frame_bytes_max).min(bytes.len());
                 let (part, rest) = bytes.split_at(missing);
                 bytes = rest;
                 self.keep(id, part);
@@ -151,13 +179,11 @@ impl<F: Flaws> Core<F> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut input = std::mem::take(&mut connection.input);
         self.partial_bytes -= input.len();
-        let consumed = self.take_frames(id, &input);
+        let consumed = self.take_frames(id, input.bytes());
         let Some(connection) = self.connections.get_mut(id) else { return };
-        input.drain(..consumed);
-        if !input.is_empty() || input.capacity() <= limits::KEPT_BUFFER_BYTES_MAX {
-            self.partial_bytes += input.len();
-            connection.input = input;
-        }
+        input.skip(consumed);
+        self.partial_bytes += input.len();
+        connection.input = input;
     }
 
     /// Serves the whole frames at the front of `bytes` and says how many bytes they were. Stops
@@ -200,7 +226,11 @@ impl<F: Flaws> Core<F> {
             return self.refuse_connection(id, ErrorCode::RequestThrottled, text);
         }
         self.partial_bytes += bytes.len();
-        connection.input.extend_from_slice(bytes);
+        connection.input.extend(bytes);
+        if connection.stalled && connection.is_read && connection.input.len() >= limits::READ_AHEAD_BYTES {
+            connection.is_read = false;
+            self.reading.push((id, false));
+        }
     }
 
     fn stall(&mut self, id: ConnectionId) {
@@ -209,8 +239,35 @@ impl<F: Flaws> Core<F> {
         {
             connection.stalled = true;
             self.stalled.push_back(id);
-            self.reading.push((id, false));
+            if std::mem::take(&mut connection.is_read) {
+                self.reading.push((id, false));
+            }
         }
+    }
+
+    /// Whether a send of a connection waits for room; if so, the connection does. It is read on for a while, as
+    /// there will be some soon.
+    #[inline]
+    pub(super) fn send_waits(&mut self, id: ConnectionId) -> bool {
+        let comes_first = self.room_waits.waiting.is_empty() || self.room_waits.is_their_turn;
+        if self.room_awaited_until_ms().is_none() && comes_first {
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.takes_messages)
+        else {
+            return false;
+        };
+        if !std::mem::replace(&mut connection.stalled, true) {
+            self.room_waits.waiting.push_back(id);
+        }
+        true
+    }
+
+    /// Until when sends wait for room in the log, where they do.
+    #[inline]
+    pub(super) fn room_awaited_until_ms(&mut self) -> Option<u64> {
+        let has_room = self.drain.is_some() || self.log.room() == Room::All;
+        self.room_waits.until_ms(has_room, self.clock.monotonic_ms())
     }
 
     /// Closes connections that did not say hello, or anything, for too long.

@@ -36,6 +36,9 @@ pub const SIBLING_REPLY_BYTES_MAX: u32 = 256 << 10;
 /// more is closed with RequestThrottled.
 pub const PARTIAL_BYTES_MAX: usize = 512 << 20;
 
+/// What is read of a connection whose send waits for room; with more, it is read no further until then.
+pub const READ_AHEAD_BYTES: usize = 64 << 10;
+
 /// A connection's buffers above this are given back once they are empty.
 pub const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
 

@@ -8,6 +8,7 @@
 //! same in the simulator.
 
 pub(crate) mod accepting;
+mod byte_queue;
 mod catalog_steps;
 mod cold;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod rare_replies;
 mod real_clock;
 mod replies;
 mod requests;
+mod room_waits;
 mod routes;
 mod searches;
 pub(crate) mod segment_files;
@@ -64,6 +66,7 @@ pub use real_clock::real_clocks;
 
 use connection::{Connection, Connections};
 use driver::{Clocks, ConnectionId, Driver, Event, EventSink};
+use room_waits::RoomWaits;
 
 /// What a shard can be told.
 #[derive(Debug, Clone)]
@@ -247,6 +250,7 @@ struct Core<F: Flaws> {
     detached: Vec<hand_over::Detached>,
     /// Connections whose input waits.
     stalled: VecDeque<ConnectionId>,
+    room_waits: RoomWaits,
     /// Replies in connections' held queues, in the order in which they may leave.
     held: VecDeque<replies::Held>,
     /// Replies that wait for bodies to be read from disk.
@@ -290,6 +294,7 @@ impl<F: Flaws> Core<F> {
             leaving: Vec::new(),
             detached: Vec::new(),
             stalled: VecDeque::new(),
+            room_waits: RoomWaits::default(),
             held: VecDeque::new(),
             parked: Vec::new(),
             cold_reads_came: false,
@@ -327,6 +332,11 @@ impl<F: Flaws> Core<F> {
         if self.engine_has_more || self.upkeep.has_more || self.cold_reads_came || self.mesh_has_more {
             return Some(Duration::ZERO);
         }
+        let room_awaited_until_ms = self.room_awaited_until_ms();
+        let has_waiting = !self.room_waits.waiting.is_empty();
+        if has_waiting && room_awaited_until_ms.is_none() && self.may_take_input() {
+            return Some(Duration::ZERO);
+        }
         let mut next_ms = self.engine.next_deadline_ms().unwrap_or(u64::MAX);
         next_ms = next_ms.min(self.upkeep.next_deadline_ms());
         next_ms = next_ms.min(self.exchange.next_deadline_ms());
@@ -338,6 +348,9 @@ impl<F: Flaws> Core<F> {
         };
         if self.connections.len() > 0 {
             until(self.silence_checked_ms + self.silence_check_interval_ms());
+        }
+        if let Some(awaited_until_ms) = room_awaited_until_ms.filter(|_| has_waiting) {
+            until(awaited_until_ms);
         }
         if let Some(drain) = &self.drain {
             let is_late = monotonic_ms >= drain.ends_ms;
@@ -356,6 +369,7 @@ impl<F: Flaws> Core<F> {
         if !self.exchange.is_alone() {
             self.work_with_siblings();
         }
+        self.take_waiting_sends();
         self.take_stalled_input();
         self.clean();
         self.close_silent();

@@ -79,6 +79,9 @@ impl<F: Flaws> Core<F> {
             }
         }
         let length = (buffer.len() - start) as u32;
+        if !handed_out.is_empty() {
+            self.room_waits.taken(self.clock.monotonic_ms());
+        }
         let messages = handed_out.iter().map(Delivery::message);
         if is_held {
             connection.note_held_deliveries(messages);

@@ -19,7 +19,8 @@ use crate::flaws::Flaws;
 const REPLY_FRAME_BYTES: u32 = 64;
 
 impl<F: Flaws> Core<F> {
-    /// Serves one whole frame. `false`: it is to be served later, as too much is asked of other shards.
+    /// Serves one whole frame. `false`: it is to be served later, as too much is asked of other shards, or there
+    /// is no room yet.
     #[inline]
     pub(super) fn take_frame(&mut self, connection: ConnectionId, frame: &Frame<'_>) -> bool {
         let Some(operation) = Operation::from_number(frame.operation) else {
@@ -39,6 +40,7 @@ impl<F: Flaws> Core<F> {
             }
         };
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return true };
+        connection.takes_messages |= matches!(request, Request::Receive(_) | Request::Delete(_));
         match (connection.stage, &request) {
             (Stage::Greeting, Request::Hello(hello)) => return self.take_hello(ticket, hello),
             (Stage::Greeting, _) | (Stage::Serving, Request::Hello(_)) => {
@@ -50,6 +52,7 @@ impl<F: Flaws> Core<F> {
                 let text = "the broker is shutting down; connect again later";
                 self.refuse_request(ticket, ErrorCode::ShuttingDown, text);
             }
+            (Stage::Serving, Request::Send(_)) if self.send_waits(ticket.connection) => return false,
             (Stage::Serving, _) if self.exchange.is_alone() => self.serve(ticket, &request),
             (Stage::Serving, _) => return self.serve_or_pass_on(ticket, &request, frame),
             (Stage::Closing | Stage::Leaving { .. }, _) => {}

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tenpin_protocol::{
-    CreateQueueRequest, Entries, Hello, ReceiveRequest, Request, Response, SendEntry, SendRequest, VERSION,
-    split_frame,
+    CreateQueueRequest, DeleteRequest, Entries, ErrorCode, Hello, ReceiveRequest, Request, Response,
+    SendEntry, SendRequest, VERSION, split_frame,
 };
 
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
@@ -21,15 +21,17 @@ use crate::journal::real_storage::RealStorage;
 use crate::journal::{Durability, LogOptions};
 
 const CLIENT: ConnectionId = ConnectionId { index: 0, generation: 0 };
+const OTHER: ConnectionId = ConnectionId { index: 1, generation: 0 };
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// One client's connection, and clocks that stand still.
+/// Two clients' connections, and clocks that stand still.
 struct Script {
     clocks: Clocks,
     is_new: bool,
-    data: Vec<u8>,
-    back: VecDeque<Vec<u8>>,
-    answered: Vec<u8>,
+    /// What comes in the next turn, and what was answered, by connection.
+    data: [Vec<u8>; 2],
+    answered: [Vec<u8>; 2],
+    back: VecDeque<(ConnectionId, Vec<u8>)>,
 }
 
 impl Driver for Script {
@@ -43,22 +45,24 @@ impl Driver for Script {
         sink.turn_begins(self.clocks);
         if std::mem::take(&mut self.is_new) {
             sink.event(Event::Accepted { connection: CLIENT });
+            sink.event(Event::Accepted { connection: OTHER });
         }
-        while let Some(buffer) = self.back.pop_front() {
+        while let Some((connection, buffer)) = self.back.pop_front() {
             let written = buffer.len();
-            sink.event(Event::Sent { connection: CLIENT, buffer, written });
+            sink.event(Event::Sent { connection, buffer, written });
         }
-        let data = std::mem::take(&mut self.data);
-        if !data.is_empty() {
-            sink.event(Event::Data { connection: CLIENT, bytes: &data });
+        for connection in [CLIENT, OTHER] {
+            let data = std::mem::take(&mut self.data[connection.index as usize]);
+            if !data.is_empty() {
+                sink.event(Event::Data { connection, bytes: &data });
+            }
         }
         Ok(())
     }
 
     fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
-        assert_eq!(connection, CLIENT);
-        self.answered.extend_from_slice(&buffer);
-        self.back.push_back(buffer);
+        self.answered[connection.index as usize].extend_from_slice(&buffer);
+        self.back.push_back((connection, buffer));
     }
 
     fn set_reading(&mut self, _connection: ConnectionId, _reading: bool) {}
@@ -88,36 +92,77 @@ impl Driver for Script {
 
 type TestShard = Shard<Script, Alone<()>, Sound>;
 
-fn shard() -> TestShard {
+fn shard(log_options: LogOptions) -> TestShard {
     let clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
-    let log_options = LogOptions::new(Durability::Memory, [7; 16], 0);
     let engine_options = EngineOptions::new(0, [1, 2]);
     // There are no files.
     let mut storage = RealStorage::new("");
     let opened = open::<_, Sound>(&mut storage, log_options, engine_options, clocks, [1; 16], &mut |_| {});
-    let driver =
-        Script { clocks, is_new: true, data: Vec::new(), back: VecDeque::new(), answered: Vec::new() };
+    let driver = Script {
+        clocks,
+        is_new: true,
+        data: Default::default(),
+        answered: Default::default(),
+        back: VecDeque::new(),
+    };
     let opened = opened.expect("nothing can go wrong");
     Shard::new(driver, Alone::default(), opened, ShardOptions::default(), Arc::new(AtomicBool::new(false)))
 }
 
+fn memory() -> LogOptions {
+    LogOptions::new(Durability::Memory, [7; 16], 0)
+}
+
+fn turn(shard: &mut TestShard) {
+    shard.turn_within(Some(Duration::ZERO)).expect("the shard goes on");
+}
+
+/// What a client was answered since this was last asked: messages sent, refused or received.
+fn answers(shard: &mut TestShard, connection: ConnectionId) -> Vec<Result<usize, ErrorCode>> {
+    let bytes = std::mem::take(&mut shard.driver_mut().answered[connection.index as usize]);
+    let (mut answers, mut rest) = (Vec::new(), &bytes[..]);
+    while let Some((frame, length)) = split_frame(rest, usize::MAX).expect("it is a frame") {
+        answers.push(match Response::decode(&frame).expect("it is an answer") {
+            Response::Send(reply) => match reply.outcomes.iter().find_map(|outcome| outcome.code()) {
+                Some(code) => Err(code),
+                None => Ok(reply.outcomes.len()),
+            },
+            Response::Delete(reply) => Ok(reply.outcomes.len()),
+            Response::Error(error) => Err(error.code().expect("a known one")),
+            Response::Receive(reply) => Ok(reply.messages.iter().count()),
+            other => panic!("{other:?}"),
+        });
+        rest = &rest[length..];
+    }
+    answers
+}
+
+/// Says something that is heard in the next turn.
+fn say(shard: &mut TestShard, connection: ConnectionId, request: Request<'_>) {
+    request.encode(1, &mut shard.driver_mut().data[connection.index as usize]);
+}
+
 /// The answer to a request that comes in the next turn, as `look` sees it.
 fn ask<R>(shard: &mut TestShard, request: Request<'_>, look: impl FnOnce(Response<'_>) -> R) -> R {
-    let driver = shard.driver_mut();
-    request.encode(1, &mut driver.data);
-    driver.answered.clear();
-    shard.turn_within(Some(Duration::ZERO)).expect("the shard goes on");
-    let (frame, _) = split_frame(&shard.driver_mut().answered, usize::MAX)
-        .expect("it is a frame")
-        .expect("it is answered at once");
+    say(shard, CLIENT, request);
+    shard.driver_mut().answered[0].clear();
+    turn(shard);
+    let answered = std::mem::take(&mut shard.driver_mut().answered[0]);
+    let (frame, _) =
+        split_frame(&answered, usize::MAX).expect("it is a frame").expect("it is answered at once");
     look(Response::decode(&frame).expect("it is an answer"))
 }
 
-/// A shard with a client that has said hello, and a queue.
+/// A shard with clients that have said hello, and a queue.
 fn shard_with_queue() -> (TestShard, u64) {
-    let mut shard = shard();
+    with_queue(shard(memory()))
+}
+
+fn with_queue(mut shard: TestShard) -> (TestShard, u64) {
     let hello = Hello { version_minimum: VERSION, version_maximum: VERSION, ..Hello::default() };
+    say(&mut shard, OTHER, Request::Hello(hello));
     ask(&mut shard, Request::Hello(hello), |answer| assert!(matches!(answer, Response::Hello(_))));
+    shard.driver_mut().answered[1].clear();
     let create = CreateQueueRequest { name: "q", ..CreateQueueRequest::default() };
     let queue = ask(&mut shard, Request::CreateQueue(create), |answer| match answer {
         Response::CreateQueue(opened) => opened.queue,
@@ -141,4 +186,65 @@ fn the_turn_in_which_the_wall_jumps_far_expires_nothing() {
         other => panic!("{other:?}"),
     });
     assert_eq!(received, 1);
+}
+
+#[test]
+fn a_send_waits_for_room_as_long_as_others_take_messages() {
+    let log = LogOptions { segment_bytes: 64 << 10, hot_bytes_max: 2 << 20, ..memory() };
+    let (mut shard, queue) = with_queue(shard(log));
+    let body = [7; 10_000];
+    let entries = [SendEntry::new(&body)];
+    let send = Request::Send(SendRequest { queue, entries: Entries::of(&entries) });
+    let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) });
+    let full = Err(ErrorCode::StorageFull);
+    let answer = |shard: &mut TestShard, connection, request| {
+        say(shard, connection, request);
+        turn(shard);
+        answers(shard, connection)
+    };
+    while answer(&mut shard, CLIENT, send) == [Ok(1)] {}
+    assert_eq!(answer(&mut shard, CLIENT, send), [full], "nobody takes anything");
+
+    let received = answer(&mut shard, OTHER, receive);
+    assert!(matches!(received[..], [Ok(1..)]), "{received:?}");
+    assert_eq!(answer(&mut shard, CLIENT, send), [], "it waits");
+    assert_eq!(answer(&mut shard, OTHER, send), [full], "who takes messages is not kept from deleting them");
+    let rest = shard.rest().expect("it waits for a bounded time");
+    assert!(Duration::ZERO < rest && rest <= Duration::from_millis(100), "{rest:?}");
+    pass(&mut shard, rest);
+    turn(&mut shard);
+    assert_eq!(answers(&mut shard, CLIENT), [full], "nothing was taken any more");
+
+    // As messages are taken and deleted, room comes.
+    assert!(matches!(answer(&mut shard, OTHER, receive)[..], [Ok(1..)]));
+    assert_eq!(answer(&mut shard, CLIENT, send), []);
+    let sent = (0..200).find_map(|_| {
+        say(&mut shard, OTHER, receive);
+        turn(&mut shard);
+        delete_received(&mut shard, queue);
+        turn(&mut shard);
+        let answered = answers(&mut shard, CLIENT);
+        (!answered.is_empty()).then_some(answered)
+    });
+    assert_eq!(sent, Some(vec![Ok(1)]));
+}
+
+/// Lets time pass.
+fn pass(shard: &mut TestShard, time: Duration) {
+    let clocks = &mut shard.driver_mut().clocks;
+    clocks.monotonic_ns += time.as_nanos() as u64;
+    clocks.wall_ms += time.as_millis() as u64;
+}
+
+/// Deletes what the other client has received.
+fn delete_received(shard: &mut TestShard, queue: u64) {
+    let bytes = std::mem::take(&mut shard.driver_mut().answered[1]);
+    let (mut handles, mut rest) = (Vec::new(), &bytes[..]);
+    while let Some((frame, length)) = split_frame(rest, usize::MAX).expect("it is a frame") {
+        if let Response::Receive(reply) = Response::decode(&frame).expect("it is an answer") {
+            handles.extend(reply.messages.iter().map(|message| message.handle));
+        }
+        rest = &rest[length..];
+    }
+    say(shard, OTHER, Request::Delete(DeleteRequest { queue, handles: Entries::of(&handles) }));
 }
