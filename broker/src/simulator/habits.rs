@@ -29,10 +29,11 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
     let Some(&queue) = client.numbers.get(&name) else { return open(client, world, name) };
     let operations = &client.plan.operations;
     let has_held = |weight: u32| if client.held.is_empty() { 0 } else { weight };
+    let takes = !(client.plan.first_only_sends && client.index == 0);
     let weights = [
         operations.send,
-        operations.receive,
-        operations.long_poll,
+        if takes { operations.receive } else { 0 },
+        if takes { operations.long_poll } else { 0 },
         has_held(operations.delete),
         if client.deleted.is_empty() { 0 } else { operations.delete_again },
         has_held(operations.change_visibility),
@@ -55,7 +56,11 @@ pub(super) fn act(client: &mut Client, world: &mut World) {
         // A purge would make a FIFO queue forget what a client may send again.
         Some(7) if world.checker.is_fifo(name) => send(client, world, queue),
         Some(7) if client.plan.spares_cut_purges && world.checker.has_open_purge(queue) => {
-            receive(client, world, queue, false);
+            if takes {
+                receive(client, world, queue, false)
+            } else {
+                send(client, world, queue)
+            }
         }
         Some(7) => {
             world.checker.purge_began(queue);

@@ -99,6 +99,8 @@ pub struct ClientPlan {
     pub queues: usize,
     /// Whether every other queue is a FIFO queue.
     pub fifo: bool,
+    /// Whether the first client takes no messages: its sends may wait for room.
+    pub first_only_sends: bool,
     /// How many requests they make in all before the world calms down.
     pub requests: u64,
     /// Mean time between two requests of a client.
@@ -202,6 +204,7 @@ impl Plan {
         let mut clients = draw_clients(random);
         // In the others a seed decides what it always has.
         clients.fifo = clients.think_ns.is_multiple_of(3);
+        clients.first_only_sends = clients.clients > 1 && clients.think_ns % 4 == 1;
         let mut faults = draw_faults(random, durability);
         let mut shards = if random.chance(1, 2) { 1 } else { random.between(2, 5) as u16 };
         set_theme(random, &mut shards, &mut broker, &mut clients, &mut faults);
@@ -467,6 +470,7 @@ fn draw_clients(random: &mut Random) -> ClientPlan {
         queues: random.between(1, 4) as usize,
         requests: random.skewed(50, 1_200),
         fifo: false,
+        first_only_sends: false,
         moving: None,
         think_ns: random.skewed(50_000, 500 * MS),
         pipeline: random.skewed(1, 24) as usize,
