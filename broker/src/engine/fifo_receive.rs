@@ -22,9 +22,11 @@ struct Taking {
     bytes_max: u64,
     deadline_ms: u64,
     /// Messages that were passed over because they expired or are delayed by now: at
-    /// [`CLEARED_MAX`] the receive ends, and the timers that are due do the rest in slices.
+    /// [`CLEARED_MAX`] the receive goes on in the next turn, and the timers that are due do the rest in
+    /// slices meanwhile.
     cleared: usize,
-    /// There are more dead letters than one receive moves, or one must be read first.
+    /// There is more to pass over, or there are more dead letters than one receive moves, or one must be read
+    /// first.
     has_more: bool,
 }
 
@@ -38,7 +40,7 @@ enum Next {
 impl<F: Flaws> Engine<F> {
     /// Takes messages of a FIFO queue: of the first ready group as many as fit, in their order, then
     /// of the next. They are hidden then, without timers yet. Dead letters on the way are moved; says
-    /// whether the receive has to go on with them in the next turn.
+    /// whether the receive has to go on in the next turn where it has found nothing.
     pub(super) fn take_fifo(
         &mut self,
         queue_index: u32,
@@ -157,6 +159,7 @@ impl<F: Flaws> Engine<F> {
         log: &mut Log<F>,
     ) -> Next {
         if taking.cleared == CLEARED_MAX {
+            taking.has_more = true;
             self.place_group(place);
             return Next::Enough;
         }

@@ -27,7 +27,7 @@ use crate::shard::driver::ConnectionId;
 /// Dead letters that one receive moves. Where there are more, it goes on in the next turn.
 pub(super) const LETTERS_A_RECEIVE: usize = 64;
 
-/// A receive that moves dead letters and has found nothing else yet.
+/// A receive that moves dead letters or clears expired messages away and has found nothing else yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unfinished {
     pub ticket: Ticket,
@@ -246,7 +246,7 @@ impl<F: Flaws> Engine<F> {
         self.moved = moved;
     }
 
-    /// Goes on with receives that had dead letters to move, once each.
+    /// Goes on with receives that had dead letters to move or expired messages to clear away, once each.
     pub(super) fn continue_receives(&mut self, log: &mut Log<F>, out: &mut Outputs) {
         if self.now_ms < self.letters_due_ms {
             return;

@@ -35,6 +35,8 @@ mod handle;
 mod identity;
 mod index;
 mod keyed_hash;
+#[cfg(test)]
+mod late_tests;
 mod letters;
 #[cfg(test)]
 mod letters_tests;

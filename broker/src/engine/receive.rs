@@ -15,8 +15,8 @@ use crate::journal::{Log, Position, Room};
 /// What a message takes in a reply beside its content, at most; the limit of a reply is kept with it.
 pub const DELIVERY_OVERHEAD_BYTES: u32 = 128;
 
-/// Expired messages that one receive clears away at a queue's head. Where there are more, it finds
-/// nothing; the timers that are due take the rest away in slices (rule 31).
+/// Expired messages that one receive clears away at a queue's head. Where there are more, it goes on in the
+/// next turn; the timers that are due take them away in slices meanwhile (rule 31).
 pub(super) const CLEARED_MAX: usize = 256;
 
 /// The longest wait of a long poll.
@@ -81,7 +81,8 @@ pub(super) enum Nothing {
     OverLimit,
     /// The log has no room for what a receive leads to (rule 16).
     NoRoom,
-    /// There were dead letters to move, and there are more messages: it goes on in the next turn.
+    /// There were dead letters to move or expired messages to clear away, and there are more messages: it
+    /// goes on in the next turn.
     More,
 }
 
@@ -312,7 +313,7 @@ impl<F: Flaws> Engine<F> {
 
     /// Takes visible messages from the queue's heads; they are hidden then, without timers yet.
     /// Dead letters at the heads are moved instead. Says up to where the log must be committed for the
-    /// messages, and whether there are more dead letters than one receive moves.
+    /// messages, and whether there is more to move or to clear away than one receive does.
     #[inline]
     fn take_visible(
         &mut self,
@@ -327,6 +328,7 @@ impl<F: Flaws> Engine<F> {
             self.judge_lingering(queue_index);
         }
         let deadline_ms = self.now_ms + receive.visibility_ms;
+        let mut has_more = false;
         let bounds = (count_max, receive.reply_bytes_max);
         let Taken { mut depends_on, mut count, mut bytes } =
             self.take_fresh(queue_index, deadline_ms, bounds, out);
@@ -337,6 +339,7 @@ impl<F: Flaws> Engine<F> {
             let expiry_ms = queue.expiry_ms(slot.sent_at_ms(), slot.sequence, self.retention_lag_ms);
             if expiry_ms <= self.now_ms && !F::has(Flaw::JudgeExpiryByTimer) {
                 if self.expired.len() == CLEARED_MAX {
+                    has_more = true;
                     break;
                 }
                 self.expire(index, log);
@@ -375,7 +378,7 @@ impl<F: Flaws> Engine<F> {
             count += 1;
         }
         self.flush_letters(queue_index, letters, log);
-        (depends_on, false)
+        (depends_on, has_more)
     }
 
     /// The visible message that is next.

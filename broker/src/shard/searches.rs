@@ -126,7 +126,8 @@ impl<F: Flaws> Core<F> {
         let Some(place) = place else {
             self.write_replies();
             if search.left > 0 {
-                // There are more dead letters here than one receive moves: the others may have messages.
+                // There is more here to move or to clear away than one receive does: the others may have
+                // messages.
                 self.engine.forget_unfinished(search.ticket);
                 search.local_is_left = true;
                 return self.ask_next(search);
