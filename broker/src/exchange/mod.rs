@@ -31,8 +31,10 @@ pub(crate) use leases::Leases;
 pub(crate) use looks::Looks;
 pub(crate) use moves::Moves;
 pub(crate) use outbox::Outbox;
+#[cfg(test)]
+pub(crate) use outbox::REQUEST_BYTES_OUT_MAX;
 use parcel::{Asker, Request};
-pub(crate) use pending::{Batch, Combine, EntryOutcome, Pending, PendingTable, Search, Sum};
+pub(crate) use pending::{Batch, Combine, EntryOutcome, FirstTry, Pending, PendingTable, Search, Sum};
 pub(crate) use shares::Shares;
 pub(crate) use steps::{FollowedSteps, Steps};
 

@@ -5,7 +5,7 @@ use super::parcel::{Item, Parcel};
 
 /// Bytes of requests on their way to one sibling, since it last had answered all; with more, requests wait
 /// until it has.
-const REQUEST_BYTES_OUT_MAX: usize = 64 << 20;
+pub(crate) const REQUEST_BYTES_OUT_MAX: usize = 64 << 20;
 
 /// Items for the other shards, gathered in a turn.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub struct Outbox {
 
 impl Outbox {
     /// With nothing to say. So many requests may a sibling have that it has not answered: without room for
-    /// one more, the connection that wants it is not read from until an answer has come. Receives for a
-    /// client's connection to a FIFO queue are not counted: they may wait, and each connection has a limit of
-    /// its own for them (rule 28).
+    /// one more, the connection that wants it is not read from until an answer has come. Receives on a FIFO
+    /// queue that wait for a message are not counted: each connection has a limit of its own for them
+    /// (rule 28).
     pub fn new(shards: u16, requests_out_max: u32) -> Self {
         let items = (0..shards).map(|_| Vec::new()).collect();
         let each = usize::from(shards);

@@ -31,6 +31,17 @@ pub struct Search {
     pub lease_asked: bool,
 }
 
+/// A receive on a FIFO queue that lives on another shard, which is asked for it without a wait at first.
+#[derive(Debug)]
+pub struct FirstTry {
+    /// Whose receive it is.
+    pub ticket: Ticket,
+    /// Until when it waits for a message; 0: not at all.
+    pub waits_until_ms: u64,
+    /// Its payload, as it came.
+    pub payload: Vec<u8>,
+}
+
 /// What became of an entry of a batch: the number of its error, or 0, and what it says.
 pub type EntryOutcome = (u16, Option<String>);
 
@@ -75,6 +86,8 @@ pub enum Combine {
 pub enum Pending {
     /// A receive goes on.
     Search(Box<Search>),
+    /// A receive on a FIFO queue is answered, or waits there.
+    FirstTry(Box<FirstTry>),
     /// A receive that waits is served, if the answer has something.
     Hinted {
         /// Whose receive it is.

@@ -58,7 +58,7 @@ pub(super) struct Connection {
     pub(super) asked_elsewhere: u32,
     /// Bytes of requests that took credit, since all of them were answered.
     pub(super) asked_elsewhere_bytes: usize,
-    /// Those of them that are receives on FIFO queues, which may wait there.
+    /// Those of them that are receives on FIFO queues and wait there for a message.
     pub(super) receives_elsewhere: u32,
     /// The correlation id of its goodbye, which is answered behind all else that it is owed.
     pub(super) goodbye: Option<u32>,
@@ -144,6 +144,14 @@ impl Connection {
     pub(super) fn asks_too_much(&self) -> bool {
         self.asked_elsewhere - self.receives_elsewhere >= limits::ASKED_ELSEWHERE_MAX
             || self.asked_elsewhere_bytes >= limits::ASKED_ELSEWHERE_BYTES_MAX
+    }
+
+    /// A shard serves a request of it, and so knows it; `credit`: how much that took.
+    pub(super) fn is_known_by(&mut self, shard: u16, credit: u32) {
+        match self.known_by.iter_mut().find(|(known, _)| *known == shard) {
+            Some((_, out)) => *out += credit,
+            None => self.known_by.push((shard, credit)),
+        }
     }
 
     /// A shard that knows it has answered a request that took credit.

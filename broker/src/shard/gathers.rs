@@ -24,6 +24,7 @@ impl<F: Flaws> Core<F> {
         let pending = self.exchange.pending.take(reply.correlation);
         match pending {
             Some(Pending::Search(search)) => self.searched(from, *search, reply),
+            Some(Pending::FirstTry(first)) => self.tried_elsewhere(from, &first, reply),
             Some(Pending::Hinted { ticket, queue }) => self.hint_came_true(from, ticket, queue, reply),
             Some(Pending::BatchPart { batch, places }) => self.took_part(batch, &places, &reply.frame),
             Some(Pending::SumPart { sum }) => self.summed_up(from, sum, &reply.frame),

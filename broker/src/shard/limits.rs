@@ -20,8 +20,8 @@ pub const ALL_UNSENT_BYTES_MAX: usize = 256 << 20;
 /// number of them; beyond this its connection is closed.
 pub const UNSENT_BYTES_CLOSED_AT: usize = 64 << 20;
 
-/// Requests of one connection that other shards have not answered, receives on FIFO queues left out, which
-/// may wait (rule 28); with more, its requests wait.
+/// Requests of one connection that other shards have not answered, receives on FIFO queues that wait for a
+/// message left out (rule 28); with more, its requests wait.
 pub const ASKED_ELSEWHERE_MAX: u32 = 32;
 
 /// Bytes of requests of one connection on their way to other shards, since it last had none there; with

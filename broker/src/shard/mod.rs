@@ -29,6 +29,8 @@ mod moves;
 mod open;
 mod pages;
 mod peers;
+#[cfg(test)]
+mod peers_tests;
 mod rare_replies;
 mod real_clock;
 mod replies;
@@ -39,6 +41,7 @@ mod searches;
 pub(crate) mod segment_files;
 mod sharing;
 mod table;
+mod tries;
 #[cfg(test)]
 mod turn_tests;
 mod upkeep;

@@ -5,7 +5,7 @@ use tenpin_protocol::{ErrorCode, Frame, Operation, ReceiveReplyWriter, Request, 
 
 use super::Core;
 use super::driver::{Clocks, ConnectionId};
-use crate::engine::{Command, DeliveredMessage, Ticket};
+use crate::engine::{Command, DeliveredMessage, Home, Ticket};
 use crate::exchange::parcel::{self, Asker, Item, Parcel, Reply};
 use crate::flaws::{Flaw, Flaws};
 
@@ -103,7 +103,7 @@ impl<F: Flaws> Core<F> {
                 let text = "the broker is shutting down; connect again later";
                 self.refuse_request(ticket, ErrorCode::ShuttingDown, text);
             }
-            Ok(Request::Receive(receive)) if request.asker == Asker::Shard => {
+            Ok(Request::Receive(receive)) if is_search(request.asker, self.engine.home(receive.queue)) => {
                 self.receive_for_sibling(ticket, &receive, request.answers_hint.then_some(from));
                 self.tell_age(receive.queue, from);
             }
@@ -243,6 +243,11 @@ impl<F: Flaws> Core<F> {
             self.exchange.outbox.push(from, Item::Undelivered(deliveries));
         }
     }
+}
+
+/// Whether a receive goes around among the shards: one on a FIFO queue is served like a client's.
+fn is_search(asker: Asker, home: Home) -> bool {
+    asker == Asker::Shard && !matches!(home, Home::Shard(_))
 }
 
 impl Reply {

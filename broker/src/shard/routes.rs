@@ -2,13 +2,11 @@
 //! handle lives on, on shard 0, or on all.
 
 use tenpin_protocol::{
-    ChangeVisibilityRequest, DeleteRequest, ErrorCode, Frame, HEADER_BYTES, Operation, ReceiveRequest,
-    Request,
+    ChangeVisibilityRequest, DeleteRequest, Frame, HEADER_BYTES, Operation, ReceiveRequest, Request,
 };
 
 use super::Core;
 use super::connection::Connection;
-use super::limits;
 use crate::engine::{Home, Ticket, shard_of_handle};
 use crate::exchange::parcel::{self, Asker, Item};
 use crate::flaws::Flaws;
@@ -87,29 +85,17 @@ impl<F: Flaws> Core<F> {
             self.serve(ticket, request);
             return Taken::Yes;
         }
-        let is_receive = ticket.operation == Operation::Receive;
-        if !is_receive && !self.exchange.outbox.has_credit(to) {
+        if let Request::Receive(receive) = request {
+            return self.try_elsewhere(to, ticket, receive, frame);
+        }
+        if !self.exchange.outbox.has_credit(to) {
             return Taken::LacksCreditOf(to);
         }
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return Taken::Yes };
-        if is_receive {
-            if connection.long_polls >= limits::LONG_POLLS_PER_CONNECTION_MAX {
-                let text = format!("{} receives wait on this connection already", connection.long_polls);
-                self.refuse_request(ticket, ErrorCode::RequestThrottled, &text);
-                return Taken::Yes;
-            }
-            connection.long_polls += 1;
-            connection.receives_elsewhere += 1;
-        } else {
-            self.exchange.outbox.take_credit(to, frame.payload.len());
-            connection.asked_elsewhere_bytes += frame.payload.len();
-        }
+        self.exchange.outbox.take_credit(to, frame.payload.len());
+        connection.asked_elsewhere_bytes += frame.payload.len();
         connection.asked_elsewhere += 1;
-        let credit = u32::from(!is_receive);
-        match connection.known_by.iter_mut().find(|(known, _)| *known == to) {
-            Some((_, out)) => *out += credit,
-            None => connection.known_by.push((to, credit)),
-        }
+        connection.is_known_by(to, 1);
         let request = parcel::Request {
             asker: Asker::Connection(ticket.connection),
             correlation: ticket.correlation,

@@ -213,7 +213,7 @@ impl<F: Flaws> Core<F> {
         self.give_messages(from, search.ticket, reply);
     }
 
-    fn give_messages(&mut self, from: u16, ticket: Ticket, mut reply: Reply) {
+    pub(super) fn give_messages(&mut self, from: u16, ticket: Ticket, mut reply: Reply) {
         let Some(connection) = self.connections.get_mut(ticket.connection) else { return };
         reply.frame[12..16].copy_from_slice(&ticket.correlation.to_le_bytes());
         finish_frame(&mut reply.frame, 0);

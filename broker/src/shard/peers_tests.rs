@@ -1,0 +1,373 @@
+//! What two shards cost each other in bytes (rule 25), with a driver and a mesh that do what a test says.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tenpin_protocol::{
+    Attribute, AttributeCode, AttributeValue, ContentFields, CreateQueueRequest, Entries, Hello,
+    ReceiveRequest, Request, Response, SendEntry, SendRequest, VERSION, split_frame, write_content,
+};
+
+use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
+use super::{Shard, ShardOptions, limits, open};
+use crate::engine::{Chunk, EngineOptions, WantedChunk};
+use crate::exchange::REQUEST_BYTES_OUT_MAX;
+use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
+use crate::exchange::parcel::{Item, Parcel};
+use crate::flaws::Sound;
+use crate::journal::memory::FreshPage;
+use crate::journal::real_storage::RealStorage;
+use crate::journal::{Durability, LogOptions};
+
+const CLOCKS: Clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
+/// More than anything here takes.
+const TURNS_MAX: usize = 5_000;
+/// Turns after which a shard that nobody answers has done what it can.
+const ALONE: usize = 100;
+
+const BODY_BYTES: usize = 100_000;
+const BATCH: usize = 10;
+/// A batch of such messages as it travels, and what is around messages in an answer.
+const BATCH_BYTES_MAX: usize = BATCH * (BODY_BYTES + 1_000);
+const AROUND_BYTES_MAX: usize = 4_096;
+
+/// One client's connection.
+#[derive(Default)]
+struct Party {
+    is_known: bool,
+    is_stopped: bool,
+    /// Takes nothing of its answers.
+    is_deaf: bool,
+    data: VecDeque<Rc<[u8]>>,
+    back: Option<Vec<u8>>,
+    answered: Vec<u8>,
+}
+
+/// A shard's clients; its clock stands still.
+#[derive(Default)]
+struct Script {
+    parties: Vec<Party>,
+}
+
+fn id(index: usize) -> ConnectionId {
+    ConnectionId { index: index as u32, generation: 0 }
+}
+
+impl Driver for Script {
+    type Socket = ();
+
+    fn clocks(&mut self) -> Clocks {
+        CLOCKS
+    }
+
+    fn poll<S: EventSink>(&mut self, _timeout: Option<Duration>, sink: &mut S) -> io::Result<()> {
+        sink.turn_begins(CLOCKS);
+        for (index, party) in self.parties.iter_mut().enumerate() {
+            let connection = id(index);
+            if !std::mem::replace(&mut party.is_known, true) {
+                sink.event(Event::Accepted { connection });
+            }
+            if let Some(buffer) = party.back.take_if(|_| !party.is_deaf) {
+                party.answered.extend_from_slice(&buffer);
+                let written = buffer.len();
+                sink.event(Event::Sent { connection, buffer, written });
+            }
+            if !party.is_stopped
+                && let Some(bytes) = party.data.pop_front()
+            {
+                sink.event(Event::Data { connection, bytes: &bytes });
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
+        let before = self.parties[connection.index as usize].back.replace(buffer);
+        assert!(before.is_none(), "one send at a time");
+    }
+
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        self.parties[connection.index as usize].is_stopped = !reading;
+    }
+
+    fn close(&mut self, _connection: ConnectionId, _linger: bool) {
+        panic!("nobody is let go here");
+    }
+
+    fn detach(&mut self, _connection: ConnectionId) {
+        panic!("everybody is where they want to be");
+    }
+
+    fn take_detached(&mut self, _connection: ConnectionId) -> Option<()> {
+        None
+    }
+    fn attach(&mut self, _socket: ()) -> Option<ConnectionId> {
+        None
+    }
+    fn stop_accepting(&mut self) {}
+    fn journal_write(&mut self, _write: JournalWrite) {}
+    fn journal_sync(&mut self, _file: FileNumber) {}
+    fn journal_read(&mut self, _read: JournalRead) {}
+    fn prepare_segment(&mut self, _file: FileNumber, _length: u64) {}
+    fn finish_segment(&mut self, _file: FileNumber, _from: u64, _length: u64) {}
+    fn remove_segment(&mut self, _file: FileNumber) {}
+    fn make_page(&mut self, _page: FreshPage) {}
+    fn make_chunk(&mut self, _wanted: WantedChunk) {}
+    fn take_chunk(&mut self) -> Option<Chunk> {
+        None
+    }
+
+    const READ_AHEAD_BYTES_MAX: usize = 0;
+}
+
+/// What is on its way to each shard, and how many bytes of answers ever were.
+#[derive(Default)]
+struct Wire {
+    parcels: [VecDeque<Parcel>; 2],
+    answer_bytes: usize,
+}
+
+struct WireMesh {
+    me: u16,
+    wire: Rc<RefCell<Wire>>,
+}
+
+impl Mesh for WireMesh {
+    type Socket = ();
+
+    fn shards(&self) -> u16 {
+        2
+    }
+
+    fn me(&self) -> u16 {
+        self.me
+    }
+
+    fn send(&mut self, to: u16, parcel: Parcel) {
+        let mut wire = self.wire.borrow_mut();
+        for item in &parcel.items {
+            if let Item::Reply(reply) = item {
+                wire.answer_bytes += reply.frame.len();
+            }
+        }
+        wire.parcels[usize::from(to)].push_back(parcel);
+    }
+
+    fn hand_over(&mut self, _to: u16, _handed_over: HandedOver<()>) {
+        panic!("everybody is where they want to be");
+    }
+
+    fn receive(&mut self, sink: &mut impl FnMut(u16, Incoming<()>)) -> bool {
+        let parcels = std::mem::take(&mut self.wire.borrow_mut().parcels[usize::from(self.me)]);
+        parcels.into_iter().for_each(|parcel| sink(1 - self.me, Incoming::Parcel(parcel)));
+        false
+    }
+
+    fn prepare_to_park(&mut self) -> bool {
+        true
+    }
+
+    fn unparked(&mut self) {}
+}
+
+struct Pair {
+    shards: [Shard<Script, WireMesh, Sound>; 2],
+    wire: Rc<RefCell<Wire>>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let wire = Rc::<RefCell<Wire>>::default();
+        let shards = [0, 1].map(|me| {
+            let log_options = LogOptions::new(Durability::Memory, [7; 16], me);
+            let engine_options = EngineOptions { shards: 2, ..EngineOptions::new(me, [1, 2]) };
+            // There are no files.
+            let mut storage = RealStorage::new("");
+            let opened =
+                open::<_, Sound>(&mut storage, log_options, engine_options, CLOCKS, [1; 16], &mut |_| {});
+            let opened = opened.expect("nothing can go wrong");
+            let mesh = WireMesh { me, wire: Rc::clone(&wire) };
+            let stop = Arc::new(AtomicBool::new(false));
+            Shard::new(Script::default(), mesh, opened, ShardOptions::default(), stop)
+        });
+        Self { shards, wire }
+    }
+
+    fn turn(&mut self, shard: usize) {
+        self.shards[shard].turn_within(Some(Duration::ZERO)).expect("the shard goes on");
+    }
+
+    fn party(&mut self, (shard, party): (usize, usize)) -> &mut Party {
+        &mut self.shards[shard].driver_mut().parties[party]
+    }
+
+    fn submit(&mut self, who: (usize, usize), request: &Request<'_>, times: usize) {
+        let mut bytes = Vec::new();
+        request.encode(1, &mut bytes);
+        let bytes: Rc<[u8]> = bytes.into();
+        self.party(who).data.extend(std::iter::repeat_n(bytes, times));
+    }
+
+    /// The same in one piece.
+    fn submit_at_once(&mut self, who: (usize, usize), request: &Request<'_>, times: usize) {
+        let mut bytes = Vec::new();
+        request.encode(1, &mut bytes);
+        self.party(who).data.push_back(bytes.repeat(times).into());
+    }
+
+    /// The next answer, as `look` sees it.
+    fn answer<R>(&mut self, who: (usize, usize), look: impl FnOnce(Response<'_>) -> R) -> R {
+        for _ in 0..TURNS_MAX {
+            let answered = &mut self.party(who).answered;
+            if let Some((frame, length)) = split_frame(answered, usize::MAX).expect("whole frames") {
+                let result = look(Response::decode(&frame).expect("it is an answer"));
+                answered.drain(..length);
+                return result;
+            }
+            self.turn(0);
+            self.turn(1);
+        }
+        panic!("no answer came");
+    }
+
+    fn connect(&mut self, shard: usize) -> (usize, usize) {
+        let parties = &mut self.shards[shard].driver_mut().parties;
+        parties.push(Party::default());
+        let who = (shard, parties.len() - 1);
+        let hello = Hello {
+            version_minimum: VERSION,
+            version_maximum: VERSION,
+            shard: shard as u16,
+            ..Hello::default()
+        };
+        self.submit(who, &Request::Hello(hello), 1);
+        self.answer(who, |answer| assert!(matches!(answer, Response::Hello(_))));
+        who
+    }
+
+    /// A queue whose messages are on shard 1, as they are sent there or as it lives there.
+    fn create(&mut self, who: (usize, usize), is_fifo: bool) -> u64 {
+        let fifo = [Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1))];
+        let attributes = Entries::of(if is_fifo { &fifo[..] } else { &[] });
+        for number in 0.. {
+            let name = format!("q{number}{}", if is_fifo { ".fifo" } else { "" });
+            let create = CreateQueueRequest { name: &name, attributes, ..CreateQueueRequest::default() };
+            self.submit(who, &Request::CreateQueue(create), 1);
+            let (queue, shard) = self.answer(who, |answer| match answer {
+                Response::CreateQueue(opened) => (opened.queue, opened.shard),
+                other => panic!("{other:?}"),
+            });
+            if !is_fifo || shard == 1 {
+                return queue;
+            }
+        }
+        unreachable!("they live on one shard after the other");
+    }
+
+    fn request_bytes_under_way(&self) -> usize {
+        let wire = self.wire.borrow();
+        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        items.map(|item| if let Item::Request(request) = item { request.payload.len() } else { 0 }).sum()
+    }
+}
+
+/// Gives `use_it` a batch of messages from this number on; on a FIFO queue each has a group of its own.
+fn with_batch(queue: u64, is_fifo: bool, first: usize, use_it: impl FnOnce(&Request<'_>)) {
+    let contents: Vec<_> = (first..first + BATCH)
+        .map(|number| {
+            let id = number.to_string();
+            let given = is_fifo.then_some(&id[..]);
+            let fields = ContentFields { group: given, deduplication_id: given, ..ContentFields::default() };
+            let mut content = Vec::new();
+            write_content(&mut content, &vec![1; BODY_BYTES], &fields);
+            content
+        })
+        .collect();
+    let entries: Vec<_> = contents
+        .iter()
+        .map(|content| SendEntry::with_content(content, BODY_BYTES).expect("just written"))
+        .collect();
+    use_it(&Request::Send(SendRequest { queue, entries: Entries::of(&entries) }));
+}
+
+#[test]
+fn requests_to_a_shard_that_does_not_answer_wait_by_their_bytes() {
+    /// Of one client, and of each of many: more than either bound.
+    const REQUESTS: usize = 8;
+    const CLIENTS: usize = 20;
+    let mut pair = Pair::new();
+    let first = pair.connect(0);
+    let queue = pair.create(first, true);
+    let mut clients = vec![first];
+    clients.extend((1..CLIENTS).map(|_| pair.connect(0)));
+    // They are the same each time, so that they are stored once.
+    with_batch(queue, true, 0, |send| pair.submit(first, send, REQUESTS));
+    (0..ALONE).for_each(|_| pair.turn(0));
+    let bound = limits::ASKED_ELSEWHERE_BYTES_MAX;
+    let under_way = pair.request_bytes_under_way();
+    assert!((bound..bound + BATCH_BYTES_MAX).contains(&under_way), "{under_way} bytes of one client");
+    for &who in &clients[1..] {
+        with_batch(queue, true, 0, |send| pair.submit(who, send, REQUESTS));
+    }
+    (0..ALONE).for_each(|_| pair.turn(0));
+    let bound = REQUEST_BYTES_OUT_MAX;
+    let under_way = pair.request_bytes_under_way();
+    assert!((bound..bound + BATCH_BYTES_MAX).contains(&under_way), "{under_way} bytes of all clients");
+    for who in clients {
+        for _ in 0..REQUESTS {
+            pair.answer(who, |answer| assert!(matches!(answer, Response::Send(_)), "{answer:?}"));
+        }
+    }
+}
+
+/// What another shard answers a client that takes nothing is bounded, whatever it asks for.
+#[test]
+fn answers_from_another_shard_to_who_does_not_read_are_bounded() {
+    const MESSAGES: usize = 300;
+    const RECEIVES: usize = 250;
+    let bound = limits::UNSENT_BYTES_MAX
+        + limits::ASKED_ELSEWHERE_MAX as usize
+            * (limits::SIBLING_REPLY_BYTES_MAX as usize + AROUND_BYTES_MAX);
+    let mut wrong = Vec::new();
+    for (is_fifo, wait_ms) in [(false, 0), (true, 0), (true, 20_000)] {
+        let mut pair = Pair::new();
+        let (deaf, sender) = (pair.connect(0), pair.connect(1));
+        let queue = pair.create(deaf, is_fifo);
+        for first in (0..MESSAGES).step_by(BATCH) {
+            with_batch(queue, is_fifo, first, |send| pair.submit(sender, send, 1));
+            pair.answer(sender, |answer| match answer {
+                Response::Send(reply) => {
+                    assert!(reply.outcomes.iter().all(|outcome| outcome.number == 0), "{reply:?}");
+                }
+                other => panic!("{other:?}"),
+            });
+        }
+        let before = pair.wire.borrow().answer_bytes;
+        pair.party(deaf).is_deaf = true;
+        let receive = ReceiveRequest { wait_ms, ..ReceiveRequest::new(queue, 10) };
+        pair.submit_at_once(deaf, &Request::Receive(receive), RECEIVES);
+        for _ in 0..4 * RECEIVES {
+            pair.turn(0);
+            pair.turn(1);
+        }
+        let answered = pair.wire.borrow().answer_bytes - before;
+        if !(limits::UNSENT_BYTES_MAX..bound).contains(&answered) {
+            wrong.push((is_fifo, wait_ms, answered));
+        }
+        pair.party(deaf).is_deaf = false;
+        let mut received = 0;
+        while received < MESSAGES {
+            received += pair.answer(deaf, |answer| match answer {
+                Response::Receive(reply) => reply.messages.iter().count(),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(received, MESSAGES);
+    }
+    assert!(wrong.is_empty(), "{wrong:?}, where {bound} bytes are the bound");
+}
