@@ -186,6 +186,10 @@ pub struct Config {
     pub log_growth_factor: u32,
     /// Whether a purge may follow another, and a queue its deleted namesake, only after 60 seconds.
     pub minute_rules: bool,
+    /// How many messages of a queue may be in flight, on all shards together.
+    pub in_flight_max: u32,
+    /// How many messages of FIFO queues each shard remembers for deduplication, for five minutes each.
+    pub deduplication_max: u32,
 }
 
 impl Default for Config {
@@ -216,6 +220,8 @@ impl Default for Config {
             log_bytes_max: None,
             log_growth_factor: 8,
             minute_rules: true,
+            in_flight_max: 120_000,
+            deduplication_max: 64 << 20,
         }
     }
 }
@@ -274,6 +280,10 @@ pub struct Changes {
     pub log_growth_factor: Option<u32>,
     /// See [`Config::minute_rules`].
     pub minute_rules: Option<bool>,
+    /// See [`Config::in_flight_max`].
+    pub in_flight_max: Option<u32>,
+    /// See [`Config::deduplication_max`].
+    pub deduplication_max: Option<u32>,
 }
 
 /// What variables of the environment that set something begin with; the rest is the setting's name in
@@ -416,6 +426,8 @@ impl Config {
             log_bytes_max: self.log_bytes_max,
             log_growth_factor: Some(self.log_growth_factor),
             minute_rules: Some(self.minute_rules),
+            in_flight_max: Some(self.in_flight_max),
+            deduplication_max: Some(self.deduplication_max),
         }
     }
 
@@ -449,6 +461,8 @@ impl Config {
         set(&mut self.hot_bytes_max, changes.hot_bytes_max);
         set(&mut self.log_growth_factor, changes.log_growth_factor);
         set(&mut self.minute_rules, changes.minute_rules);
+        set(&mut self.in_flight_max, changes.in_flight_max);
+        set(&mut self.deduplication_max, changes.deduplication_max);
         self.log_bytes_max = changes.log_bytes_max.or(self.log_bytes_max);
     }
 
@@ -472,6 +486,8 @@ impl Config {
             format!("shards is {shards}: it must be from 1 to {SHARDS_MAX}")
         } else if self.log_growth_factor < 2 {
             "log_growth_factor must be at least 2".to_owned()
+        } else if self.in_flight_max == 0 || self.deduplication_max == 0 {
+            "in_flight_max and deduplication_max must be over 0".to_owned()
         } else if let Some(problem) = self.problem_of_endpoint() {
             problem
         } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {
@@ -638,6 +654,8 @@ mod tests {
             "log_growth_factor = 1",
             "segment_bytes = 4194304\nlog_bytes_max = 33554431",
             "handshake_timeout_ms = 0",
+            "in_flight_max = 0",
+            "deduplication_max = 0",
         ] {
             let file = file_with(text);
             assert!(load(Some(file.path()), Changes::default()).is_err(), "{text}");

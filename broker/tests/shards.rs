@@ -266,3 +266,54 @@ fn much_that_is_sent_to_a_queue_of_another_shard_arrives_in_order() {
         }
     });
 }
+
+/// As many messages are in flight as may be, on all shards together, whichever of them have them (rule 26).
+#[test]
+fn the_limit_in_flight_is_one_for_all_shards() {
+    use tenpin_benches::client::{Answer, ClientError, Outgoing, Receive};
+
+    const LIMIT: usize = 7;
+    let one = |wait_ms| Receive { messages_max: 1, wait_ms, visibility_seconds: None };
+    for (io, shards) in [("epoll", 1), ("uring", 2), ("epoll", 5)] {
+        let config = format!("shards = {shards}\nin_flight_max = {LIMIT}\n");
+        let Some(mut broker) = TestBroker::try_start(io, "memory", &config) else { continue };
+        // Each shard is given one, and the first one another.
+        let mut clients: Vec<_> = (0..=shards).map(|_| broker.client()).collect();
+        let queue = clients[0].create("limited", &[]).unwrap();
+        for client in &mut clients {
+            let messages = vec![Outgoing { body: b"a message", delay_seconds: None }; 10];
+            assert!(client.send(queue, &messages).unwrap().iter().all(Result::is_ok));
+        }
+        let mut held = Vec::new();
+        for number in 0..LIMIT {
+            let taker = number % clients.len();
+            held.extend(clients[taker].receive(queue, one(0)).unwrap());
+            assert_eq!(held.len(), number + 1, "{shards} shards");
+        }
+        for round in 0..3 * clients.len() {
+            let (taker, other) = (round % clients.len(), (round + 1) % clients.len());
+            match clients[taker].receive(queue, one(0)) {
+                Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Some(ErrorCode::OverLimit)),
+                other => panic!("{other:?} on {shards} shards, though {LIMIT} are in flight"),
+            }
+            // What is deleted makes room on any shard, for who asks then and for who waits.
+            let waits = round % 2 == 0;
+            if waits {
+                clients[taker].submit_receive(queue, one(20_000)).unwrap();
+                clients[taker].flush().unwrap();
+            }
+            let gone = held.remove(0);
+            assert!(clients[other].delete(queue, &[gone.handle]).unwrap()[0].is_ok());
+            if waits {
+                let (_, answer) = clients[taker].next_answer().unwrap();
+                let Answer::Received(messages) = answer else { panic!("{answer:?}") };
+                held.extend(messages);
+            } else {
+                held.extend(clients[taker].receive(queue, one(0)).unwrap());
+            }
+            assert_eq!(held.len(), LIMIT, "round {round} on {shards} shards");
+        }
+        assert_eq!(clients[0].counts(queue).unwrap().in_flight, LIMIT as u64);
+        broker.stop();
+    }
+}

@@ -69,6 +69,8 @@ pub(super) fn open_shard(
             region: config.region.as_str().into(),
         },
         minute_rules: config.minute_rules,
+        in_flight_max: config.in_flight_max.into(),
+        deduplication_max: config.deduplication_max.into(),
         shards: identity.shards,
         distribution: identity.distribution as u8,
         ..EngineOptions::new(shard, identity.check_key_words())
