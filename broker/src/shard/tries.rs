@@ -89,5 +89,5 @@ impl<F: Flaws> Core<F> {
 fn has_nothing(frame: &[u8]) -> bool {
     let decoded = split_frame(frame, usize::MAX).ok().flatten();
     let response = decoded.and_then(|(frame, _)| Response::decode(&frame).ok());
-    matches!(response, Some(Response::Receive(reply)) if reply.messages.len() == 0)
+    matches!(response, Some(Response::Receive(reply)) if reply.messages.is_empty())
 }

@@ -417,6 +417,23 @@ fn set_theme(
             faults.slow_operations = 5;
             faults.slow_ns_max = 500 * MS;
         }
+        // The power fails while queues come and go on several shards.
+        16 if has_files && clients.clients > 1 => {
+            *shards = random.between(2, 5) as u16;
+            *faults = Faults {
+                power_cut_ns: random.between(200 * MS, SECOND),
+                slow_operations: 4,
+                slow_ns_max: 200 * MS,
+                ..Faults::default()
+            };
+            broker.durability = Durability::Async;
+            broker.minute_rules = false;
+            broker.log_bytes_max = None;
+            clients.queues = clients.queues.min(3);
+            clients.requests = clients.requests.max(400);
+            clients.think_ns = clients.think_ns.clamp(5 * MS, 50 * MS);
+            clients.operations.delete_queue = 15;
+        }
         _ => {}
     }
 }
