@@ -4,10 +4,56 @@ use tenpin_protocol::MessageState;
 
 use super::Core;
 use super::driver::ConnectionId;
+use super::limits;
 use super::replies::{Shown, encode_messages};
 use crate::engine::{Command, DeliveredMessage, Delivery, Reply, Ticket};
 use crate::flaws::{Flaw, Flaws};
 use crate::journal::{ColdRecord, Position};
+
+/// The replies of a shard that wait for bodies.
+#[derive(Debug, Default)]
+pub(super) struct ParkedReplies {
+    replies: Vec<Parked>,
+    /// Of the records that they have, or will have when they go.
+    bytes: usize,
+}
+
+impl ParkedReplies {
+    /// Whether requests may be taken, each of which may park one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.replies.len() < limits::PARKED_REPLIES_MAX && self.bytes < limits::PARKED_BYTES_MAX
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    pub(super) fn has_any_for(&self, connection: ConnectionId) -> bool {
+        self.replies.iter().any(|parked| parked.is_for(connection))
+    }
+
+    pub(super) fn push(&mut self, parked: Parked) {
+        self.bytes += parked.bytes;
+        self.replies.push(parked);
+    }
+
+    fn drop_those_for(&mut self, connection: ConnectionId, undelivered: &mut Vec<DeliveredMessage>) {
+        let Self { replies, bytes } = self;
+        replies.retain(|parked| {
+            let keep = !parked.is_for(connection);
+            if !keep {
+                *bytes -= parked.bytes;
+                undelivered.extend(parked.handed_out());
+            }
+            keep
+        });
+    }
+
+    /// Takes all: those that still wait are pushed again.
+    fn take(&mut self) -> Vec<Parked> {
+        std::mem::take(self).replies
+    }
+}
 
 /// A reply that waits for bodies.
 #[derive(Debug)]
@@ -22,6 +68,8 @@ pub(super) struct Parked {
     /// The records in the order of `deliveries`, copied as they came so that they outlive the log's
     /// windows.
     records: Vec<Option<Vec<u8>>>,
+    /// Of all its records, also of those that were not read yet.
+    bytes: usize,
 }
 
 impl Parked {
@@ -39,6 +87,7 @@ impl Parked {
             deliveries: deliveries.to_vec(),
             arns,
             records: vec![None; deliveries.len()],
+            bytes: deliveries.iter().map(|delivery| delivery.length as usize).sum(),
         }
     }
 
@@ -49,7 +98,7 @@ impl Parked {
         self.records.remove(index);
     }
 
-    pub(super) fn is_for(&self, connection: ConnectionId) -> bool {
+    fn is_for(&self, connection: ConnectionId) -> bool {
         self.ticket.connection == connection
     }
 
@@ -83,7 +132,7 @@ impl<F: Flaws> Core<F> {
         if !std::mem::take(&mut self.cold_reads_came) {
             return;
         }
-        for mut parked in std::mem::take(&mut self.parked) {
+        for mut parked in self.parked.take() {
             self.collect(&mut parked);
             if parked.is_whole() {
                 self.unpark(parked);
@@ -151,12 +200,63 @@ impl<F: Flaws> Core<F> {
     /// Forgets the parked replies of a connection that is gone; what they would have handed out was
     /// not delivered.
     pub(super) fn drop_parked(&mut self, id: ConnectionId, undelivered: &mut Vec<DeliveredMessage>) {
-        self.parked.retain(|parked| {
-            let keep = !parked.is_for(id);
-            if !keep {
-                undelivered.extend(parked.handed_out());
-            }
-            keep
-        });
+        self.parked.drop_those_for(id, undelivered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenpin_protocol::Operation;
+
+    use super::*;
+    use crate::engine::{HANDLE_BYTES, ReplyBody};
+
+    const ONE: ConnectionId = ConnectionId { index: 1, generation: 0 };
+    const OTHER: ConnectionId = ConnectionId { index: 2, generation: 0 };
+
+    /// A reply to this client with one long message, which waits for its body.
+    fn parked(connection: ConnectionId) -> Parked {
+        let reply = Reply {
+            ticket: Ticket { connection, correlation: 1, operation: Operation::Receive },
+            depends_on: Position(0),
+            stale_after_ms: u64::MAX,
+            ends_wait: false,
+            body: ReplyBody::Received(0..1),
+        };
+        let delivery = Delivery {
+            position: Position(0),
+            length: 1 << 20,
+            slot: 0,
+            sequence: 1,
+            sequence_number: 0,
+            sent_at_ms: 1,
+            first_received_at_ms: 1,
+            receive_count: 1,
+            source: 0,
+            state: MessageState::InFlight,
+            until_ms: 0,
+            handle: [0; HANDLE_BYTES],
+        };
+        Parked::new(&reply, Shown::HandedOut, &[delivery], vec![None])
+    }
+
+    #[test]
+    fn replies_that_wait_are_bounded_by_their_bytes() {
+        let mut parked_replies = ParkedReplies::default();
+        parked_replies.push(parked(OTHER));
+        for _ in 1..limits::PARKED_BYTES_MAX >> 20 {
+            assert!(parked_replies.has_room());
+            parked_replies.push(parked(ONE));
+        }
+        assert!(!parked_replies.has_room());
+        // What is looked at and goes on waiting counts as before.
+        for parked in parked_replies.take() {
+            parked_replies.push(parked);
+        }
+        assert!(!parked_replies.has_room());
+        let mut undelivered = Vec::new();
+        parked_replies.drop_those_for(OTHER, &mut undelivered);
+        assert!(parked_replies.has_room() && undelivered.len() == 1);
+        assert!(parked_replies.has_any_for(ONE) && !parked_replies.has_any_for(OTHER));
     }
 }

@@ -143,9 +143,7 @@ impl<F: Flaws> Core<F> {
 
     /// Whether requests can be taken at all: the log keeps up, and so do reads of cold bodies.
     pub(super) fn may_take_input(&self) -> bool {
-        !self.log.is_backlogged()
-            && self.parked.len() < limits::PARKED_REPLIES_MAX
-            && self.exchange.start.is_over
+        !self.log.is_backlogged() && self.parked.has_room() && self.exchange.start.is_over
     }
 
     fn take_bytes(&mut self, id: ConnectionId, mut bytes: &[u8]) {

@@ -45,6 +45,9 @@ pub const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Replies that wait for bodies to be read back from disk; beyond it no request is taken.
 pub const PARKED_REPLIES_MAX: usize = 1_024;
 
+/// Bytes of records in such replies; with more, no request is taken either. The last one may go beyond it.
+pub const PARKED_BYTES_MAX: usize = 64 << 20;
+
 /// A connection that says nothing for so long gives back its buffers: of ten thousand clients most are
 /// silent, and each may have had replies of tens of kilobytes.
 pub const SILENT_MS_KEEPS_BUFFERS: u64 = 2_000;

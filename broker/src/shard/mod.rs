@@ -257,7 +257,7 @@ struct Core<F: Flaws> {
     /// Replies in connections' held queues, in the order in which they may leave.
     held: VecDeque<replies::Held>,
     /// Replies that wait for bodies to be read from disk.
-    parked: Vec<cold::Parked>,
+    parked: cold::ParkedReplies,
     /// Whether one of them may have what it needs.
     cold_reads_came: bool,
     /// Bytes of partial frames, and of unsent replies, on all connections.
@@ -299,7 +299,7 @@ impl<F: Flaws> Core<F> {
             stalled: VecDeque::new(),
             room_waits: RoomWaits::default(),
             held: VecDeque::new(),
-            parked: Vec::new(),
+            parked: cold::ParkedReplies::default(),
             cold_reads_came: false,
             partial_bytes: 0,
             unsent_bytes: 0,

@@ -311,7 +311,7 @@ impl<F: Flaws> Core<F> {
     pub(super) fn answer_goodbyes(&mut self) {
         for &(id, _) in &self.closing {
             let Some(connection) = self.connections.get_mut(id) else { continue };
-            if connection.awaits_answers() || self.parked.iter().any(|parked| parked.is_for(id)) {
+            if connection.awaits_answers() || self.parked.has_any_for(id) {
                 continue;
             }
             if let Some(correlation) = connection.goodbye.take() {
