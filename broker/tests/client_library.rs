@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, TestBroker};
-use tenpin_client::{Client, ErrorCode, NewMessage, OnError, Outcome, Queue, QueueAttributes, Receive};
+use tenpin_client::{
+    Client, ErrorCode, NewMessage, OnError, Outcome, Queue, QueueAttributes, Receive, StatisticCode,
+};
 
 /// Runs a test's future on a runtime of its own, within bounded time.
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -111,6 +113,33 @@ fn a_queue_that_was_made_again_is_found_again() {
 }
 
 #[test]
+fn a_broker_counts_its_clients_and_what_its_log_does() {
+    for config in ["", "shards = 3\n"] {
+        let broker = TestBroker::start("async", config);
+        run(async {
+            let client = client_of(&broker).await;
+            let queue = client.create_queue("counted").await.unwrap();
+            let body = "x".repeat(256 << 10);
+            // Until the log is cleaned, which copies at least the queue.
+            let stats = loop {
+                queue.send(body.clone()).await.unwrap();
+                drain(&queue).await;
+                let stats = client.stats().await.unwrap();
+                if stats.get(StatisticCode::LogCopiedBytes) > 0 {
+                    break stats;
+                }
+            };
+            let get = |code| stats.get(code);
+            assert!(get(StatisticCode::Connections) >= 1 && get(StatisticCode::LogLiveBytes) > 0);
+            assert!(get(StatisticCode::LogBytes) > get(StatisticCode::LogCopiedBytes));
+            assert!(get(StatisticCode::LogBytes) > get(StatisticCode::Sent) * body.len() as u64);
+            assert!(get(StatisticCode::LogBatches) >= get(StatisticCode::Sent));
+            assert_eq!(queue.stats().await.unwrap().get(StatisticCode::LogBytes), 0);
+        });
+    }
+}
+
+#[test]
 fn a_receive_that_is_dropped_keeps_nothing() {
     with_shards("", |broker| {
         run(async {
@@ -120,7 +149,7 @@ fn a_receive_that_is_dropped_keeps_nothing() {
                 let queue = queue.clone();
                 async move { queue.receive_with(&Receive::up_to(1).wait(Duration::from_secs(20))).await }
             });
-            while queue.stats().await.unwrap().get(tenpin_client::StatisticCode::Waiting) == 0 {
+            while queue.stats().await.unwrap().get(StatisticCode::Waiting) == 0 {
                 tokio::task::yield_now().await;
             }
             waiting.abort();

@@ -61,6 +61,8 @@ pub(super) struct Commit {
     write: Option<Write>,
     /// The last batch given to be written: its sequence and checksum.
     pub(super) sequence: u64,
+    /// The last batch of the run before.
+    recovered_sequence: u64,
     pub(super) previous_crc: u32,
     written: Written,
     durable: Written,
@@ -83,7 +85,16 @@ impl Commit {
         let durable = Written { sequence, end, oldest_serial: 0 };
         // The last batch found may be one that nothing behind it vouches for.
         let is_marked = sequence == 0;
-        Commit { sequence, previous_crc, written: durable, durable, is_marked, ..Commit::default() }
+        let recovered_sequence = sequence;
+        Commit {
+            sequence,
+            recovered_sequence,
+            previous_crc,
+            written: durable,
+            durable,
+            is_marked,
+            ..Commit::default()
+        }
     }
 
     /// The sequence up to which everything is durable.
@@ -189,6 +200,11 @@ impl<F: Flaws> Log<F> {
         self.chain_end = self.geometry.position(serial, self.filled);
         let pending = Pending { serial, start, length, time_ms: self.time_ms, is_closing };
         self.commit.pending.push_back(pending);
+    }
+
+    /// Batches that were given to be written since the start.
+    pub fn batches(&self) -> u64 {
+        self.commit.sequence - self.commit.recovered_sequence
     }
 
     /// The log has fallen idle: a closing mark follows the last batch, so that it can be told from one

@@ -37,6 +37,8 @@ pub struct Log<F: Flaws> {
     pub(super) limit: u64,
     /// Where the newest segment begins.
     pub(super) base: u64,
+    /// Bytes that this run has appended to segments before the newest.
+    appended_before: u64,
     /// The latest time that came with a record.
     pub(super) time_ms: u64,
     /// Where the open batch begins (its header's place), while `limit` is not zero.
@@ -119,6 +121,7 @@ impl<F: Flaws> Log<F> {
             tail: geometry.position(first_serial, 0).0,
             limit: 0,
             base: 0,
+            appended_before: 0,
             time_ms: 0,
             batch_start: 0,
             first_serial,
@@ -312,6 +315,12 @@ impl<F: Flaws> Log<F> {
         (self.first_serial..).zip(self.live.iter().copied())
     }
 
+    /// Bytes that were appended since the start, with what frames them.
+    pub fn appended_bytes(&self) -> u64 {
+        // Between a new segment and its first batch the tail is still in the one before.
+        self.appended_before + self.tail.saturating_sub(self.base)
+    }
+
     /// What the segments of the log take, full or not.
     pub fn log_bytes(&self) -> u64 {
         self.segments_taken() * self.geometry.segment_bytes()
@@ -373,6 +382,7 @@ impl<F: Flaws> Log<F> {
             && last.memory.is_some()
         {
             last.end = if self.options.has_files() { self.filled } else { (self.tail - self.base) as usize };
+            self.appended_before += last.end as u64;
         }
         let memory = self.take_memory();
         let previous_end = self.chain_end;

@@ -310,9 +310,14 @@ impl Connections {
         self.count
     }
 
-    /// Whether any client is connected, by the driver or the gateway.
+    /// How many clients are connected, by the driver or the gateway.
+    pub(super) fn clients(&self) -> usize {
+        self.count + self.count_of_gateway
+    }
+
+    /// Whether any is.
     pub(super) fn has_clients(&self) -> bool {
-        self.count + self.count_of_gateway > 0
+        self.clients() > 0
     }
 
     pub(super) fn insert(&mut self, connection: Connection) {

@@ -40,6 +40,7 @@ mod routes;
 mod searches;
 pub(crate) mod segment_files;
 mod sharing;
+mod statistics;
 mod table;
 mod tries;
 #[cfg(test)]

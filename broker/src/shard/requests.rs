@@ -246,10 +246,7 @@ impl<F: Flaws> Core<F> {
             Request::ListMoveTasks(request) => {
                 self.look_at_tasks(ticket, request.source, request.max);
             }
-            Request::Stats(request) => {
-                let queue = (request.queue != NO_QUEUE).then_some(request.queue);
-                self.apply(ticket, Command::Stats { queue });
-            }
+            Request::Stats(request) => self.tell_statistics(ticket, request.queue),
             _ => {
                 let operation = request.operation();
                 let text = format!("{} is not supported by this version of the broker", operation.name());

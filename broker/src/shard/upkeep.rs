@@ -11,6 +11,8 @@ use crate::journal::{Cleaning, Position};
 pub(super) struct Upkeep {
     /// Whether cleaning has more to do now.
     pub(super) has_more: bool,
+    /// Bytes that cleaning has appended since the start.
+    pub(super) copied_bytes: u64,
     /// The log's end and the time when it was last seen to move.
     last_end: Position,
     moved_ms: u64,
@@ -69,6 +71,7 @@ impl<F: Flaws> Core<F> {
     /// Looks through a bounded part of the oldest segment and carries what is live to the tail.
     pub(super) fn clean(&mut self) {
         let now_ms = self.now_ms();
+        let before = self.log.appended_bytes();
         self.upkeep.has_more = match self.log.cleaning_chunk(limits::CLEANING_BYTES_A_TURN) {
             Cleaning::Idle => self.rescue(),
             Cleaning::Waiting => false,
@@ -84,6 +87,7 @@ impl<F: Flaws> Core<F> {
                 true
             }
         };
+        self.upkeep.copied_bytes += self.log.appended_bytes() - before;
     }
 
     /// Goes on with what cleaning could not find, if there is anything (rule 15). Says whether there is
