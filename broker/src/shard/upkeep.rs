@@ -87,7 +87,7 @@ impl<F: Flaws> Core<F> {
                 true
             }
         };
-        self.upkeep.copied_bytes += self.log.appended_bytes() - before;
+        self.upkeep.copied_bytes += self.log.appended_bytes().saturating_sub(before);
     }
 
     /// Goes on with what cleaning could not find, if there is anything (rule 15). Says whether there is
