@@ -93,8 +93,8 @@ pub fn start(config: &Config, say: Say) -> Result<Running, Failure> {
     Ok(Running { address, sqs_address, description, ending, threads })
 }
 
-/// Listens at an address that a flag can change: at the first of a name's that is this machine's. A broker that was just killed may have the port for a moment
-/// still: the kernel ends its ring behind it.
+/// Listens at an address that a flag can change: at the first of a name's that is this machine's. A broker that
+/// was just killed may have the port for a moment still: the kernel ends its ring behind it.
 fn listen(address: &ListenAddress, flag: &str) -> Result<(TcpListener, SocketAddr), Failure> {
     let fails = |error: std::io::Error| {
         let text = format!("cannot listen on {address}: {error}; choose another {flag}");
