@@ -176,6 +176,8 @@ pub struct Config {
     pub shards: Option<u16>,
     /// Whether each shard's thread stays on a core of its own, where there are enough.
     pub pin_threads: bool,
+    /// How long a shard looks for more to do before it sleeps.
+    pub busy_poll_us: u32,
     /// Size of the log's segments in a folder that is new.
     pub segment_bytes: u32,
     /// How much of all shards' logs stays in memory; with `durability = "memory"`, how large they may be.
@@ -215,6 +217,7 @@ impl Default for Config {
             keep_alive_timeout_ms: 120_000,
             shards: None,
             pin_threads: true,
+            busy_poll_us: 0,
             segment_bytes: 64 << 20,
             hot_bytes_max: 512 << 20,
             log_bytes_max: None,
@@ -270,6 +273,8 @@ pub struct Changes {
     pub shards: Option<u16>,
     /// See [`Config::pin_threads`].
     pub pin_threads: Option<bool>,
+    /// See [`Config::busy_poll_us`].
+    pub busy_poll_us: Option<u32>,
     /// See [`Config::segment_bytes`].
     pub segment_bytes: Option<u32>,
     /// See [`Config::hot_bytes_max`].
@@ -421,6 +426,7 @@ impl Config {
             keep_alive_timeout_ms: Some(self.keep_alive_timeout_ms),
             shards: self.shards,
             pin_threads: Some(self.pin_threads),
+            busy_poll_us: Some(self.busy_poll_us),
             segment_bytes: Some(self.segment_bytes),
             hot_bytes_max: Some(self.hot_bytes_max),
             log_bytes_max: self.log_bytes_max,
@@ -457,6 +463,7 @@ impl Config {
         set(&mut self.keep_alive_timeout_ms, changes.keep_alive_timeout_ms);
         self.shards = changes.shards.or(self.shards);
         set(&mut self.pin_threads, changes.pin_threads);
+        set(&mut self.busy_poll_us, changes.busy_poll_us);
         set(&mut self.segment_bytes, changes.segment_bytes);
         set(&mut self.hot_bytes_max, changes.hot_bytes_max);
         set(&mut self.log_growth_factor, changes.log_growth_factor);

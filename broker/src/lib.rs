@@ -13,6 +13,7 @@ pub mod flaws;
 pub mod folder;
 mod gateway;
 pub mod journal;
+mod large_pages;
 pub mod mesh;
 mod prefetch;
 pub mod reshard;

@@ -199,6 +199,9 @@ struct ServeFlags {
     /// Number of shards of a new folder, 1 to 128 [default: 1]; an existing folder's stays what it is.
     #[arg(long, value_name = "NUMBER")]
     shards: Option<u16>,
+    /// Microseconds for which a shard looks for more to do before it sleeps, which takes its core [default: 0].
+    #[arg(long, value_name = "MICROSECONDS")]
+    busy_poll_us: Option<u32>,
     /// A configuration file (TOML); variables (TENPIN_DATA_DIR …) win over it, and flags over those.
     #[arg(long, value_name = "FILE", env = "TENPIN_CONFIG")]
     config: Option<PathBuf>,
@@ -278,6 +281,7 @@ impl ServeFlags {
             io: self.io,
             durability: self.durability,
             shards: self.shards,
+            busy_poll_us: self.busy_poll_us,
             ..Changes::default()
         };
         Layers::read(self.config.as_deref(), std::env::vars_os().filter_map(config::text_of), changes)

@@ -6,9 +6,8 @@
 
 use super::Engine;
 use super::deduplication::{self, Own};
-use super::index::{self, Bucket};
-use super::slab;
-use super::slot::Slot;
+use super::index::{self, BucketChunk};
+use super::slab::{self, SlotChunk};
 use crate::flaws::Flaws;
 
 /// Which chunk a table will need.
@@ -28,8 +27,8 @@ pub struct Chunk(Made);
 
 #[derive(Debug)]
 enum Made {
-    Slots(Box<[Slot]>),
-    Buckets(Box<[Bucket]>),
+    Slots(SlotChunk),
+    Buckets(BucketChunk),
     Entries(Vec<Own>),
 }
 

@@ -36,7 +36,7 @@ impl<F: Flaws> Engine<F> {
 
     fn oldest_age_of(&self, queue: &Queue) -> u64 {
         if queue.attributes.is_fifo() {
-            let first = queue.ready_groups.first_key_value().map(|(_, &group)| self.groups[group].head);
+            let first = queue.ready_groups.first(&self.groups).map(|group| self.groups[group].head);
             let since_ms = first.map(|head| {
                 let slot = &self.slab[head];
                 slot.available_at_ms.max(delayed_until_ms(queue, slot))

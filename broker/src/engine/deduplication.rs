@@ -27,7 +27,7 @@ use std::ops::Range;
 use super::chunks::{Next, WantedChunk};
 use super::fifo_records::{Attempted, DEDUPLICATION_BYTES, ENTRY_BYTES, write_entries};
 use super::identity::Identity;
-use super::index::{Bucket, Index};
+use super::index::{BucketChunk, Index};
 use super::keyed_hash::Key;
 use super::records::Kind;
 use super::{Engine, append};
@@ -230,7 +230,7 @@ impl Deduplication {
     }
 
     /// A chunk of the index that was wanted is there.
-    pub fn buckets_made(&mut self, buckets: Box<[Bucket]>) {
+    pub fn buckets_made(&mut self, buckets: BucketChunk) {
         self.index.chunk_made(buckets);
     }
 

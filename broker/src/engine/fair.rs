@@ -100,9 +100,7 @@ impl<F: Flaws> Engine<F> {
         let place = self.groups.find_or_make(key);
         let group = &mut self.groups[place];
         if group.slots == 0 || group.purged_through != purged_through {
-            // All that it had went with the purge.
-            (group.head, group.tail, group.in_flight, group.turn) = (NONE, NONE, 0, None);
-            group.purged_through = purged_through;
+            group.begin_anew(purged_through);
             *self.shares.entry(place) = Share::NONE;
         }
         group.slots += 1;
@@ -237,7 +235,7 @@ impl<F: Flaws> Engine<F> {
     fn place_fair(&mut self, queue_index: u32, place: u32) {
         let Some(fair) = &self.queues[queue_index].fair else { return };
         let turn = self.fair_head(fair, place).map(|(turn, _)| turn);
-        let before = std::mem::replace(&mut self.groups[place].turn, turn);
+        let before = self.groups[place].replace_turn(turn);
         if turn == before {
             return;
         }

@@ -91,9 +91,7 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn join_group(&mut self, index: u32, place: u32, is_in_flight: bool, purged_through: u64) {
         let group = &mut self.groups[place];
         if group.purged_through != purged_through {
-            // All that it had went with the purge.
-            (group.head, group.tail, group.in_flight, group.turn) = (NONE, NONE, 0, None);
-            group.purged_through = purged_through;
+            group.begin_anew(purged_through);
         }
         let before = std::mem::replace(&mut group.tail, index);
         group.slots += 1;
@@ -131,8 +129,8 @@ impl<F: Flaws> Engine<F> {
         group.in_flight -= u32::from(is_in_flight);
         if group.head != NONE {
             self.place_group(place);
-        } else if let Some(turn) = group.turn.take() {
-            self.queues[queue_index].ready_groups.remove(&turn);
+        } else {
+            self.queues[queue_index].ready_groups.remove(&mut self.groups, place);
         }
     }
 
@@ -157,21 +155,19 @@ impl<F: Flaws> Engine<F> {
     /// Puts a group that has messages where it belongs: among the ready ones by its first message's
     /// turn, or not among them.
     pub(super) fn place_group(&mut self, place: u32) {
-        let group = &mut self.groups[place];
+        let group = &self.groups[place];
         let head = &self.slab[group.head];
         let is_unlocked = group.in_flight == 0 || F::has(Flaw::UnlockGroupsEarly);
         let is_ready = is_unlocked && matches!(head.state(), State::Fresh | State::Returned);
         let turn = is_ready.then_some((head.available_at_ms, head.sequence));
-        if turn == group.turn {
+        if turn == group.turn() {
             return;
         }
         let queue_index = head.queue;
         let queue = &mut self.queues[queue_index];
-        if let Some(before) = std::mem::replace(&mut group.turn, turn) {
-            queue.ready_groups.remove(&before);
-        }
+        queue.ready_groups.remove(&mut self.groups, place);
         if let Some(turn) = turn {
-            queue.ready_groups.insert(turn, place);
+            queue.ready_groups.insert(&mut self.groups, place, turn);
             if queue.waiting > 0 {
                 self.mark_ready(queue_index);
             }

@@ -60,10 +60,9 @@ impl<F: Flaws> Engine<F> {
             has_more: false,
         };
         while taking.count < count_max
-            && let Some((_, group)) = self.queues[queue_index].ready_groups.pop_first()
+            && let Some(group) = self.queues[queue_index].ready_groups.take_first(&mut self.groups)
         {
             // Whatever comes of it puts it back if it is still ready.
-            self.groups[group].turn = None;
             if self.take_of_group(queue_index, group, &mut taking, &mut letters, log, out) == Next::Enough {
                 break;
             }
@@ -74,7 +73,7 @@ impl<F: Flaws> Engine<F> {
 
     /// The first message of the first ready group.
     pub(super) fn first_ready(&self, queue_index: u32) -> Option<u32> {
-        let (_, &group) = self.queues[queue_index].ready_groups.first_key_value()?;
+        let group = self.queues[queue_index].ready_groups.first(&self.groups)?;
         Some(self.groups[group].head)
     }
 

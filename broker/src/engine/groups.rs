@@ -45,6 +45,7 @@ impl Member {
 
 /// One group.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Group {
     pub key: Key,
     pub head: u32,
@@ -55,9 +56,54 @@ pub(super) struct Group {
     pub slots: u32,
     /// What its queue was purged through when the group began: another purge makes its list void.
     pub purged_through: u64,
-    /// Where it stands among the ready ones of its queue, if it does.
-    pub turn: Option<Turn>,
+    /// Where it stands among the ready ones of its queue, or [`NO_TURN`].
+    turn: Turn,
+    /// The ready ones behind and before it: see [`ReadyGroups`](super::ready::ReadyGroups).
+    pub ready_next: u32,
+    pub ready_previous: u32,
 }
+
+impl Group {
+    fn new(key: Key) -> Self {
+        Self {
+            key,
+            head: NONE,
+            tail: NONE,
+            in_flight: 0,
+            slots: 0,
+            purged_through: 0,
+            turn: NO_TURN,
+            ready_next: NONE,
+            ready_previous: NONE,
+        }
+    }
+
+    /// Where it stands among the ready ones of its queue, if it does.
+    #[inline]
+    pub fn turn(&self) -> Option<Turn> {
+        (self.turn != NO_TURN).then_some(self.turn)
+    }
+
+    /// Gives it another turn, or none, and says which it had.
+    #[inline]
+    pub fn replace_turn(&mut self, turn: Option<Turn>) -> Option<Turn> {
+        let before = self.turn();
+        self.turn = turn.unwrap_or(NO_TURN);
+        before
+    }
+
+    /// All that it had went with a purge, or was of nobody any more.
+    #[inline]
+    pub fn begin_anew(&mut self, purged_through: u64) {
+        (self.head, self.tail, self.in_flight, self.turn) = (NONE, NONE, 0, NO_TURN);
+        self.purged_through = purged_through;
+    }
+}
+
+/// In [`Group::turn`]: it is not ready. No message has it.
+const NO_TURN: Turn = (u64::MAX, u64::MAX);
+
+const _: () = assert!(size_of::<Group>() == 64, "a group is one cache line");
 
 /// All groups of a shard.
 #[derive(Debug)]
@@ -85,9 +131,7 @@ impl Groups {
         if let Some(place) = self.find(key) {
             return place;
         }
-        let group =
-            Group { key, head: NONE, tail: NONE, in_flight: 0, slots: 0, purged_through: 0, turn: None };
-        let place = self.place(group);
+        let place = self.place(Group::new(key));
         let chunks = &self.chunks;
         self.index.insert(key, place, |place| &at(chunks, place).key);
         place

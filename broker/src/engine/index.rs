@@ -4,29 +4,36 @@
 //! with every few keys the next bucket in line is split in two, and nothing else moves (rule 32). A
 //! bucket is one cache line with a byte of each key beside its place, so that whoever looks for a key
 //! that is not there reads that line and nearly always nothing else; what does not fit goes on in
-//! another bucket. Only places are held; whoever owns the table that they are of says which key a
-//! place has. Nothing iterates over it (rule 18). Owned by the shard's engine.
+//! another bucket. The next bits of the key's hash stand there too, so that a split reads no keys, which
+//! are anywhere in memory. Only places are held; whoever owns the table that they are of says which key
+//! a place has. Nothing iterates over it (rule 18). Owned by the shard's engine.
 
 use super::chunks::Next;
 use super::keyed_hash::Key;
+use crate::large_pages::{LARGE_PAGE_BYTES, LargeArray};
 use crate::prefetch::prefetch;
 
 /// Places in a bucket.
-const PLACES: usize = 12;
+const PLACES: usize = 10;
 /// Keys a bucket from which on one more is made: a bucket that waits for its split has up to twice as
 /// many as one that was split, and few shall need a second line.
-const KEYS_A_BUCKET: u64 = 7;
-/// Buckets in a chunk, which is of 1 MiB: the table grows by chunks, which never move.
+const KEYS_A_BUCKET: u64 = 6;
+/// Splits that a place knows its way through.
+const BITS_AHEAD: u32 = 7;
+/// Buckets in a chunk, a large page of them: the table grows by chunks, which never move.
 const CHUNK_BUCKETS: usize = 1 << CHUNK_BITS;
-const CHUNK_BITS: u32 = 14;
+const CHUNK_BITS: u32 = 15;
 
 /// Some places whose keys lead here.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Bucket {
     places: [u32; PLACES],
     /// Beside each place a part of its key, [`tag_of`]; 0 where there is no place.
     tags: [u8; PLACES],
+    /// Beside each place the bits of its key that the next splits go by, the next one lowest, and behind
+    /// the last one a 1: alone it says that the key itself must be looked at.
+    ahead: [u8; PLACES],
     /// The number of the bucket where it goes on, plus one; of a free one, the next free one.
     next: u32,
 }
@@ -34,15 +41,15 @@ pub(super) struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64, "a bucket is one cache line");
 
 impl Bucket {
-    const EMPTY: Self = Self { places: [0; PLACES], tags: [0; PLACES], next: 0 };
+    const EMPTY: Self = Self { places: [0; PLACES], tags: [0; PLACES], ahead: [0; PLACES], next: 0 };
 
     /// Where this tag stands.
     #[inline(always)]
     fn with_tag(&self, tag: u8) -> Found {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
+        let [a, b, c, d, e, f, g, h, i, j] = self.tags;
         let front = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        // Its upper half is like no tag.
-        let back = u64::from_le_bytes([i, j, k, l, !tag, !tag, !tag, !tag]);
+        // The rest of it is like no tag.
+        let back = u64::from_le_bytes([i, j, !tag, !tag, !tag, !tag, !tag, !tag]);
         Found { front: equal_bytes(front, tag), back: equal_bytes(back, tag) }
     }
 
@@ -53,11 +60,19 @@ impl Bucket {
 
     /// Puts a place where there is room. `false`: there is none.
     #[inline]
-    fn put(&mut self, tag: u8, place: u32) -> bool {
+    fn put(&mut self, one: Noted) -> bool {
         let Some(at) = self.with_tag(0).next() else { return false };
-        (self.tags[at], self.places[at]) = (tag, place);
+        (self.tags[at], self.ahead[at], self.places[at]) = (one.tag, one.ahead, one.place);
         true
     }
+}
+
+/// What a bucket has of a key: see there.
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    place: u32,
+    tag: u8,
+    ahead: u8,
 }
 
 /// Which of a bucket's places have a tag, from the lowest on: the highest bit of the byte of each.
@@ -88,24 +103,26 @@ fn equal_bytes(word: u64, byte: u8) -> u64 {
     !(((differing & LOW) + LOW) | differing | LOW)
 }
 
-/// Empty buckets, as many as a table grows by, their memory there.
-pub(super) fn new_chunk() -> Box<[Bucket]> {
-    let mut chunk = vec![Bucket::EMPTY; CHUNK_BUCKETS].into_boxed_slice();
-    // Else the allocator may only promise zeros.
-    chunk.iter_mut().for_each(|bucket| *std::hint::black_box(bucket) = Bucket::EMPTY);
-    chunk
+/// As many buckets as a table grows by.
+pub(super) type BucketChunk = LargeArray<Bucket, CHUNK_BUCKETS>;
+
+const _: () = assert!(size_of::<[Bucket; CHUNK_BUCKETS]>() == LARGE_PAGE_BYTES);
+
+/// Empty buckets.
+pub(super) fn new_chunk() -> BucketChunk {
+    LargeArray::filled(Bucket::EMPTY)
 }
 
 /// Buckets in chunks.
 #[derive(Debug, Default)]
 struct Buckets {
-    chunks: Vec<Box<[Bucket]>>,
+    chunks: Vec<BucketChunk>,
     used: u32,
 }
 
 impl Buckets {
     /// One more, which is empty.
-    fn add(&mut self, next_chunk: &mut Next<Box<[Bucket]>>) -> u32 {
+    fn add(&mut self, next_chunk: &mut Next<BucketChunk>) -> u32 {
         let number = self.used;
         if number as usize == self.chunks.len() << CHUNK_BITS {
             self.chunks.push(next_chunk.take().unwrap_or_else(new_chunk));
@@ -145,7 +162,7 @@ pub(super) struct Index {
     buckets: Buckets,
     /// Those that others go on in.
     more: Buckets,
-    next_chunk: Next<Box<[Bucket]>>,
+    next_chunk: Next<BucketChunk>,
     /// The first free one of these, plus one.
     free: u32,
     /// One less than the power of two that the number of buckets is on its way to.
@@ -172,7 +189,7 @@ impl Index {
     }
 
     /// The chunk that was wanted is there.
-    pub fn chunk_made(&mut self, chunk: Box<[Bucket]>) {
+    pub fn chunk_made(&mut self, chunk: BucketChunk) {
         self.next_chunk.came(chunk);
     }
 
@@ -223,24 +240,30 @@ impl Index {
             self.grow(key_at);
         }
         self.count += 1;
-        let (number, tag) = (self.bucket_of(key), tag_of(key));
-        if !self.buckets[number].put(tag, place) {
-            self.put_behind(number, tag, place);
+        let number = self.bucket_of(key);
+        let ahead = bits_ahead(key, self.bits_of(number));
+        self.put(number, Noted { place, tag: tag_of(key), ahead });
+    }
+
+    #[inline]
+    fn put(&mut self, number: u32, one: Noted) {
+        if !self.buckets[number].put(one) {
+            self.put_behind(number, one);
         }
     }
 
     /// Puts a place into the buckets in which a full one goes on.
     #[inline(never)]
-    fn put_behind(&mut self, number: u32, tag: u8, place: u32) {
+    fn put_behind(&mut self, number: u32, one: Noted) {
         let mut at = At::Bucket(number);
         while let Some(next) = self.at(at).next.checked_sub(1) {
             at = At::More(next);
-            if self.more[next].put(tag, place) {
+            if self.more[next].put(one) {
                 return;
             }
         }
         let next = self.take_more();
-        self.more[next].put(tag, place);
+        self.more[next].put(one);
         self.at(at).next = next + 1;
     }
 
@@ -295,23 +318,33 @@ impl Index {
             return;
         }
         self.mask = self.mask.max(one_less_than_a_power(number));
-        let mut bucket = std::mem::replace(&mut self.buckets[split_for(number)], Bucket::EMPTY);
+        let from = split_for(number);
+        let bits = self.bits_of(number);
+        let mut bucket = std::mem::replace(&mut self.buckets[from], Bucket::EMPTY);
         loop {
             for at in bucket.taken() {
-                let (tag, place) = (bucket.tags[at], bucket.places[at]);
-                let to = self.bucket_of(*key_at(place));
-                if !self.buckets[to].put(tag, place) {
-                    self.put_behind(to, tag, place);
-                }
+                let (place, tag) = (bucket.places[at], bucket.tags[at]);
+                let ahead = match bucket.ahead[at] {
+                    1 => bits_ahead(*key_at(place), bits - 1),
+                    known => known,
+                };
+                let to = if ahead & 1 == 0 { from } else { number };
+                self.put(to, Noted { place, tag, ahead: ahead >> 1 });
             }
             let Some(next) = bucket.next.checked_sub(1) else { break };
             bucket = std::mem::replace(&mut self.more[next], Bucket { next: self.free, ..Bucket::EMPTY });
             self.free = next + 1;
         }
-        // What the next two need is fetched until then.
-        let next = &self.buckets[split_for(number + 1)];
-        next.taken().for_each(|at| prefetch(key_at(next.places[at])));
-        prefetch(&self.buckets[split_for(number + 2)]);
+        prefetch(&self.buckets[split_for(number + 1)]);
+    }
+
+    /// How many bits of a key choose a bucket.
+    #[inline]
+    fn bits_of(&self, number: u32) -> u32 {
+        let bits = self.mask.count_ones();
+        // One that waits for its split, and is chosen by one bit less.
+        let waits = number <= self.mask >> 1 && number + (self.mask >> 1) + 1 >= self.buckets.used;
+        bits - u32::from(waits && bits > 0)
     }
 }
 
@@ -325,6 +358,12 @@ fn one_less_than_a_power(number: u32) -> u32 {
 #[inline]
 fn split_for(number: u32) -> u32 {
     number & (one_less_than_a_power(number) >> 1)
+}
+
+/// The bits of a key behind so many that choose its bucket.
+#[inline]
+fn bits_ahead(key: Key, bits: u32) -> u8 {
+    ((key.0[0] >> bits) as u8) | 1 << BITS_AHEAD
 }
 
 /// What of a key stands beside its place: nothing that the bucket was chosen by, and not 0.

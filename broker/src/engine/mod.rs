@@ -57,6 +57,7 @@ mod plan;
 mod queue;
 mod queue_state;
 mod rare;
+mod ready;
 mod receive;
 pub mod records;
 mod recovery;

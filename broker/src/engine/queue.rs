@@ -5,12 +5,13 @@
 //! The next message to give out is the smaller of the two heads (rule 18). What is hidden or delayed
 //! is in neither; the wheel has it.
 //!
-//! On a FIFO queue the list has all messages, and ready groups stand in a map instead: see `fifo.rs`.
+//! On a FIFO queue the list has all messages, and what is next is told by its ready groups: see `fifo.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fair::Fair;
 use super::queue_state::{Definition, QueueState};
+use super::ready::ReadyGroups;
 use super::slot::NONE;
 use super::wheel::{Links, TimerLinks};
 use crate::catalog::{Attributes, BoxedDetails, QueueName};
@@ -55,8 +56,8 @@ pub(super) struct Queue {
     pub returned: BTreeMap<Turn, u32>,
     /// On a standard queue that holds messages of groups.
     pub fair: Option<Box<Fair>>,
-    /// On a FIFO queue: groups whose first message may be given out, by that message's turn.
-    pub ready_groups: BTreeMap<Turn, u32>,
+    /// On a FIFO queue: groups whose first message may be given out.
+    pub ready_groups: ReadyGroups,
     /// On a FIFO queue: the first message of the list that is delayed, with all behind it that were
     /// never received.
     pub delay_cursor: u32,
@@ -106,7 +107,7 @@ impl Queue {
             fresh_tail: NONE,
             returned: BTreeMap::new(),
             fair: None,
-            ready_groups: BTreeMap::new(),
+            ready_groups: ReadyGroups::new(),
             delay_cursor: NONE,
             delay_back_to_ms: u64::MAX,
             visible: 0,
@@ -196,7 +197,7 @@ impl Queue {
         (self.visible, self.in_flight, self.delayed, self.damaged) = (0, 0, 0, 0);
         self.stored_bytes = 0;
         self.delay_cursor = NONE;
-        let (returned, groups) = (std::mem::take(&mut self.returned), std::mem::take(&mut self.ready_groups));
+        let (returned, groups) = (std::mem::take(&mut self.returned), self.ready_groups.forget());
         // A queue is of one type and has one of the two.
         if groups.is_empty() { returned } else { groups }
     }

@@ -7,24 +7,28 @@
 use super::chunks::Next;
 use super::slot::{NONE, SLOTS_MAX, Slot, State};
 use super::wheel::{Links, TimerLinks};
+use crate::large_pages::{LARGE_PAGE_BYTES, LargeArray};
 
-/// Slots in a chunk: 2 MiB of them, one large page where the kernel gives such.
+/// Slots in a chunk: a large page of them.
 const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 15;
 const CHUNK_MASK: usize = CHUNK_SLOTS - 1;
 
-type Chunk = Box<[Slot; CHUNK_SLOTS]>;
+/// As many slots as the slab grows by.
+pub(super) type SlotChunk = LargeArray<Slot, CHUNK_SLOTS>;
 
-/// Slots without messages, as many as the slab grows by.
-pub(super) fn new_chunk() -> Box<[Slot]> {
-    vec![Slot::FREE; CHUNK_SLOTS].into_boxed_slice()
+const _: () = assert!(size_of::<[Slot; CHUNK_SLOTS]>() == LARGE_PAGE_BYTES);
+
+/// Slots without messages.
+pub(super) fn new_chunk() -> SlotChunk {
+    LargeArray::filled(Slot::FREE)
 }
 
 /// The slots and the list of those that are free.
 #[derive(Debug)]
 pub(super) struct Slab {
-    chunks: Vec<Chunk>,
-    next_chunk: Next<Box<[Slot]>>,
+    chunks: Vec<SlotChunk>,
+    next_chunk: Next<SlotChunk>,
     free_head: u32,
     /// Slots ever used; all behind are free and in no list.
     used: u32,
@@ -144,14 +148,14 @@ impl Slab {
     }
 
     /// The chunk that was wanted is there.
-    pub fn chunk_made(&mut self, chunk: Box<[Slot]>) {
+    pub fn chunk_made(&mut self, chunk: SlotChunk) {
         self.next_chunk.came(chunk);
     }
 
     fn grow_to_hold(&mut self, index: u32) {
         while self.chunks.len() <= index as usize >> CHUNK_BITS {
             let chunk = self.next_chunk.take().unwrap_or_else(new_chunk);
-            self.chunks.push(chunk.try_into().expect("the slice was made with this length"));
+            self.chunks.push(chunk);
         }
     }
 }

@@ -66,7 +66,7 @@ pub(super) const FLAG_MOVED_IN: u8 = 64;
 pub(super) const FLAG_MOVING: u8 = 128;
 
 /// A message's place, times and links.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Slot {
     /// The message's sequence; 0 where there is no message.

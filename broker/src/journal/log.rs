@@ -11,12 +11,13 @@ use super::cleaning::{Cleaner, NEARLY_DEAD_FROM_SEGMENTS, Round};
 use super::cold::Windows;
 use super::commit::Commit;
 use super::files::Files;
-use super::memory::{FreshPage, LARGE_PAGES_FROM_BYTES, SegmentMemory};
+use super::memory::{FreshPage, SegmentMemory};
 use super::options::{Durability, LogOptions};
 use super::position::{Geometry, Position, round_up};
 use super::record::{FLAG_OWN_CRC, PREFIX_BYTES, Prefix, RECORD_ALIGNMENT, own_crc_of_new};
 use super::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BLOCK_BYTES};
 use crate::flaws::Flaws;
+use crate::large_pages::LARGE_PAGE_BYTES;
 use crate::shard::driver::FileNumber;
 
 /// Emptied segments' memory that is kept for new ones, at least as many as are emptied at once when a
@@ -405,7 +406,7 @@ impl<F: Flaws> Log<F> {
     /// A page of memory that the tail comes to soon, to be made by somebody who has the time.
     pub fn wants_page(&mut self) -> Option<FreshPage> {
         let segment_bytes = self.options.segment_bytes as usize;
-        if segment_bytes < LARGE_PAGES_FROM_BYTES {
+        if segment_bytes < LARGE_PAGE_BYTES {
             return None;
         }
         // Between a new segment and its first batch the tail is still in the one before.

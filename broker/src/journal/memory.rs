@@ -8,64 +8,11 @@
 
 use std::io;
 use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::BLOCK_BYTES;
 use super::position::round_up;
-
-/// Memory of at least this many bytes asks the kernel for large pages.
-pub(super) const LARGE_PAGES_FROM_BYTES: usize = 4 << 20;
-/// A large page. The kernel clears it at once when its first byte is touched, which takes a fraction of a
-/// millisecond, and several where it has to ask the host of a virtual machine for it.
-const LARGE_PAGE_BYTES: usize = 2 << 20;
-
-/// An anonymous mapping; unmapped when its last holder is gone.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: the mapping is plain memory that belongs to no thread; who may read or write which part of
-// it is ruled by `SegmentMemory` and `SealedRange`.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; a shared `Mapping` by itself gives no access to its bytes.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(length: usize) -> io::Result<Self> {
-        assert!(length > 0, "an empty mapping has no address");
-        // SAFETY: a fresh anonymous private mapping; no memory of ours is touched.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        if length >= LARGE_PAGES_FROM_BYTES {
-            // SAFETY: the range is exactly the mapping made above. Where large pages are not allowed
-            // the call fails and small ones serve as well, so its result does not matter.
-            unsafe { libc::madvise(address, length, libc::MADV_HUGEPAGE) };
-        }
-        let start = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("mapped at address zero"))?;
-        Ok(Mapping { start, length })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: start and length are those of the mapping, and nobody holds it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
-    }
-}
+use crate::large_pages::{LARGE_PAGE_BYTES, Mapping};
 
 /// The memory of one segment. Owned by the log of one shard.
 #[derive(Debug)]
@@ -86,19 +33,19 @@ impl SegmentMemory {
     /// How many bytes there are.
     #[allow(clippy::len_without_is_empty)] // It never is.
     pub fn len(&self) -> usize {
-        self.mapping.length
+        self.mapping.length()
     }
 
     /// The bytes of a range; `None` where it is not inside.
     #[inline]
     pub fn get(&self, range: Range<usize>) -> Option<&[u8]> {
-        if range.start > range.end || range.end > self.mapping.length {
+        if range.start > range.end || range.end > self.mapping.length() {
             return None;
         }
         // SAFETY: inside the mapping. Bytes change only through `bytes_mut`, which borrows this value
         // mutably, so never while the slice lives.
         Some(unsafe {
-            std::slice::from_raw_parts(self.mapping.start.as_ptr().add(range.start), range.end - range.start)
+            std::slice::from_raw_parts(self.mapping.start().as_ptr().add(range.start), range.end - range.start)
         })
     }
 
@@ -106,14 +53,14 @@ impl SegmentMemory {
     #[inline]
     pub fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
         assert!(
-            self.sealed <= range.start && range.start <= range.end && range.end <= self.mapping.length,
+            self.sealed <= range.start && range.start <= range.end && range.end <= self.mapping.length(),
             "only unsealed bytes of the segment may change"
         );
         // SAFETY: inside the mapping. Sealed ranges end at or before `sealed`, so none of them covers
         // these bytes; `get` cannot be in use, as this value is borrowed mutably.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.mapping.start.as_ptr().add(range.start),
+                self.mapping.start().as_ptr().add(range.start),
                 range.end - range.start,
             )
         }
@@ -121,18 +68,18 @@ impl SegmentMemory {
 
     /// The next large page that is wanted for the bytes before `end` and was not asked for.
     pub fn fresh_page(&mut self, end: usize) -> Option<FreshPage> {
-        let end = end.min(self.mapping.length);
+        let end = end.min(self.mapping.length());
         if end <= self.paged {
             return None;
         }
         let start = self.paged;
-        self.paged = (start + LARGE_PAGE_BYTES).min(self.mapping.length);
+        self.paged = (start + LARGE_PAGE_BYTES).min(self.mapping.length());
         Some(FreshPage { mapping: Arc::clone(&self.mapping), start, length: self.paged - start })
     }
 
     /// Seals everything up to the end of the range and gives out the range.
     pub fn seal(&mut self, range: Range<usize>) -> SealedRange {
-        assert!(range.start <= range.end && range.end <= self.mapping.length, "inside the segment");
+        assert!(range.start <= range.end && range.end <= self.mapping.length(), "inside the segment");
         self.sealed = self.sealed.max(range.end);
         SealedRange {
             mapping: Arc::clone(&self.mapping),
@@ -165,7 +112,7 @@ impl FreshPage {
         // there stays, one that is not reads as zeros before and after), so it does not matter who reads or
         // writes there meanwhile.
         unsafe {
-            let start = self.mapping.start.as_ptr().add(self.start);
+            let start = self.mapping.start().as_ptr().add(self.start);
             libc::madvise(start.cast(), self.length, libc::MADV_POPULATE_WRITE);
         }
     }
@@ -209,7 +156,7 @@ impl AsRef<[u8]> for SealedRange {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the range was inside the mapping when it was sealed, the mapping is alive, and
         // sealed bytes never change: `bytes_mut` refuses them, and `recycle` refuses while we live.
-        unsafe { std::slice::from_raw_parts(self.mapping.start.as_ptr().add(self.start), self.length) }
+        unsafe { std::slice::from_raw_parts(self.mapping.start().as_ptr().add(self.start), self.length) }
     }
 }
 

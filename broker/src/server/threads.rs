@@ -170,6 +170,7 @@ fn make_shard<D: RealDriver>(
     let options = ShardOptions {
         handshake_timeout_ms: config.handshake_timeout_ms,
         keep_alive_timeout_ms: config.keep_alive_timeout_ms,
+        busy_poll_ns: u64::from(config.busy_poll_us) * 1_000,
         ..ShardOptions::default()
     };
     let mesh = ShardMesh::new(setup.peer, identity.shards);

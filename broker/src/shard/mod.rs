@@ -83,6 +83,8 @@ pub struct ShardOptions {
     pub frame_bytes_max: u32,
     /// Requests that each sibling may have of this shard and not have answered (rule 25).
     pub requests_out_max: u32,
+    /// How long the shard looks for more to do, after something has happened, before it sleeps.
+    pub busy_poll_ns: u64,
 }
 
 impl Default for ShardOptions {
@@ -92,6 +94,7 @@ impl Default for ShardOptions {
             keep_alive_timeout_ms: 120_000,
             frame_bytes_max: 4 << 20,
             requests_out_max: 256,
+            busy_poll_ns: 0,
         }
     }
 }
@@ -156,6 +159,9 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
     /// Says how long the shard may wait for something to happen, and that it is to be woken meanwhile;
     /// `None`: for as long as it takes.
     pub fn rest(&mut self) -> Option<Duration> {
+        if self.core.stays_awake() {
+            return Some(Duration::ZERO);
+        }
         let timeout = self.core.timeout();
         if timeout != Some(Duration::ZERO) && !self.mesh.prepare_to_park() {
             return Some(Duration::ZERO);
@@ -198,12 +204,15 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
 
     fn take_from_mesh(&mut self) {
         let Self { core, driver, mesh, .. } = self;
-        core.mesh_has_more = mesh.receive(&mut |from, incoming| match incoming {
-            Incoming::Parcel(parcel) => core.take_parcel(from, parcel),
-            Incoming::HandedOver(HandedOver { socket, unread }) => {
-                // Where the driver has no room for it, it is closed.
-                if let Some(connection) = driver.attach(socket) {
-                    core.arrived(connection, &unread);
+        core.mesh_has_more = mesh.receive(&mut |from, incoming| {
+            core.happened_ns = core.clocks.monotonic_ns;
+            match incoming {
+                Incoming::Parcel(parcel) => core.take_parcel(from, parcel),
+                Incoming::HandedOver(HandedOver { socket, unread }) => {
+                    // Where the driver has no room for it, it is closed.
+                    if let Some(connection) = driver.attach(socket) {
+                        core.arrived(connection, &unread);
+                    }
                 }
             }
         });
@@ -276,6 +285,8 @@ struct Core<F: Flaws> {
     loopback: VecDeque<Reply>,
     /// What the clocks said at this turn's begin.
     clocks: Clocks,
+    /// When something happened last, by the monotonic clock.
+    happened_ns: u64,
     /// Whether the mesh may have more.
     mesh_has_more: bool,
     journal_failure: Option<io::Error>,
@@ -313,6 +324,7 @@ impl<F: Flaws> Core<F> {
             links: links::Links::default(),
             loopback: VecDeque::new(),
             clocks: Clocks { monotonic_ns: 0, wall_ms: 0 },
+            happened_ns: 0,
             mesh_has_more: false,
             journal_failure: None,
             found_damage: false,
@@ -329,6 +341,12 @@ impl<F: Flaws> Core<F> {
             return self.clock.now_ms();
         }
         self.clock.monotonic_ms()
+    }
+
+    /// Whether to go on looking for something to do instead of sleeping.
+    fn stays_awake(&self) -> bool {
+        let Self { options, clocks, .. } = self;
+        clocks.monotonic_ns.saturating_sub(self.happened_ns) < options.busy_poll_ns
     }
 
     /// How long the driver may wait.
@@ -445,6 +463,7 @@ impl<F: Flaws> EventSink for Core<F> {
     }
 
     fn event(&mut self, event: Event<'_>) {
+        self.happened_ns = self.clocks.monotonic_ns;
         match event {
             Event::Data { connection, bytes } => self.take_data(connection, bytes),
             Event::Sent { connection, buffer, written } => self.sent(connection, buffer, written),

@@ -93,6 +93,10 @@ impl Driver for Script {
 type TestShard = Shard<Script, Alone<()>, Sound>;
 
 fn shard(log_options: LogOptions) -> TestShard {
+    shard_with(log_options, ShardOptions::default())
+}
+
+fn shard_with(log_options: LogOptions, options: ShardOptions) -> TestShard {
     let clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
     let engine_options = EngineOptions::new(0, [1, 2]);
     // There are no files.
@@ -106,7 +110,7 @@ fn shard(log_options: LogOptions) -> TestShard {
         back: VecDeque::new(),
     };
     let opened = opened.expect("nothing can go wrong");
-    Shard::new(driver, Alone::default(), opened, ShardOptions::default(), Arc::new(AtomicBool::new(false)))
+    Shard::new(driver, Alone::default(), opened, options, Arc::new(AtomicBool::new(false)))
 }
 
 fn memory() -> LogOptions {
@@ -186,6 +190,25 @@ fn the_turn_in_which_the_wall_jumps_far_expires_nothing() {
         other => panic!("{other:?}"),
     });
     assert_eq!(received, 1);
+}
+
+#[test]
+fn a_shard_that_polls_sleeps_once_nothing_has_happened_for_so_long() {
+    let options = ShardOptions { busy_poll_ns: 2_000_000, ..ShardOptions::default() };
+    let (mut shard, queue) = with_queue(shard_with(memory(), options));
+    // The answer comes back sent.
+    turn(&mut shard);
+    for _ in 0..2 {
+        for _ in 0..2 {
+            assert_eq!(shard.rest(), Some(Duration::ZERO));
+            pass(&mut shard, Duration::from_millis(1));
+            turn(&mut shard);
+        }
+        assert_ne!(shard.rest(), Some(Duration::ZERO));
+        let receive = ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) };
+        ask(&mut shard, Request::Receive(receive), |_| ());
+        turn(&mut shard);
+    }
 }
 
 #[test]
