@@ -134,7 +134,8 @@ impl<F: Flaws> Engine<F> {
             content_bytes_max: log.record_bytes_max() - COPIED_OVERHEAD_BYTES_MAX,
             purged_through: queue.purged_through,
         };
-        // All keys first: what they lead to is fetched together.
+        // All keys first, and then what they lead to: the processor does not go far beyond a line that it has
+        // to look for the address of, so that fetches with work in between come one after the other.
         let mut batch: [Option<Read<'e>>; BATCH_ENTRIES_MAX] = [const { None }; BATCH_ENTRIES_MAX];
         let mut places = batch.iter_mut();
         entries.visit(|body, entry| {
@@ -147,11 +148,12 @@ impl<F: Flaws> Engine<F> {
                     &only_body
                 }
             };
-            let read = place.insert(Read::of(&self.options.check_key, &terms, entry));
-            if let Some(key) = read.deduplication {
-                self.deduplication.expect(key);
-            }
+            *place = Some(Read::of(&self.options.check_key, &terms, entry));
         });
+        for read in batch.iter().flatten() {
+            read.deduplication.into_iter().for_each(|key| self.deduplication.expect(key));
+            read.group.into_iter().for_each(|key| self.groups.expect(key));
+        }
         let mut stored = Stored::default();
         for read in batch.iter_mut().flatten() {
             let Some(group) = read.group else {

@@ -15,6 +15,7 @@ use super::index::Index;
 use super::keyed_hash::Key;
 use super::queue::Turn;
 use super::slot::NONE;
+use crate::prefetch::prefetch;
 
 /// Groups in a chunk: the table grows by chunks (rule 32).
 const CHUNK_GROUPS: usize = 1 << CHUNK_BITS;
@@ -119,6 +120,12 @@ impl Groups {
         Self { chunks: Vec::new(), used: 0, free: NONE, index: Index::new() }
     }
 
+    /// A group is going to be looked for soon.
+    #[inline]
+    pub fn expect(&self, key: Key) {
+        self.index.prefetch(key);
+    }
+
     /// The group with this key.
     #[inline]
     pub fn find(&self, key: Key) -> Option<u32> {
@@ -141,6 +148,9 @@ impl Groups {
         if self.free != NONE {
             let place = self.free;
             self.free = self[place].tail;
+            if self.free != NONE {
+                prefetch(&self[self.free]);
+            }
             self[place] = group;
             return place;
         }

@@ -335,6 +335,7 @@ impl Index {
             bucket = std::mem::replace(&mut self.more[next], Bucket { next: self.free, ..Bucket::EMPTY });
             self.free = next + 1;
         }
+        // What the next split needs is fetched until then.
         prefetch(&self.buckets[split_for(number + 1)]);
     }
 

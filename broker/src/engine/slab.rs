@@ -8,6 +8,7 @@ use super::chunks::Next;
 use super::slot::{NONE, SLOTS_MAX, Slot, State};
 use super::wheel::{Links, TimerLinks};
 use crate::large_pages::{LARGE_PAGE_BYTES, LargeArray};
+use crate::prefetch::prefetch;
 
 /// Slots in a chunk: a large page of them.
 const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
@@ -64,10 +65,13 @@ impl Slab {
             let index = self.take_unused()?;
             return Some((index, &mut self[index]));
         }
-        let slot = &mut self.chunks[index as usize >> CHUNK_BITS][index as usize & CHUNK_MASK];
-        self.free_head = slot.list_next;
+        self.free_head = self[index].list_next;
+        // Which is in no cache any more where messages come in bursts, and each leads to the next one.
+        if let Some(next) = self.get(self.free_head) {
+            prefetch(next);
+        }
         self.occupied += 1;
-        Some((index, slot))
+        Some((index, &mut self[index]))
     }
 
     #[cold]

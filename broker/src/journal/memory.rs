@@ -45,7 +45,10 @@ impl SegmentMemory {
         // SAFETY: inside the mapping. Bytes change only through `bytes_mut`, which borrows this value
         // mutably, so never while the slice lives.
         Some(unsafe {
-            std::slice::from_raw_parts(self.mapping.start().as_ptr().add(range.start), range.end - range.start)
+            std::slice::from_raw_parts(
+                self.mapping.start().as_ptr().add(range.start),
+                range.end - range.start,
+            )
         })
     }
 
