@@ -11,6 +11,7 @@ use super::slot::{FLAG_ARRIVED, FLAG_MOVING, State};
 use super::{BATCH_ENTRIES_MAX, Engine, Ticket};
 use crate::flaws::{Flaw, Flaws};
 use crate::journal::{Log, Position, Tally};
+use crate::prefetch::prefetch;
 
 /// Messages of one queue that were in flight and are deleted together.
 #[derive(Default)]
@@ -43,6 +44,12 @@ impl<F: Flaws> Engine<F> {
         listed.clear();
         let found = self.handle_key.decode(handles.iter());
         let mut gone = Gone::default();
+        if self.is_fifo(queue) {
+            for handle in (0..handles.len()).filter_map(|at| found.get(at)) {
+                self.slab.get(handle.slot).into_iter().for_each(prefetch);
+                self.members.expect(handle.slot);
+            }
+        }
         for at in 0..handles.len() {
             let handle = found.get(at);
             if let Some(handle) = &handle

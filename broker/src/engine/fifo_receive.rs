@@ -12,6 +12,7 @@ use super::receive::{CLEARED_MAX, Receive};
 use super::slot::{FLAG_MOVING, NONE, Slot, State};
 use crate::flaws::Flaws;
 use crate::journal::{Log, Position};
+use crate::prefetch::prefetch;
 use tenpin_protocol::ErrorCode;
 
 /// What a receive has taken so far.
@@ -92,6 +93,12 @@ impl<F: Flaws> Engine<F> {
         let mut next = Next::Group;
         let mut was_delayed = 0;
         while index != NONE && taking.count < taking.count_max {
+            // Behind a backlog they are in no cache.
+            let behind = self.members.get(index).next;
+            if behind != NONE {
+                prefetch(&self.slab[behind]);
+                self.members.expect(behind);
+            }
             let (queue, slot) = (&self.queues[queue_index], &self.slab[index]);
             if slot.state() == State::Hidden {
                 // Only a group that was unlocked early has one behind a visible one.
@@ -134,7 +141,7 @@ impl<F: Flaws> Engine<F> {
             out.deliveries.push(self.fifo_delivery(index, slot));
             let member = self.members.entry(index);
             member.delivered_after_ms = after_sent;
-            index = member.next;
+            index = behind;
         }
         let taken = taking.count - before;
         let queue = &mut self.queues[queue_index];

@@ -223,6 +223,10 @@ impl<F: Flaws> Engine<F> {
         if taken.is_empty() {
             return Err(if has_more { Nothing::More } else { Nothing::Empty });
         }
+        if is_fifo {
+            // Neighbours of a group are anywhere in the log.
+            taken.iter().for_each(|delivery| log.expect(delivery.position, delivery.length));
+        }
         self.seal_handles(incarnation, taken);
         let deadline_ms = self.now_ms + receive.visibility_ms;
         let listed = taken.iter().map(|delivery| Listed {

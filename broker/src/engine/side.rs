@@ -6,6 +6,8 @@
 //! kind of its queue, says whether it means anything, and whoever sets that writes the whole entry.
 //! Owned by the shard's engine.
 
+use crate::prefetch::prefetch;
+
 /// Entries in a chunk, as many as slots.
 const CHUNK_ENTRIES: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 12;
@@ -30,6 +32,14 @@ impl<T: Copy> Side<T> {
         match self.chunks.get(index as usize >> CHUNK_BITS) {
             Some(Some(chunk)) => chunk[index as usize & (CHUNK_ENTRIES - 1)],
             _ => self.empty,
+        }
+    }
+
+    /// The slot's entry is going to be looked at soon.
+    #[inline]
+    pub fn expect(&self, index: u32) {
+        if let Some(Some(chunk)) = self.chunks.get(index as usize >> CHUNK_BITS) {
+            prefetch(&chunk[index as usize & (CHUNK_ENTRIES - 1)]);
         }
     }
 

@@ -16,10 +16,15 @@ use super::log::Log;
 use super::position::{Position, round_down, round_up};
 use super::record::{RawRecord, verify};
 use crate::flaws::{Flaw, Flaws};
+use crate::prefetch::prefetch;
 use crate::shard::driver::{FileNumber, JournalRead};
 
 /// Reads under way at a time; further ones wait their turn.
 const READS_MAX: usize = 16;
+/// A line of the processor's caches, and how many of a record are fetched before it is read; with longer ones the
+/// processor goes on by itself.
+const LINE_BYTES: usize = 64;
+const LINES_EXPECTED: usize = 4;
 /// No window is read ahead while this many reads wait.
 const READ_AHEAD_BELOW: usize = 8;
 /// Windows that are read ahead where the log is read in order: what a disk needs to be kept busy.
@@ -187,6 +192,13 @@ impl<F: Flaws> Log<F> {
             Some(Found::Reading) => ColdRecord::Reading,
             Some(Found::Failed) | None => ColdRecord::Damaged,
         }
+    }
+
+    /// Has the processor fetch the beginning of a record that is going to be read soon, if it is in memory.
+    #[inline]
+    pub fn expect(&self, position: Position, length: u32) {
+        let lines = self.bytes(position, length).unwrap_or_default().chunks(LINE_BYTES);
+        lines.take(LINES_EXPECTED).for_each(|line| prefetch(&line[0]));
     }
 
     /// The bytes of a record that [`cold_record`](Log::cold_record) found to be here, in this turn.
