@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub enum Task {
 #[derive(Debug, Args)]
 pub struct HelloArguments {
     /// Where the broker listens.
-    #[arg(long, default_value = "127.0.0.1:7010")]
+    #[arg(long, default_value = "127.0.0.1:7010", value_name = "HOST:PORT", value_parser = resolved)]
     pub address: SocketAddr,
     /// The queue; it is made if it is not there, and stays.
     #[arg(long, default_value = "hello")]
@@ -71,7 +71,7 @@ pub struct HelloArguments {
 #[derive(Debug, Clone, Args)]
 pub struct BrokerArguments {
     /// Where a running broker listens. Without it one is started for each run, and stopped afterwards.
-    #[arg(long, conflicts_with = "spawn")]
+    #[arg(long, conflicts_with = "spawn", value_name = "HOST:PORT", value_parser = resolved)]
     pub address: Option<SocketAddr>,
     /// The running broker's process id, to measure its processor time and memory.
     #[arg(long, requires = "address")]
@@ -467,6 +467,13 @@ pub struct KillArguments {
     pub seed: Option<u64>,
 }
 
+/// Where a name and port are, by IPv4 where they are by both, as a broker listens that is given a name.
+fn resolved(text: &str) -> Result<SocketAddr, String> {
+    let addresses: Vec<_> = text.to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    let chosen = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    chosen.copied().ok_or_else(|| format!("{text} has no address"))
+}
+
 /// The `tenpin` to start: the one given, or the one beside this program.
 pub fn program(given: &Option<PathBuf>) -> Result<PathBuf, Box<dyn Error>> {
     if let Some(given) = given {
@@ -585,6 +592,18 @@ mod tests {
         let old = ["tenpin-bench", "lifecycle", "--io", "uring", "--in-flight", "1", "--body-bytes", "100"];
         let Task::Throughput(arguments) = Arguments::parse_from(old).task else { panic!("not throughput") };
         assert_eq!((arguments.depth, arguments.broker.driver[0].as_str()), (1, "uring"));
+    }
+
+    #[test]
+    fn a_running_broker_is_found_by_name_and_by_address() {
+        let of = |address| Arguments::try_parse_from(["tenpin-bench", "throughput", "--address", address]);
+        for address in ["localhost:7010", "127.0.0.1:7010"] {
+            let Ok(Arguments { task: Task::Throughput(arguments) }) = of(address) else {
+                panic!("{address}")
+            };
+            assert_eq!(arguments.broker.address, Some(SocketAddr::from(([127, 0, 0, 1], 7010))));
+        }
+        assert!(of("localhost").is_err() && of("").is_err());
     }
 
     #[test]
