@@ -63,11 +63,12 @@ impl Origin {
         let scheme = forwarded("x-forwarded-proto").filter(|scheme| scheme == "https" || scheme == "http");
         let scheme = scheme.as_deref().unwrap_or("http");
         let region = identity.region.as_deref().or_else(|| region_of_host(&host)).unwrap_or(&rules.region);
+        let base = match &rules.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("{scheme}://{host}"),
+        };
         Self {
-            base: match &rules.public_url {
-                Some(url) => url.trim_end_matches('/').to_owned(),
-                None => format!("{scheme}://{host}"),
-            },
+            base: with_region(base, region),
             account: identity.account.clone(),
             region: region.into(),
             last: RefCell::default(),
@@ -152,6 +153,17 @@ fn region_of_host(host: &str) -> Option<&str> {
     let mut parts = region.rsplit('-');
     let has_number = parts.next().is_some_and(|part| part.parse::<u8>().is_ok());
     (has_number && parts.count() >= 2 && is_region(region)).then_some(region)
+}
+
+/// What queue URLs begin with, where its host names a region: the queues', as it is the host's that holds when
+/// such a URL comes back.
+fn with_region(base: String, region: &str) -> String {
+    let host = base.split_once("://").map_or("", |(_, host)| host);
+    match region_of_host(host) {
+        // The first such text is the host's, as no scheme has a hyphen.
+        Some(named) if named != region => base.replacen(named, region, 1),
+        _ => base,
+    }
 }
 
 /// Whether a text can stand in a URL as host and port.
@@ -244,6 +256,28 @@ mod tests {
         assert_eq!(region("sqs.ap-southeast-2.amazonaws.com"), "ap-southeast-2");
         assert_eq!(region("sqs.example.com"), "us-east-1");
         assert_eq!(region("sqs"), "us-east-1");
+    }
+
+    #[test]
+    fn urls_with_a_region_in_the_host_lead_back_to_their_queue() {
+        let identity = Identity { account: "000000000000".into(), region: Some("eu-west-1".into()) };
+        let came_by = |host: &str, rules: &UrlRules| {
+            let headers = [("host".parse().unwrap(), host.parse().unwrap())].into_iter().collect();
+            Origin::new(&headers, &identity, rules)
+        };
+        let public = UrlRules { public_url: Some("https://sqs.us-east-1.example/q".into()), ..rules() };
+        for (host, rules, expected) in [
+            ("sqs.us-east-1.localhost:4566", &rules(), "http://sqs.eu-west-1.localhost:4566/000000000000/q"),
+            ("us-east-1.queue.localhost", &rules(), "http://eu-west-1.queue.localhost/000000000000/q"),
+            ("sqs.eu-west-1.localhost", &rules(), "http://sqs.eu-west-1.localhost/000000000000/q"),
+            ("sqs.localhost", &rules(), "http://sqs.localhost/000000000000/q"),
+            ("localhost", &public, "https://sqs.eu-west-1.example/q/000000000000/q"),
+        ] {
+            let origin = came_by(host, rules);
+            let url = origin.url_of("000000000000", "q");
+            assert_eq!(url, expected);
+            assert_eq!(*origin.queue_of_url(&url).unwrap(), origin.own("q"), "{url}");
+        }
     }
 
     #[test]
