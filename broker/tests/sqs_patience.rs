@@ -105,6 +105,58 @@ fn take_little(stream: &TcpStream) {
     assert_eq!(result, 0);
 }
 
+/// A client may end its sending side with its request, as some do that have only one; what is not known is whether
+/// it is still there.
+#[test]
+fn who_ends_its_sending_side_is_answered_and_waits_no_longer() {
+    let broker = broker("");
+    let mut http = connect(&broker);
+    let url = create(&mut http, "q");
+    let ask_and_end = |ask: &dyn Fn(&mut Http)| {
+        let mut http = connect(&broker);
+        ask(&mut http);
+        http.stream.shutdown(Shutdown::Write).unwrap();
+        let reply = http.read();
+        http.expect_end();
+        reply
+    };
+    let send = |http: &mut Http| http.send_json("SendMessage", &json!({"QueueUrl": url, "MessageBody": "x"}));
+    assert_eq!(ask_and_end(&send).status, 200);
+    let list = ask_and_end(&|http| {
+        let bytes = http.request("GET", "/?Action=ListQueues", "", b"");
+        http.write(&bytes);
+    });
+    assert!(list.body.contains(&url), "{list:?}");
+    // Several requests at once.
+    let mut several = connect(&broker);
+    let bytes = several.request("GET", "/?Action=ListQueues", "", b"").repeat(3);
+    several.write(&bytes);
+    several.stream.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..3 {
+        assert_eq!(several.read().status, 200);
+    }
+    several.expect_end();
+    let asked = json!({"QueueUrl": url, "WaitTimeSeconds": 20});
+    let received = ask_and_end(&|http| http.send_json("ReceiveMessage", &asked));
+    assert_eq!(received.json()["Messages"][0]["Body"], "x");
+    // One that waits already.
+    let (mut client, mut waiting) = (broker.client(), connect(&broker));
+    let queue = client.open("q").unwrap();
+    waiting.send_json("ReceiveMessage", &asked);
+    wait_until("it waits", || client.counts(queue).unwrap().waiting == 1);
+    waiting.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(waiting.read().json(), json!({}));
+    waiting.expect_end();
+    assert_eq!(client.counts(queue).unwrap().waiting, 0);
+    // Half of a body is no request.
+    let half = ask_and_end(&|http| {
+        let target = "x-amz-target: AmazonSQS.ListQueues\r\n";
+        let bytes = http.request("POST", "/", target, b"{}");
+        http.write(&bytes[..bytes.len() - 1]);
+    });
+    assert_eq!(half.status, 400, "{half:?}");
+}
+
 /// A request that says its length in two ways could be two requests to a proxy before us, so it is none here.
 #[test]
 fn a_length_that_is_said_in_two_ways_is_refused() {

@@ -8,6 +8,7 @@ use tenpin_protocol::{CreateQueueRequest, ErrorCode, OpenRequest, Request, Respo
 
 use super::link::{Answer, Line};
 use super::queues::fifo_attribute;
+use super::socket::Owed;
 use super::target::{Origin, QueueName};
 use crate::sqs::{Action, ActionName, Reply, ServiceError, Text};
 
@@ -53,6 +54,8 @@ pub(super) const REPLY_BYTES: usize = 512;
 /// A request that is being served.
 pub(super) struct Call<'c> {
     pub(super) queues: &'c Queues,
+    /// Who asks, if it is a client.
+    pub(super) client: Option<&'c Owed>,
     pub(super) line: &'c mut Line,
     pub(super) origin: &'c Origin,
     /// The queue of the path, for requests that name none.

@@ -285,6 +285,12 @@ impl Line {
         }
     }
 
+    /// Ends what is waited for on it, and gives back what was not given to the client. The next request opens
+    /// it anew.
+    pub(super) fn hang_up(&mut self) {
+        self.id.take().into_iter().for_each(|id| self.link.close(id));
+    }
+
     fn open_id(&mut self) -> ConnectionId {
         match self.id {
             Some(id) if self.link.is_open(id) => id,
@@ -295,7 +301,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.id.into_iter().for_each(|id| self.link.close(id));
+        self.hang_up();
     }
 }
 

@@ -202,6 +202,7 @@ async fn serve(
     let print = |_: &Reply<'_>, _: &mut Vec<u8>| {};
     let mut call = Call {
         queues: &gateway.queues,
+        client: None,
         line,
         origin: &origin,
         queue_of_path: None,

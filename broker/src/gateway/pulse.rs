@@ -90,6 +90,11 @@ impl Watched {
         self.waits_since.set(None);
     }
 
+    /// Whether a request of it is served.
+    pub(super) fn is_served(&self) -> bool {
+        self.waits_since.get().is_none()
+    }
+
     /// Whether it has been silent for too long.
     pub(super) fn is_overdue(&self) -> bool {
         self.is_overdue.get()

@@ -1,13 +1,19 @@
 //! Receiving messages, and what is shown of them.
 
 use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tenpin_protocol::{ErrorCode, QUEUE_DEFAULT, ReceiveRequest, Request, Response};
 
 use super::call::{Call, REPLY_BYTES, unexpected_answer};
+use super::link::Answer;
 use super::messages::show_handle;
+use super::socket::Owed;
+use super::target::QueueName;
 use crate::sqs::actions::ReceiveMessage;
 use crate::sqs::checks::is_xml_text;
 use crate::sqs::replies::{GivenAttribute, ReceivedMessage, SystemAttributes};
@@ -45,8 +51,7 @@ impl Call<'_> {
             attempt_id: action.receive_request_attempt_id.as_deref(),
             ..ReceiveRequest::new(0, u8::try_from(max).unwrap_or(u8::MAX))
         };
-        let request = |queue| Request::Receive(ReceiveRequest { queue, ..receive });
-        let answer = self.ask_of(&queue, request).await?;
+        let answer = self.ask_while_there(&queue, receive).await?;
         let Response::Receive(reply) = answer.response()? else { return Err(unexpected_answer()) };
         let mut messages: Vec<_> =
             reply.messages.iter().map(|message| shown(&message, asked, &filter, &queue.account)).collect();
@@ -60,6 +65,33 @@ impl Call<'_> {
         self.reply(&Reply::ReceiveMessage { messages });
         self.owed = Some(answer);
         Ok(())
+    }
+
+    /// Asks for messages. A wait ends when the client has ended its sending side, as it may be gone, and what
+    /// comes later would be given to nobody; it is answered what is there.
+    async fn ask_while_there(
+        &mut self,
+        queue: &QueueName,
+        mut receive: ReceiveRequest<'_>,
+    ) -> Result<Answer, ServiceError> {
+        let client = self.client;
+        loop {
+            let waits = receive.wait_ms != 0;
+            let request = |queue| Request::Receive(ReceiveRequest { queue, ..receive });
+            let answer = {
+                let mut asking = pin!(self.ask_of(queue, request));
+                poll_fn(|context| match asking.as_mut().poll(context) {
+                    Poll::Pending if waits && client.is_some_and(Owed::has_ended) => Poll::Ready(None),
+                    answer => answer.map(Some),
+                })
+                .await
+            };
+            if let Some(answer) = answer {
+                return answer;
+            }
+            self.line.hang_up();
+            receive.wait_ms = 0;
+        }
     }
 }
 

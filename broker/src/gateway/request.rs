@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::Body;
+use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
@@ -20,7 +20,7 @@ use super::identity::Identity;
 use super::link::{Answer, Line};
 use super::prepared::delete_queues;
 use super::server::{Client, HeldBytes};
-use super::socket::ReplyBody;
+use super::socket::{Owed, ReplyBody};
 use super::target::{Origin, QueueName};
 use crate::sqs::{Action, ErrorName, Reply, ServiceError, json, json_out, query, uuid, xml};
 
@@ -65,7 +65,6 @@ pub(super) async fn serve(
     client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
-    client.owed.has_asked();
     match (request.method(), request.uri().path(), request.uri().query()) {
         (&Method::GET, "/health", None) => {
             return Ok(plain(&client, StatusCode::OK, br#"{"status":"ok"}"#.to_vec()));
@@ -231,6 +230,7 @@ async fn call(
     };
     let mut call = Call {
         queues: &client.gateway.queues,
+        client: Some(&client.owed),
         line: &mut line,
         origin,
         queue_of_path,
@@ -287,10 +287,9 @@ async fn read_parts(
         return Err(too_long());
     }
     let mut all = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let broken = |_| ServiceError::new(ErrorName::MalformedInput, "The request's body is broken off.");
+    while let Some(part) = poll_fn(|context| poll_part(&mut body, &client.owed, context)).await {
         // What is no data are trailers, which mean nothing here.
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        let Ok(data) = part?.into_data() else { continue };
         if all.len() + data.len() > bytes_max {
             return Err(too_long());
         }
@@ -307,6 +306,19 @@ async fn read_parts(
         all.extend_from_slice(&data);
     }
     Ok(all.into())
+}
+
+/// The next part of a body. Where the client has ended, none comes that is not here.
+fn poll_part(
+    body: &mut Incoming,
+    owed: &Owed,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, ServiceError>>> {
+    let broken = || ServiceError::new(ErrorName::MalformedInput, "The request's body is broken off.");
+    match Pin::new(body).poll_frame(context) {
+        Poll::Pending if owed.has_ended() => Poll::Ready(Some(Err(broken()))),
+        part => part.map(|part| part.map(|part| part.map_err(|_| broken()))),
+    }
 }
 
 /// A request's id, by which it is known in responses. It means nothing.

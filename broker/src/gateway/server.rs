@@ -268,7 +268,10 @@ async fn serve_client(gateway: Rc<Gateway>, stream: TcpStream, _address: SocketA
     let socket = Socket::new(stream, Rc::clone(&owed), gateway.options.write_timeout);
     let pulse = Rc::clone(&gateway.pulse);
     let client = Rc::new(Client { gateway, line: RefCell::default(), owed, came: RefCell::default() });
-    let service = service_fn(move |request| request::serve(Rc::clone(&client), request));
+    let service = service_fn(move |request| {
+        client.owed.has_asked();
+        request::serve(Rc::clone(&client), request)
+    });
     // Silence is the pulse's: hyper would set a timer for each request. The bound of headers is hyper's own, 100,
     // and more are answered 431: it makes room for another number anew with each request.
     let connection = http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(socket, service);

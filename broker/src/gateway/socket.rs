@@ -7,7 +7,7 @@ use std::io::{self, Cursor};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
@@ -29,16 +29,25 @@ pub(super) struct Owed {
     answer: RefCell<Option<Answer>>,
     /// Whether hyper has all of the response.
     is_taken: Cell<bool>,
+    /// The client has ended its sending side while it was served; who hears of that once it is answered.
+    ended: RefCell<Option<Waker>>,
 }
 
 impl Owed {
     pub(super) fn new(pulse: Rc<Pulse>, watched: Rc<Watched>) -> Self {
-        Self { pulse, watched, answer: RefCell::default(), is_taken: Cell::default() }
+        let (answer, is_taken, ended) = (RefCell::default(), Cell::default(), RefCell::default());
+        Self { pulse, watched, answer, is_taken, ended }
     }
 
     /// A request has come.
     pub(super) fn has_asked(&self) {
         self.watched.has_asked();
+    }
+
+    /// Whether the client has ended its sending side while it is served. Whether it takes the response is not
+    /// known then: it may have said all that it had to say, or be gone.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some()
     }
 
     /// The next response tells of these messages.
@@ -55,6 +64,7 @@ impl Owed {
         if let Some(answer) = self.answer.borrow_mut().take() {
             answer.given();
         }
+        self.ended.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -86,6 +96,11 @@ impl Read for Socket {
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
             buffer.filled().len()
         };
+        if filled == 0 && self.owed.watched.is_served() {
+            // hyper would take it for the end of everything, and drop the request that is served.
+            *self.owed.ended.borrow_mut() = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         // SAFETY: the stream has filled, and so initialised, so many bytes.
         unsafe { cursor.advance(filled) };
         Poll::Ready(Ok(()))
