@@ -37,6 +37,10 @@ fn difference_of_action(action: ActionName) -> Option<&'static str> {
             "short polls look at all shards, so that they find what is there; a reply has at most about 4 MiB; a body \
              that is no text, which only the binary protocol can send, comes as base64 with an attribute that says so"
         }
+        ActionName::SendMessageBatch => {
+            "where only some messages to a FIFO queue lack a group or what tells duplicates, the others are stored, and \
+             those are named as failed; where all do, the batch is refused, as in SQS"
+        }
         ActionName::SetQueueAttributes => "holds at once, not within 60 seconds",
         ActionName::TagQueue | ActionName::UntagQueue => {
             "tags are kept and given back; nothing is billed by them"

@@ -97,6 +97,9 @@ impl AttributeChange {
     /// The settings of a new queue of this name.
     pub fn create(&self, name: &QueueName) -> Result<(Attributes, Details), AttributeError> {
         let is_fifo = self.is_fifo == Some(true);
+        if self.is_fifo == Some(false) && !name.is_fifo() {
+            return Err(unknown(AttributeCode::FifoQueue));
+        }
         if is_fifo != name.is_fifo() {
             let text = if is_fifo {
                 "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, \
@@ -451,7 +454,12 @@ mod tests {
         assert!(
             error.code == code && error.text.contains("must end with .fifo suffix and be 1 to 80 in length.")
         );
-        assert!(create("q", &[number(AttributeCode::FifoQueue, 0)]).is_ok());
+        // A standard queue does not have the attribute, not even as a no.
+        refused(
+            create("q", &[number(AttributeCode::FifoQueue, 0)]),
+            ErrorCode::InvalidAttributeName,
+            "Unknown Attribute FifoQueue.",
+        );
         let (standard, queue) = (create("q", &[]).expect("a queue"), fifo(&[]).expect("a queue"));
         assert!(set(&queue, &[number(AttributeCode::FifoQueue, 1)]).is_ok());
         refused(

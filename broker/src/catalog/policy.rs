@@ -104,9 +104,7 @@ impl Policy {
     /// The policy without the statement of this label; `None`: nothing is left of it.
     pub fn without_permission(before: Option<&Self>, label: &str) -> Result<Option<Self>, AttributeError> {
         let missing = || {
-            let text = format!(
-                "Value {label} for parameter Label is invalid. Reason: can't find label on existing policy."
-            );
+            let text = format!("Value {label} for parameter Label is invalid. Reason: can't find label.");
             AttributeError::new(ErrorCode::InvalidParameterValue, text)
         };
         let mut fields = before.and_then(|policy| read(&policy.text)).ok_or_else(missing)?;
@@ -319,10 +317,7 @@ mod tests {
         assert!(add(None, &label[..80], &[account], &["*"; 7]).is_ok());
         for before in [None, Some(&policy)] {
             let error = Policy::without_permission(before, "bob").expect_err("no such label");
-            assert_eq!(
-                error.text,
-                "Value bob for parameter Label is invalid. Reason: can't find label on existing policy."
-            );
+            assert_eq!(error.text, "Value bob for parameter Label is invalid. Reason: can't find label.");
         }
     }
 

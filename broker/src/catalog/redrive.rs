@@ -60,8 +60,10 @@ impl Redrive {
                 shown(count)
             )));
         };
-        let target = target.as_str().and_then(QueueName::from_arn);
-        let target = target.ok_or_else(|| refuse("Dead-letter target ARN should be fully qualified ARN."))?;
+        let target = target.as_str().filter(|target| target.starts_with("arn:"));
+        let target = target.ok_or_else(|| refuse("Invalid value for deadLetterTargetArn."))?;
+        let target = QueueName::from_arn(target)
+            .ok_or_else(|| refuse("Dead-letter target ARN should be fully qualified ARN."))?;
         if fields.len() > 2 {
             let reason = "Only following attributes are supported: [maxReceiveCount, deadLetterTargetArn].";
             return Err(refuse(reason));
@@ -256,8 +258,8 @@ mod tests {
             (with_count("\"+1\""), count),
             (with_count("null"), count),
             (with_count("99999999999999999999999"), count),
-            (with_target("1"), arn),
-            (with_target("\"dead\""), arn),
+            (with_target("1"), "Reason: Invalid value for deadLetterTargetArn."),
+            (with_target("\"dead\""), "Reason: Invalid value for deadLetterTargetArn."),
             (with_target("\"arn:aws:sns:us-east-1:123456789012:dead\""), arn),
             (with_target("\"arn:aws:sqs:us-east-1:12:dead\""), arn),
             (with_target("\"arn:aws:sqs:us-east-1:123456789012:a b\""), arn),

@@ -308,7 +308,9 @@ impl Test {
             self.queues.contains_key(&name) && matches!(given, Given::Redrive(Some((_, 1..=1_000))))
         };
         let judged: Vec<_> = given.iter().filter(|given| !without_redrive(given)).cloned().collect();
-        let is_valid = says_fifo.unwrap_or(false) == is_fifo && self.change(&mut fresh, name, &judged, true);
+        // What a standard queue does not have cannot be said of it, not even as a no.
+        let is_of_kind = says_fifo == is_fifo.then_some(true);
+        let is_valid = is_of_kind && self.change(&mut fresh, name, &judged, true);
         if let Some(Given::Redrive(redrive)) =
             given.iter().rev().find(|given| matches!(given, Given::Redrive(_)))
         {

@@ -80,8 +80,11 @@ impl<F: Flaws> Engine<F> {
             let text = "Value for parameter TaskHandle is invalid.";
             return Err(Refusal::new(ErrorCode::InvalidParameterValue, text));
         };
+        let index = self.queues.named(&source).ok_or(Refusal::new(
+            ErrorCode::ResourceNotFound,
+            "The resource that you specified for the SourceArn parameter doesn't exist.",
+        ))?;
         let unknown = || Refusal::new(ErrorCode::ResourceNotFound, "Task does not exist.");
-        let index = self.queues.named(&source).ok_or_else(unknown)?;
         let queue = &self.queues[index];
         let task = self.tasks.table.get(&(queue.incarnation, id)).ok_or_else(unknown)?;
         if !task.is_active() {

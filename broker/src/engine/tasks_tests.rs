@@ -100,6 +100,56 @@ fn a_task_is_cancelled_once_and_only_while_it_runs() {
     start(&mut world, letters, None, 0);
     world.drain();
     assert_eq!(world.counts(work)[0], 10);
+    // Of a queue that is not there, and of one that is there and has no such task.
+    world.ask(Command::DeleteQueue { queue: letters });
+    let source = "The resource that you specified for the SourceArn parameter doesn't exist.";
+    assert_eq!(refusal(&mut world, cancel), (ErrorCode::ResourceNotFound, source.to_owned()));
+    world.advance(60_000, ALL);
+    world.create("letters");
+    assert_eq!(refusal(&mut world, cancel), (ErrorCode::ResourceNotFound, "Task does not exist.".to_owned()));
+}
+
+#[test]
+fn an_account_has_a_hundred_active_tasks() {
+    let mut world = World::<Sound>::new(EngineOptions::new(0, [1, 2]));
+    let dead_letter_queue = |world: &mut World<Sound>, account: &str, number: usize| {
+        let name = format!("letters-{number}");
+        let create = |world: &mut World<Sound>, name: &str, attributes: &[Attribute<'_>]| {
+            let name = RawName { account, region: "", name };
+            let (attributes, tags) = (Entries::of(attributes), Entries::default());
+            match world.ask(Command::CreateQueue { name, attributes, tags }).body {
+                ReplyBody::QueueOpened { number, .. } => number,
+                other => panic!("{other:?}"),
+            }
+        };
+        let letters = create(world, &name, &[]);
+        let policy = format!(
+            r#"{{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:{account}:{name}","maxReceiveCount":1}}"#
+        );
+        let policy = Attribute::new(AttributeCode::RedrivePolicy, AttributeValue::Text(&policy));
+        let work = create(world, &format!("work-{number}"), &[policy]);
+        world.send(letters, &["a"]);
+        (letters, work)
+    };
+    let mut last = None;
+    for number in 0..=100 {
+        let (letters, work) = dead_letter_queue(&mut world, "111111111111", number);
+        let begin =
+            Command::StartMoveTask { source: letters, destination: Some(work), messages_per_second_max: 1 };
+        if number < 100 {
+            start(&mut world, letters, Some(work), 1);
+        } else {
+            assert_eq!(refusal(&mut world, begin).0, ErrorCode::OverLimit);
+            last = Some((letters, work));
+        }
+    }
+    let (letters, work) = dead_letter_queue(&mut world, "222222222222", 0);
+    start(&mut world, letters, Some(work), 1);
+    // Those that have ended do not count.
+    world.advance(2_000, ALL);
+    world.drain();
+    let (letters, work) = last.expect("there is one that was refused");
+    start(&mut world, letters, Some(work), 1);
 }
 
 #[test]

@@ -21,6 +21,10 @@ use crate::sqs::{
     md5_of_system_attributes,
 };
 
+/// What the broker says of a message to a FIFO queue without a group, and of one without what duplicates are known by.
+const NO_GROUP: &str = "The request must contain the parameter MessageGroupId.";
+const NO_DEDUPLICATION: &str = "The queue should either have ContentBasedDeduplication enabled";
+
 impl Call<'_> {
     pub(super) async fn send_message(&mut self, action: &SendMessage<'_>) -> Result<(), ServiceError> {
         let queue = self.queue(action.queue_url.as_ref())?;
@@ -68,6 +72,11 @@ impl Call<'_> {
                 }
             }
             answer.given();
+        }
+        if batch.successful.is_empty()
+            && let Some(error) = of_whole_batch(&batch.failed)
+        {
+            return Err(error);
         }
         self.reply(&Reply::SendMessageBatch(batch));
         Ok(())
@@ -191,6 +200,17 @@ fn of_one_message(error: ServiceError) -> ServiceError {
         "One or more parameters are invalid. Reason: Message must be shorter than {BATCH_BYTES_MAX} bytes."
     );
     ServiceError::new(ErrorCode::InvalidParameterValue, text)
+}
+
+/// SQS refuses a batch to a FIFO queue as a whole where a message has no group, or nothing by which duplicates are
+/// known. The broker judges each message by itself; it is the same where that is wrong with all of them.
+fn of_whole_batch(failed: &[FailedEntry<'_>]) -> Option<ServiceError> {
+    let error = &failed.first()?.error;
+    let is_of_all = failed.iter().all(|entry| entry.error == *error);
+    let is_of_batches =
+        [NO_GROUP, NO_DEDUPLICATION].iter().any(|beginning| error.text.starts_with(beginning));
+    let whole = || ServiceError::new(ErrorCode::InvalidParameterValue, error.text.clone());
+    (is_of_all && is_of_batches).then(whole)
 }
 
 /// The contents of messages that have more than a body, one behind the other, and all digests of attributes.

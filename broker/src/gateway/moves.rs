@@ -40,7 +40,8 @@ impl Call<'_> {
     ) -> Result<(), ServiceError> {
         let task = URL_SAFE_NO_PAD.decode(&*action.task_handle).ok();
         let task = task.filter(|task| task.len() <= usize::from(u8::MAX)).ok_or_else(|| {
-            let text = format!("Value {} for parameter TaskHandle is invalid.", action.task_handle);
+            // As the broker says it of what it cannot read.
+            let text = "Value for parameter TaskHandle is invalid.";
             ServiceError::new(ErrorCode::InvalidParameterValue, text)
         })?;
         let request = Request::CancelMoveTask(CancelMoveTaskRequest { task: &task });

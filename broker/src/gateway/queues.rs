@@ -224,22 +224,19 @@ pub(super) fn parse_attributes<'a>(pairs: &'a [Pair<'_>]) -> Result<Vec<Attribut
     pairs.iter().map(|pair| parse_attribute(&pair.name, &pair.value)).collect()
 }
 
+/// What is no switch or no number becomes a number that none can be: the broker says what it should have been.
 fn parse_attribute<'a>(name: &str, value: &'a str) -> Result<Attribute<'a>, ServiceError> {
     let code = AttributeCode::from_name(name).ok_or_else(|| unknown_attribute(name))?;
-    let wrong = |reason: &str| {
-        let text = format!("Invalid value for the parameter {name}. Reason: {reason}");
-        ServiceError::new(ErrorCode::InvalidAttributeValue, text)
-    };
     let value = if code.is_text() {
         AttributeValue::Text(value)
     } else if code.is_switch() {
         match value {
             "true" | "True" | "TRUE" => AttributeValue::Number(1),
             "false" | "False" | "FALSE" => AttributeValue::Number(0),
-            _ => return Err(wrong("Valid values: true, false.")),
+            _ => AttributeValue::Number(u64::MAX),
         }
     } else {
-        AttributeValue::Number(value.parse().map_err(|_| wrong("Must be a whole number."))?)
+        AttributeValue::Number(value.parse().unwrap_or(u64::MAX))
     };
     Ok(Attribute::new(code, value))
 }
