@@ -62,7 +62,9 @@ fn queues_in_json() {
     assert_eq!(header, Some("AWS.SimpleQueueService.NonExistentQueue;Sender"));
     assert_eq!(reply.json()["message"], "The specified queue does not exist.");
 
-    create(&mut http, "others", json!({}));
+    let tagged = json!({"QueueName": "others", "tags": {"team": "two"}});
+    let others = http.json_ok("CreateQueue", tagged)["QueueUrl"].clone();
+    assert_eq!(http.json_ok("ListQueueTags", json!({"QueueUrl": others}))["Tags"], json!({"team": "two"}));
     create(&mut http, "orders-2", json!({}));
     let listed = http.json_ok("ListQueues", json!({"QueueNamePrefix": "order"}));
     assert_eq!(listed["QueueUrls"].as_array().unwrap().len(), 2);
@@ -138,6 +140,7 @@ fn messages_in_json() {
         }),
     );
     assert_eq!(sent["MD5OfMessageBody"], BODY_MD5);
+    assert_eq!(sent["MD5OfMessageSystemAttributes"], "62a56dd927315f2b2e12832b84617ea5");
     let received = receive(&mut http, &url);
     let message = &received[0];
     assert_eq!(message["MessageId"], sent["MessageId"]);
@@ -282,6 +285,12 @@ fn fifo_queues_dead_letters_and_move_tasks() {
     let url = create(&mut http, "source", json!({"RedrivePolicy": redrive, "VisibilityTimeout": "0"}));
     let sources = http.json_ok("ListDeadLetterSourceQueues", json!({"QueueUrl": dead}));
     assert_eq!(sources["queueUrls"], json!([url]));
+    let second = create(&mut http, "source-2", json!({"RedrivePolicy": redrive}));
+    let one = json!({"QueueUrl": dead, "MaxResults": 1});
+    let page = http.json_ok("ListDeadLetterSourceQueues", one);
+    assert_eq!(page["queueUrls"], json!([url]));
+    let next = json!({"QueueUrl": dead, "MaxResults": 1, "NextToken": page["NextToken"]});
+    assert_eq!(http.json_ok("ListDeadLetterSourceQueues", next), json!({"queueUrls": [second]}));
     http.json_ok("SendMessage", json!({"QueueUrl": url, "MessageBody": "poison"}));
     assert_eq!(receive(&mut http, &url).len(), 1);
     assert!(receive(&mut http, &url).is_empty());
@@ -315,6 +324,16 @@ fn fifo_queues_dead_letters_and_move_tasks() {
     let sent = http.json_ok("SendMessage", send.clone());
     assert_eq!(text(&sent["SequenceNumber"]).len(), 20);
     assert_eq!(http.json_ok("SendMessage", send)["SequenceNumber"], sent["SequenceNumber"], "a duplicate");
+    // One with another body, since the id is given: the digest is that of what was asked now.
+    let digest = "a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e";
+    let other = json!({
+        "QueueUrl": fifo, "MessageBody": "other", "MessageGroupId": "g", "MessageDeduplicationId": digest,
+        "MessageAttributes": {"n": {"DataType": "Number", "StringValue": "1"}},
+    });
+    let duplicate = http.json_ok("SendMessage", other);
+    assert_eq!(duplicate["MessageId"], sent["MessageId"]);
+    assert_eq!(duplicate["MD5OfMessageBody"], "795f3202b17cb6bc3d4b771d8c6c9eaf");
+    assert!(duplicate["MD5OfMessageAttributes"].is_string(), "{duplicate}");
     let (name, why) = http.json_refused("SendMessage", json!({"QueueUrl": fifo, "MessageBody": "no group"}));
     assert_eq!(
         (&name[..], &why[..]),
@@ -440,6 +459,11 @@ fn the_protocol_is_what_the_request_is() {
     assert_eq!(http.get(&format!("{path}?Action=SendMessage&MessageBody=a%20b")).status, 200);
     let received = http.get(&format!("/?Action=ReceiveMessage&QueueUrl={}", url.replace('/', "%2F")));
     assert_eq!(received.element("Body").as_deref(), Some("a b"));
+    create(&mut http, "other", json!({}));
+    let other = url.replace("/q", "/other").replace('/', "%2F");
+    let asked = format!("{path}?Action=GetQueueAttributes&AttributeName=QueueArn&QueueUrl={other}");
+    let shown = http.get(&asked).element("Value");
+    assert_eq!(shown.as_deref(), Some("arn:aws:sqs:us-east-1:000000000000:other"));
     // Without an action, and with one that is not for queues.
     assert_eq!(http.get(&path).status, 404);
     assert!(http.get("/?x=y").element("Code").is_some());
