@@ -382,7 +382,7 @@ pub(super) fn not_for_queue_type(parameter: &str, value: impl std::fmt::Display)
         ErrorCode::InvalidParameterValue,
         format!(
             "Value {value} for parameter {parameter} is invalid. Reason: The request include parameter that \
-             is not valid for this queue type"
+             is not valid for this queue type."
         ),
     )
 }
