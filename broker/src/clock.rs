@@ -6,15 +6,15 @@
 //!
 //! A wall clock that is far away from engine time cannot be believed: five days ahead, it would
 //! expire whole queues. A jump over [`TRUSTED_JUMP_MS`] therefore holds retention back, and only
-//! retention: it is judged as if the jump had not happened, until an operator confirms the time,
-//! the wall comes back, or [`RETENTION_GRACE_MS`] have passed.
+//! retention: it is judged as if the jump had not happened, until the wall comes back or
+//! [`RETENTION_GRACE_MS`] have passed, and the shard says so.
 
 use crate::shard::driver::Clocks;
 
 /// How far wall time may be from engine time, at start or later, and still be believed at once.
 pub const TRUSTED_JUMP_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// How long retention is held back after a jump that was not believed, when nobody confirms it.
+/// How long retention is held back after a jump that was not believed.
 pub const RETENTION_GRACE_MS: u64 = 60 * 60 * 1000;
 
 /// Engine time that is ahead of the wall advances by this many thousandths less than real time.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, TestBroker};
 use tenpin_broker::engine::export::home_of_fifo;
+use tenpin_broker::engine::incarnation_of;
 use tenpin_client::{
     AttributeCode, Client, ErrorCode, Message, MoveTask, MoveTaskStatus, NewMessage, Queue, QueueAttributes,
     Receive,
@@ -59,7 +60,7 @@ async fn ended_task(letters: &Queue) -> MoveTask {
 }
 
 fn home(broker: &TestBroker, name: &str, shards: u16) -> u16 {
-    home_of_fifo(broker.client().open(name).unwrap() >> 32, shards)
+    home_of_fifo(incarnation_of(broker.client().open(name).unwrap()), shards)
 }
 
 /// A FIFO queue and its dead-letter queue, which lives on another shard; a message is a dead letter once

@@ -1,6 +1,6 @@
 //! Cleaning: what of an old segment is still needed is written again at the tail.
 //!
-//! These two functions are the one list of what recovery needs (rule 11). A kind that is not carried must be one
+//! These three functions are the one list of what recovery needs (rule 11). A kind that is not carried must be one
 //! whose effect is in what is carried: a message is copied with its whole state, so that no record
 //! about it is needed any more; a queue's record has the mark of its last purge. By the time that a
 //! record is met here, everything before it in the log has been carried or is gone.
@@ -58,18 +58,12 @@ impl<F: Flaws> Engine<F> {
     }
 
     /// Writes again at the tail what is live at these positions and is whole in the engine's memory:
-    /// the newest start, queues, marks of deletion, blocks of deduplication entries, sources of dead letters,
-    /// moves and move tasks.
+    /// the newest start, marks of deletion, blocks of deduplication entries, sources of dead letters,
+    /// moves and move tasks; [`Engine::carry_queues`] follows.
     pub fn carry_definitions(&mut self, now_ms: u64, old: &Range<Position>, log: &mut Log<F>) {
         self.now_ms = self.now_ms.max(now_ms);
         if self.start_record.1 > 0 && old.contains(&self.start_record.0) {
             self.journal_start(log);
-        }
-        for index in 0..self.queues.table_length() {
-            let is_old = |record: (Position, u32)| record.1 > 0 && old.contains(&record.0);
-            if self.queues.get(index).is_some_and(|queue| !queue.deleted && is_old(queue.record)) {
-                self.carry_queue(index, log);
-            }
         }
         self.deduplication.carry(self.now_ms, old, &self.identity, log);
         self.carry_origins(old, log);
@@ -82,6 +76,28 @@ impl<F: Flaws> Engine<F> {
         for (name, tombstone) in buried {
             self.journal_tombstone(name, tombstone, log);
         }
+    }
+
+    /// Writes again at the tail the records of queues that stand at these positions, of so many places in the
+    /// table from this one on: there may be a million queues (rule 31). Gives the place to go on at.
+    pub fn carry_queues(
+        &mut self,
+        now_ms: u64,
+        old: &Range<Position>,
+        from: u32,
+        count_max: u32,
+        log: &mut Log<F>,
+    ) -> Option<u32> {
+        self.now_ms = self.now_ms.max(now_ms);
+        let length = self.queues.table_length();
+        let to = length.min(from.saturating_add(count_max));
+        for index in from..to {
+            let is_old = |record: (Position, u32)| record.1 > 0 && old.contains(&record.0);
+            if self.queues.get(index).is_some_and(|queue| !queue.deleted && is_old(queue.record)) {
+                self.carry_queue(index, log);
+            }
+        }
+        (to < length).then_some(to)
     }
 
     fn carry_attempt(&mut self, position: Position, raw: &RawRecord<'_>, log: &mut Log<F>) -> bool {

@@ -194,10 +194,10 @@ pub enum Command<'a> {
         /// How many at most, 1 to 10; 0: one.
         count_max: u8,
     },
-    /// Gives counters of a queue, or of the shard.
+    /// Gives counters of a queue. Those of all are added up by [`Engine::add_up_queues`](super::Engine::add_up_queues).
     Stats {
-        /// The queue's number; `None`: the shard.
-        queue: Option<u64>,
+        /// The queue's number.
+        queue: u64,
     },
     /// Forgets the long polls of a connection that is gone; nothing is answered.
     CancelWaits {

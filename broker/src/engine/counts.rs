@@ -66,19 +66,45 @@ impl<F: Flaws> Engine<F> {
         self.identity.start_number()
     }
 
-    pub(super) fn stats(&self, queue: Option<u64>) -> Result<ReplyBody, Refusal> {
+    pub(super) fn stats(&self, queue: u64) -> Result<ReplyBody, Refusal> {
         let mut sum = Sum::default();
-        match queue {
-            Some(number) => self.add_up(&self.queues[self.find_queue(number)?], &mut sum),
-            None => {
-                (0..self.queues.table_length())
-                    .filter_map(|index| self.queues.get(index))
-                    .filter(|queue| !queue.deleted)
-                    .for_each(|queue| self.add_up(queue, &mut sum));
-            }
-        }
-        let Sum { counts, totals, stored_bytes, oldest_age_ms, waiting } = sum;
-        let mut values = vec![
+        self.add_up(&self.queues[self.find_queue(queue)?], &mut sum);
+        Ok(ReplyBody::Stats(sum.values().into()))
+    }
+
+    /// Adds counters of queues at so many places of the table from this one on. Gives the place to go on at; `None`:
+    /// the sum is of all. Messages and queues that come and go meanwhile may be in it or not.
+    pub fn add_up_queues(&self, sum: &mut Sum, from: u32, count_max: u32) -> Option<u32> {
+        let length = self.queues.table_length();
+        let to = length.min(from.saturating_add(count_max));
+        (from..to)
+            .filter_map(|index| self.queues.get(index))
+            .filter(|queue| !queue.deleted)
+            .for_each(|queue| self.add_up(queue, sum));
+        (to < length).then_some(to)
+    }
+
+    fn add_up(&self, queue: &Queue, sum: &mut Sum) {
+        sum.add(queue);
+        sum.oldest_age_ms = sum.oldest_age_ms.max(self.oldest_age_of(queue));
+    }
+}
+
+/// What some queues have in all.
+#[derive(Debug, Default)]
+pub struct Sum {
+    counts: Counts,
+    totals: Totals,
+    stored_bytes: u64,
+    oldest_age_ms: u64,
+    waiting: u64,
+}
+
+impl Sum {
+    /// The counters.
+    pub fn values(&self) -> Vec<(StatisticCode, u64)> {
+        let Self { counts, totals, stored_bytes, oldest_age_ms, waiting } = *self;
+        vec![
             (StatisticCode::Visible, counts.visible),
             (StatisticCode::InFlight, counts.in_flight),
             (StatisticCode::Delayed, counts.delayed),
@@ -92,30 +118,9 @@ impl<F: Flaws> Engine<F> {
             (StatisticCode::Expired, totals.expired),
             (StatisticCode::Purged, totals.purged),
             (StatisticCode::EmptyReceives, totals.empty_receives),
-        ];
-        if queue.is_none() {
-            values.push((StatisticCode::Queues, self.queues.count() as u64));
-        }
-        Ok(ReplyBody::Stats(values.into()))
+        ]
     }
 
-    fn add_up(&self, queue: &Queue, sum: &mut Sum) {
-        sum.add(queue);
-        sum.oldest_age_ms = sum.oldest_age_ms.max(self.oldest_age_of(queue));
-    }
-}
-
-/// What some queues have in all.
-#[derive(Debug, Default)]
-struct Sum {
-    counts: Counts,
-    totals: Totals,
-    stored_bytes: u64,
-    oldest_age_ms: u64,
-    waiting: u64,
-}
-
-impl Sum {
     fn add(&mut self, queue: &Queue) {
         let counts = counts_of(queue);
         self.counts.visible += counts.visible;

@@ -245,8 +245,9 @@ fn dead_letters_keep_their_group() {
     super::letters_tests::fail(&mut world, work, 1);
     world.receive(work, 10, 30);
     assert_eq!(world.counts(letters), [3, 0, 0, 0]);
-    let key_of =
-        |world: &World<Sound>, queue: u64| group_key(&world.engine.options.check_key, queue >> 32, "loud");
+    let key_of = |world: &World<Sound>, queue: u64| {
+        group_key(&world.engine.options.check_key, incarnation_of(queue), "loud")
+    };
     // The processing times that the group is remembered for on the queue before begin anew.
     world.restart();
     for _ in 0..2 {
@@ -273,7 +274,7 @@ fn shares_of_other_shards_count() {
     world.now_ms += 2_000;
     world.delete(queue, &taken[0].handle).0.expect("it is in flight");
     let shares = shares_of(&mut world, queue);
-    let loud = group_key(&world.engine.options.check_key, queue >> 32, "loud").bytes();
+    let loud = group_key(&world.engine.options.check_key, incarnation_of(queue), "loud").bytes();
     let expected = GroupShare { group: loud, in_flight: 9, processing_ms: 2_000 };
     assert_eq!(shares, GroupShares { in_flight: 9, processing_ms: 2_000, groups: vec![expected] });
     // By its time it is noisy here; not among all shards.

@@ -25,7 +25,8 @@ pub const HANDLE_BYTES: usize = 32;
 /// The layout that this version writes; in the handle's third byte.
 const FORMAT: u8 = 1;
 
-const INCARNATION_BITS: u32 = 40;
+/// Bits of an incarnation in handles, and in the numbers of queues.
+pub(super) const INCARNATION_BITS: u32 = 40;
 const INCARNATION_MASK: u64 = (1 << INCARNATION_BITS) - 1;
 /// Deliveries are counted up to here; later ones carry the same number.
 const DELIVERY_MAX: u64 = (1 << 24) - 1;

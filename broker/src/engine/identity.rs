@@ -96,6 +96,18 @@ impl Identity {
         shard_of(self.incarnation_next, shards)
     }
 
+    /// As if all incarnations before this one had been given out.
+    #[cfg(test)]
+    pub fn skip_incarnations_to(&mut self, incarnation: u64) {
+        self.incarnation_next = self.incarnation_next.max(incarnation);
+    }
+
+    /// As if all sequences of this start but so many had been given out.
+    #[cfg(test)]
+    pub fn spend_all_but(&mut self, left: u64) {
+        self.counter = COUNTER_MAX - left;
+    }
+
     /// The next queue's incarnation.
     #[cfg(test)]
     pub fn next_incarnation(&mut self) -> u64 {

@@ -9,6 +9,7 @@ use super::command::{Command, RawName};
 use super::outputs::{Outputs, Refusal, ReplyBody};
 use super::plan::Answer;
 use super::queue::Queue;
+use super::queue_number::incarnation_of;
 use super::queue_state::{Definition, QUEUE_STATE_BYTES, QueueState};
 use super::records::{Kind, MARK_BYTES, Mark, name_bytes, write_name};
 use super::{Engine, append};
@@ -107,7 +108,7 @@ impl<F: Flaws> Engine<F> {
                 self.identity.replay_incarnation(definition.id);
                 self.start_share(definition, log);
             }
-            Change::CancelTask { queue, id } => self.cancel_share((queue >> 32, *id), log),
+            Change::CancelTask { queue, id } => self.cancel_share((incarnation_of(*queue), *id), log),
             Change::Purge { queue, time_ms } => {
                 if let Some(index) = self.queues.find(*queue)
                     && self.queues[index].purged_at_ms <= *time_ms
@@ -242,12 +243,21 @@ impl<F: Flaws> Engine<F> {
         self.queues.retire(index);
     }
 
+    /// A queue's last purge is durable on every shard since now at the earliest: the minute in which there is no
+    /// other begins (rule 20).
+    pub fn purge_is_everywhere(&mut self, queue: u64, now_ms: u64) {
+        if let Some(index) = self.queues.find(queue) {
+            self.queues[index].purge_ended_ms = now_ms;
+        }
+    }
+
     fn purge(&mut self, index: u32, time_ms: u64, log: &mut Log<F>) {
         let through = self.identity.last_sequence();
         let queue = &mut self.queues[index];
         let mark = Mark { incarnation: queue.incarnation, time_ms, through };
         append(log, self.now_ms, Kind::Purged, MARK_BYTES, 0, false, |out| mark.write(out));
         queue.purged_at_ms = time_ms;
+        queue.purge_ended_ms = time_ms;
         queue.purged_through = through;
         let map = queue.forget_messages();
         if queue.slots > 0 {

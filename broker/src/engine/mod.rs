@@ -55,6 +55,7 @@ mod outputs;
 mod peek;
 mod plan;
 mod queue;
+mod queue_number;
 mod queue_state;
 mod rare;
 mod ready;
@@ -91,7 +92,7 @@ use std::marker::PhantomData;
 pub use change::{Change, Planned};
 pub use chunks::{Chunk, WantedChunk};
 pub use command::{Command, RawName, Ticket};
-pub use counts::Counts;
+pub use counts::{Counts, Sum};
 pub use handle::{HANDLE_BYTES, Handle, HandleKey, shard_of_handle};
 pub use moves::{MoveAnswer, Moving};
 pub use noise::{GroupShare, GroupShares, NOISY_IN_FLIGHT_MIN};
@@ -99,6 +100,7 @@ pub use outputs::{
     Accepted, AttributeOutput, DeliveredMessage, Delivery, Outcome, Outputs, QueuePage, Refusal, Reply,
     ReplyBody, SendOutcome, TaskOutput,
 };
+pub use queue_number::incarnation_of;
 pub use queue_state::Definition;
 pub use receive::DELIVERY_OVERHEAD_BYTES;
 pub use shards::{Home, Waiting};

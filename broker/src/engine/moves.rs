@@ -22,6 +22,7 @@ use super::move_records::{
     MovingOut, write_arrivals,
 };
 use super::outputs::Outputs;
+use super::queue_number::incarnation_of;
 use super::rare::{Rare, RareBlock};
 use super::records::{CONTENT_GROUPED, CONTENT_RARE, CopiedState, Kind, MessageHead, StoredMessage};
 use super::slot::{FLAG_ARRIVED, FLAG_COPIED, FLAG_MEMBER, FLAG_MOVED_IN, FLAG_MOVING, State, TIME_MS_MAX};
@@ -152,6 +153,7 @@ impl<F: Flaws> Engine<F> {
             return false;
         }
         self.lock(index);
+        self.reserve_sequences(log);
         let number = self.identity.next_sequence();
         let slot = &mut self.slab[index];
         slot.set_flags(slot.flags() | FLAG_MOVING);
@@ -350,7 +352,7 @@ impl<F: Flaws> Engine<F> {
         // A FIFO queue's retention begins with the move.
         let sent_at_ms = if is_letter && !is_fifo { moving.sent_at_ms } else { self.now_ms };
         let delay_ms = if is_letter { 0 } else { target.attributes.delay_ms() };
-        let source = moving.source.0 >> 32;
+        let source = incarnation_of(moving.source.0);
         let block = RareBlock { origin: is_letter.then_some((source, moving.receive_count)) };
         let head = MessageHead {
             slot: index,

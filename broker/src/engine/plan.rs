@@ -9,6 +9,7 @@ use super::command::{Command, RawName};
 use super::manage::MINUTE_MS;
 use super::outputs::{Refusal, ReplyBody};
 use super::queue::QUEUES_MAX;
+use super::queue_number::INCARNATION_MAX;
 use super::queue_state::{Definition, QUEUE_STATE_BYTES, QueueState};
 use crate::catalog::{
     AttributeChange, AttributeError, Details, NameError, Permission, Policy, QueueName, Redrive, remove_tags,
@@ -89,10 +90,15 @@ impl<F: Flaws> Engine<F> {
         if tombstone.is_some_and(|tombstone| self.now_ms < tombstone.deleted_at_ms + MINUTE_MS) {
             return Err(ErrorCode::QueueDeletedRecently.into());
         }
-        if self.queues.count() >= QUEUES_MAX as usize {
+        // The place counts, not how many have names: messages of deleted ones may hold theirs for a while.
+        if self.queues.next_index() >= QUEUES_MAX {
             return Err(Refusal::new(ErrorCode::OverLimit, "There are as many queues as there may be."));
         }
         let incarnation = self.identity.incarnation_next();
+        if incarnation > INCARNATION_MAX {
+            let text = "There have been as many queues as there may ever be in one data folder.";
+            return Err(Refusal::new(ErrorCode::OverLimit, text));
+        }
         let definition = Definition {
             index: self.queues.next_index(),
             incarnation,
@@ -162,7 +168,7 @@ impl<F: Flaws> Engine<F> {
 
     fn plan_purge(&self, number: u64) -> Plan {
         let queue = &self.queues[self.find_queue(number)?];
-        let is_soon = queue.purged_at_ms > 0 && self.now_ms < queue.purged_at_ms + MINUTE_MS;
+        let is_soon = queue.purged_at_ms > 0 && self.now_ms < queue.purge_ended_ms + MINUTE_MS;
         if self.options.minute_rules && is_soon {
             let text = format!(
                 "Only one PurgeQueue operation on {} is allowed every 60 seconds.",

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fair::Fair;
+use super::queue_number::{index_of, number_of};
 use super::queue_state::{Definition, QueueState};
 use super::ready::ReadyGroups;
 use super::slot::NONE;
@@ -83,6 +84,9 @@ pub(super) struct Queue {
     pub created_at_ms: u64,
     pub modified_at_ms: u64,
     pub purged_at_ms: u64,
+    /// When its last purge was known to be durable on every shard (rule 20); until that is, and after a
+    /// restart, when it was asked for.
+    pub purge_ended_ms: u64,
     /// Its newest QueueState record.
     pub record: (Position, u32),
     pub totals: Totals,
@@ -126,6 +130,7 @@ impl Queue {
             created_at_ms: definition.created_at_ms,
             modified_at_ms: definition.modified_at_ms,
             purged_at_ms,
+            purge_ended_ms: purged_at_ms,
             record: (Position::default(), 0),
             totals: Totals::default(),
         }
@@ -185,7 +190,7 @@ impl Queue {
 
     /// The number that hot frames carry: where in the table, and which incarnation.
     pub fn number(&self, index: u32) -> u64 {
-        u64::from(index) | (self.incarnation << 32)
+        number_of(index, self.incarnation)
     }
 
     /// All messages are gone at once: counts and lists begin anew. What was in the map is given
@@ -217,7 +222,7 @@ impl Queues {
     /// Where the queue with this number is, if it still is.
     #[inline]
     pub fn find(&self, number: u64) -> Option<u32> {
-        let index = number as u32;
+        let index = index_of(number);
         let queue = self.entries.get(index as usize)?.as_deref()?;
         (queue.number(index) == number && !queue.deleted).then_some(index)
     }
@@ -360,8 +365,8 @@ impl Queues {
     }
 }
 
-/// Queues of one shard; creating one more is refused with OverLimit. A million entries of the table
-/// take some hundred megabytes.
+/// Places of queues on one shard, also of deleted ones whose messages are not swept yet; creating one more is
+/// refused with OverLimit. A million entries of the table take some hundred megabytes.
 pub(super) const QUEUES_MAX: u32 = 1 << 20;
 
 impl std::ops::Index<u32> for Queues {

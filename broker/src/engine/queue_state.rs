@@ -3,6 +3,7 @@
 //! A definition is what its owner chose and what was given to it at its creation; it is the same on every shard. What a
 //! shard keeps beside it (how far it was purged, what had expired) is the shard's own.
 
+use super::queue_number::number_of;
 use super::records::{Reader, Writer, name_bytes, read_name, write_name};
 use crate::catalog::{
     AttributeError, Attributes, BoxedDetails, DeduplicationScope, Details, FifoAttributes, NUMBERS, Policy,
@@ -73,7 +74,7 @@ const TEXT_HEAD_BYTES: usize = 6;
 impl Definition {
     /// The number that hot frames carry: where in the table, and which incarnation.
     pub fn number(&self) -> u64 {
-        u64::from(self.index) | (self.incarnation << 32)
+        number_of(self.index, self.incarnation)
     }
 }
 

@@ -137,7 +137,8 @@ impl<F: Flaws> Engine<F> {
         }
         answer(match nothing {
             Nothing::Empty | Nothing::More => {
-                self.queues[queue].totals.empty_receives += 1;
+                // A part of a receive that goes around is counted where its client is, if at all.
+                self.queues[queue].totals.empty_receives += u64::from(!ticket.connection.is_of_peer());
                 ReplyBody::Received(end..end)
             }
             Nothing::OverLimit => ReplyBody::Refused(Refusal::new(

@@ -21,6 +21,7 @@ impl<F: Flaws> Engine<F> {
         self.now_ms = self.now_ms.max(now_ms);
         if self.rescue_cursor == 0 {
             self.carry_definitions(now_ms, lost, log);
+            self.carry_queues(now_ms, lost, 0, u32::MAX, log);
             self.attempts.rescue(now_ms, lost, log);
         }
         let end = self.slab.used().min(self.rescue_cursor.saturating_add(slots_max));

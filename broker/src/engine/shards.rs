@@ -8,6 +8,7 @@ use tenpin_protocol::MoveTaskStatus;
 use super::change::Change;
 use super::identity::INCARNATIONS_SKIPPED_A_START;
 use super::queue::Queue;
+use super::queue_number::incarnation_of;
 use super::queue_state::Definition;
 use super::slot::NONE;
 use super::{Engine, EngineOptions, Outputs, Ticket};
@@ -145,6 +146,20 @@ impl<F: Flaws> Engine<F> {
         Some((queue.in_flight_max, queue.in_flight))
     }
 
+    /// A receive that has gone around has found nothing anywhere.
+    pub fn count_empty_receive(&mut self, queue: u64) {
+        if let Some(index) = self.queues.find(queue) {
+            self.queues[index].totals.empty_receives += 1;
+        }
+    }
+
+    /// A receive that has found nothing here goes on elsewhere.
+    pub fn uncount_empty_receive(&mut self, queue: u64) {
+        if let Some(index) = self.queues.find(queue) {
+            self.queues[index].totals.empty_receives -= 1;
+        }
+    }
+
     /// More may be in flight here from now on.
     pub fn add_lease(&mut self, queue: u64, amount: u64) {
         let Some(index) = self.queues.find(queue) else { return };
@@ -229,7 +244,7 @@ impl<F: Flaws> Engine<F> {
     /// The tasks of a queue as changes, the oldest first, as they may have been cut short elsewhere.
     fn add_tasks(&self, queue: u64, found: &mut Vec<(Change, u64)>) {
         let start = found.len();
-        for task in self.tasks.of(queue >> 32) {
+        for task in self.tasks.of(incarnation_of(queue)) {
             if matches!(task.share.status, MoveTaskStatus::Cancelling | MoveTaskStatus::Cancelled) {
                 found.push((Change::CancelTask { queue, id: task.definition.id }, 0));
             }

@@ -5,6 +5,7 @@ use tenpin_protocol::ErrorCode;
 use super::change::{Change, Planned};
 use super::outputs::{Refusal, ReplyBody, TaskOutput};
 use super::plan::Answer;
+use super::queue_number::incarnation_of;
 use super::task_records::{TaskDefinition, read_task_handle, task_handle};
 use super::tasks::{TASKS_SHOWN_MAX, Task};
 use super::{Engine, out_of_range};
@@ -51,7 +52,7 @@ impl<F: Flaws> Engine<F> {
                 Some((number, name))
             }
         };
-        if self.tasks.of(source >> 32).any(Task::is_active) {
+        if self.tasks.of(incarnation_of(source)).any(Task::is_active) {
             return invalid(
                 "There is already a task running. Only one active task is allowed for a source queue arn at a \
                  given time.",
@@ -100,7 +101,7 @@ impl<F: Flaws> Engine<F> {
         if usize::from(count_max) > TASKS_SHOWN_MAX {
             return Err(out_of_range(count_max, "MaxResults", 1, TASKS_SHOWN_MAX as u64));
         }
-        let tasks = self.tasks.of(source >> 32).take(count_max.max(1).into()).map(shown);
+        let tasks = self.tasks.of(incarnation_of(source)).take(count_max.max(1).into()).map(shown);
         Ok(ReplyBody::MoveTasks(tasks.collect()))
     }
 }

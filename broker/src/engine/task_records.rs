@@ -3,6 +3,7 @@
 use tenpin_protocol::MoveTaskStatus;
 
 use super::append;
+use super::queue_number::incarnation_of;
 use super::records::{Kind, Reader, Writer, name_bytes, read_name, write_name};
 use super::tasks::{Failure, Share};
 use crate::catalog::QueueName;
@@ -32,7 +33,7 @@ pub struct TaskDefinition {
 impl TaskDefinition {
     /// Its place among tasks: the source's incarnation, then the id.
     pub(super) fn key(&self) -> (u64, u64) {
-        (self.source.0 >> 32, self.id)
+        (incarnation_of(self.source.0), self.id)
     }
 
     fn write(&self, writer: &mut Writer<'_>) {
@@ -176,6 +177,7 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue_number::number_of;
     use super::*;
     use crate::catalog::NameDefaults;
 
@@ -183,8 +185,8 @@ mod tests {
         let name = |name| QueueName::parse("", "", name, &NameDefaults::default()).expect("a name");
         TaskDefinition {
             id: 0x0102_0304_0506_0708,
-            source: (7 << 32, name("letters")),
-            destination: with_destination.then(|| (9 << 32, name("work"))),
+            source: (number_of(0, 7), name("letters")),
+            destination: with_destination.then(|| (number_of(0, 9), name("work"))),
             messages_per_second_max: 500,
             started_at_ms: 1,
         }

@@ -8,6 +8,7 @@
 use tenpin_protocol::MoveTaskStatus;
 
 use super::Engine;
+use super::queue_number::incarnation_of;
 use super::tasks::{Share, Task};
 use crate::flaws::Flaws;
 use crate::journal::Log;
@@ -95,7 +96,7 @@ impl<F: Flaws> Engine<F> {
     /// Shares here of the tasks of a queue.
     pub fn task_shares(&self, queue: u64) -> Vec<TaskShare> {
         let share = |task: &Task| TaskShare { key: task.definition.key(), share: task.share };
-        self.tasks.of(queue >> 32).map(share).collect()
+        self.tasks.of(incarnation_of(queue)).map(share).collect()
     }
 
     /// Another shard says what it has done.
@@ -137,6 +138,6 @@ impl<F: Flaws> Engine<F> {
 
     /// How many messages a task has moved on all shards, as far as it is known here.
     pub fn moved_by_task(&self, queue: u64, id: u64) -> u64 {
-        self.tasks.table.get(&(queue >> 32, id)).map_or(0, |task| task.whole().moved)
+        self.tasks.table.get(&(incarnation_of(queue), id)).map_or(0, |task| task.whole().moved)
     }
 }

@@ -394,7 +394,7 @@ impl<F: Flaws> Engine<F> {
             number: sequence,
             settled_below: 0,
             task: task_id,
-            source: (key.0 << 32, name),
+            source: (self.queues[source].number(source), name),
             target: number,
             id,
             sent_at_ms: 0,

@@ -261,3 +261,47 @@ fn moved_messages_wake_who_waits_and_are_delayed_as_sent_ones_are() {
     world.drain();
     assert_eq!(world.counts(work), [2, 0, 0, 0]);
 }
+
+/// What has moved names only the task's id.
+#[test]
+fn each_task_counts_what_it_has_moved_itself_also_after_restarts() {
+    let (mut world, work, letters) = dead(12);
+    let other_letters = world.create("other-letters");
+    let policy =
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:other-letters","maxReceiveCount":1}"#;
+    let redrive = [Attribute::new(AttributeCode::RedrivePolicy, AttributeValue::Text(policy))];
+    let other_work = world.create_with("other-work", &redrive);
+    world.send(other_work, &["x", "y", "z"]);
+    fail(&mut world, other_work, 2);
+    assert_eq!(world.counts(other_letters), [3, 0, 0, 0]);
+    let first = start(&mut world, letters, Some(work), 4);
+    let second = start(&mut world, other_letters, Some(other_work), 1);
+    for seconds in 1..=2 {
+        world.advance(1_000, ALL);
+        world.drain();
+        world.restart();
+        let moved = [letters, other_letters].map(|queue| list(&mut world, queue, 1)[0].moved);
+        assert_eq!(moved, [4 * seconds, seconds]);
+    }
+    // Each is cancelled by its own handle.
+    let cancel = world.ask(Command::CancelMoveTask { task: &second }).body;
+    assert_eq!(cancel, ReplyBody::MoveTaskCancelled { moved: 2 });
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Running);
+    let cancel = world.ask(Command::CancelMoveTask { task: &first }).body;
+    assert_eq!(cancel, ReplyBody::MoveTaskCancelled { moved: 8 });
+    assert_eq!((world.counts(letters)[0], world.counts(other_letters)[0]), (4, 1));
+}
+
+/// Rule 31: of many messages a turn moves some.
+#[test]
+fn a_task_moves_a_few_messages_a_turn() {
+    let (mut world, work, letters) = dead(40);
+    start(&mut world, letters, None, 0);
+    for turns in 1..=3 {
+        world.advance(0, 1);
+        let moved = world.counts(work)[0];
+        assert!(moved <= 16 * turns, "{moved} messages in {turns} turns");
+    }
+    world.drain();
+    assert_eq!(world.counts(work)[0], 40);
+}

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pending::Search;
+use crate::engine::incarnation_of;
 
 /// How soon the limit is tried again for receives that wait.
 const TRY_AGAIN_MS: u64 = 20;
 
 /// The shard that owns a queue's limit.
 pub fn home_of(queue: u64, shards: u16) -> u16 {
-    // The upper half of a queue's number is its incarnation.
-    ((queue >> 32) % u64::from(shards)) as u16
+    (incarnation_of(queue) % u64::from(shards)) as u16
 }
 
 /// How much is leased at a time.

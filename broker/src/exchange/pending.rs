@@ -36,6 +36,8 @@ pub struct Search {
 pub struct FirstTry {
     /// Whose receive it is.
     pub ticket: Ticket,
+    /// The queue's number.
+    pub queue: u64,
     /// Until when it waits for a message; 0: not at all.
     pub waits_until_ms: u64,
     /// Its payload, as it came.

@@ -4,6 +4,8 @@
 //! says when that is durable; then whoever asked is answered. What shard 0 says of the catalog
 //! meanwhile waits as well, behind all changes before it: nobody shall hear of a queue that some shard
 //! does not know yet.
+//!
+//! Where there is one shard, a purge is such a change, and the only one.
 
 use std::collections::VecDeque;
 
@@ -63,6 +65,13 @@ impl Steps {
     pub fn hold(&mut self, reply: Reply) {
         let (number, position) = (self.last_number, Position::default());
         self.steps.push_back(Step { number, position, change: None, told: true, left: 0, reply });
+    }
+
+    /// Whether a purge of this queue is under way.
+    pub fn purges(&self, queue: u64) -> bool {
+        let is_it =
+            |change: &Change| matches!(change, Change::Purge { queue: purged, .. } if *purged == queue);
+        self.steps.iter().any(|step| step.change.as_ref().is_some_and(is_it))
     }
 
     /// The next change that is durable here and that the siblings do not know, with its number.

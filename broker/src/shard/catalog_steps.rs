@@ -1,5 +1,6 @@
 //! The catalog on several shards: shard 0 judges and journals, the others follow, and at the start all
-//! come to what shard 0 has before anybody is served (rule 20).
+//! come to what shard 0 has before anybody is served (rule 20). A purge is a step on one shard too, so that the
+//! minute before the next one begins once it is durable.
 
 use super::Core;
 use crate::engine::{Change, Command, Planned, Reply, ReplyBody, Ticket};
@@ -16,7 +17,8 @@ const NO_STEP: u64 = 0;
 impl<F: Flaws> Core<F> {
     /// Does what a request about the catalog says, on shard 0.
     pub(super) fn apply_to_catalog(&mut self, ticket: Ticket, command: Command<'_>) {
-        if self.exchange.is_alone() || self.exchange.me != 0 {
+        let is_step = !self.exchange.is_alone() || matches!(command, Command::Purge { .. });
+        if self.exchange.me != 0 || !is_step {
             return self.apply(ticket, command);
         }
         match command {
@@ -45,6 +47,12 @@ impl<F: Flaws> Core<F> {
 
     fn begin_step(&mut self, ticket: Ticket, command: Command<'_>) {
         let now_ms = self.now_ms();
+        if let Command::Purge { queue } = command
+            && self.exchange.steps.purges(queue)
+        {
+            // The one before is not everywhere, however long that has taken.
+            self.engine.purge_is_everywhere(queue, now_ms);
+        }
         let planned = self.engine.plan(now_ms, command, &self.log);
         let depends_on = self.log.end();
         let reply = |body| Reply { ticket, depends_on, stale_after_ms: u64::MAX, ends_wait: false, body };
@@ -58,8 +66,11 @@ impl<F: Flaws> Core<F> {
                 let reply = Reply { depends_on: position, ..reply(body) };
                 self.log.hasten_sync(position);
                 let siblings = self.exchange.shards - 1;
+                self.owes_later(ticket);
                 self.exchange.steps.begin(change, position, reply, siblings);
                 self.write_replies();
+                // Without a disk nothing else may bring the turn in which it is answered.
+                self.engine_has_more = true;
             }
         }
     }
@@ -70,19 +81,14 @@ impl<F: Flaws> Core<F> {
             self.outputs.replies.push(reply);
             return self.write_replies();
         }
+        self.owes_later(reply.ticket);
         self.exchange.steps.hold(reply);
     }
 
     /// Tells of changes that are durable, applies those told, and answers what is done.
     pub(super) fn drive_catalog(&mut self) {
         let committed = self.log.committed();
-        // Not before a power cut leaves it here: else the others would know what this shard has forgotten.
-        let durable = if F::has(Flaw::TellCatalogBeforeItIsDurable) { committed } else { self.log.durable() };
-        while let Some((number, change)) = self.exchange.steps.next_to_tell(durable) {
-            let me = self.exchange.me;
-            let step = || Item::CatalogStep { number, change: change.clone() };
-            self.exchange.outbox.push_to_all(me, step);
-        }
+        self.tell_steps();
         self.follow();
         // Shard 0 knows what became of a task here before it hears that the change is.
         self.tell_of_tasks();
@@ -90,21 +96,47 @@ impl<F: Flaws> Core<F> {
         while let Some(number) = self.exchange.followed.next_durable(committed) {
             self.exchange.outbox.push(0, Item::CatalogApplied(number));
         }
+        self.answer_steps();
+        if !self.exchange.start.is_over {
+            self.go_on_with_start();
+        }
+    }
+
+    /// The same on one shard.
+    pub(super) fn drive_steps(&mut self) {
+        self.tell_steps();
+        self.answer_steps();
+    }
+
+    fn tell_steps(&mut self) {
+        // Not before a power cut leaves it here: else the others would know what this shard has forgotten.
+        let is_early = self.exchange.is_alone() || F::has(Flaw::TellCatalogBeforeItIsDurable);
+        let durable = if is_early { self.log.committed() } else { self.log.durable() };
+        while let Some((number, change)) = self.exchange.steps.next_to_tell(durable) {
+            let me = self.exchange.me;
+            let step = || Item::CatalogStep { number, change: change.clone() };
+            self.exchange.outbox.push_to_all(me, step);
+        }
+    }
+
+    fn answer_steps(&mut self) {
         let mut done = false;
         while let Some((mut reply, change)) = self.exchange.steps.next_done() {
-            if let (Some(Change::CancelTask { queue, id }), ReplyBody::MoveTaskCancelled { moved }) =
-                (change, &mut reply.body)
-            {
-                *moved = self.engine.moved_by_task(queue, id);
+            match (change, &mut reply.body) {
+                (Some(Change::CancelTask { queue, id }), ReplyBody::MoveTaskCancelled { moved }) => {
+                    *moved = self.engine.moved_by_task(queue, id);
+                }
+                (Some(Change::Purge { queue, .. }), _) => {
+                    self.engine.purge_is_everywhere(queue, self.clock.now_ms());
+                }
+                _ => {}
             }
+            self.owed_comes(reply.ticket);
             self.outputs.replies.push(reply);
             done = true;
         }
         if done {
             self.write_replies();
-        }
-        if !self.exchange.start.is_over {
-            self.go_on_with_start();
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) struct Connection {
     /// Shards that serve requests of it, and so know it; and how many requests that took credit each of
     /// them has not answered.
     pub(super) known_by: Vec<(u16, u32)>,
-    /// Requests that other shards have not answered.
+    /// Requests that other shards have not answered, or that this one answers in a later turn.
     pub(super) asked_elsewhere: u32,
     /// Bytes of requests that took credit, since all of them were answered.
     pub(super) asked_elsewhere_bytes: usize,

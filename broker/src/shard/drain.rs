@@ -49,6 +49,7 @@ impl<F: Flaws> Core<F> {
         let now_ms = self.monotonic_ms();
         let out_of_time = now_ms >= ends_ms;
         let owed = !self.held.is_empty() || !self.parked.is_empty() || self.exchange.owes_clients();
+        let owed = owed || !self.counting.is_idle();
         if !drain.told_clients && (!owed || out_of_time) {
             self.say_goodbye();
         }

@@ -137,7 +137,7 @@ impl<F: Flaws> Core<F> {
     }
 
     /// Whether clients have so much unsent that each is held shorter.
-    fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         self.unsent_bytes > limits::ALL_UNSENT_BYTES_MAX / usize::from(self.exchange.shards)
     }
 
@@ -320,7 +320,8 @@ fn no_ticket(connection: ConnectionId) -> Ticket {
     Ticket { connection, correlation: 0, operation: Operation::Goodbye }
 }
 
-fn is_over(connection: &Connection, short: bool) -> bool {
+/// Whether a connection has so much unsent that its requests wait.
+pub(super) fn is_over(connection: &Connection, short: bool) -> bool {
     let bound = if short { limits::UNSENT_BYTES_WHEN_SHORT } else { limits::UNSENT_BYTES_MAX };
     connection.unsent_bytes() > bound
 }

@@ -6,7 +6,8 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 /// Long polls that may wait on one connection (rule 28); one more is refused with RequestThrottled.
 pub const LONG_POLLS_PER_CONNECTION_MAX: u32 = 1_024;
 
-/// Replies that a connection has not taken yet; beyond it, its requests wait until it reads.
+/// Replies that a connection has not taken yet; beyond it, its requests wait until it reads, and its long polls
+/// end with nothing.
 pub const UNSENT_BYTES_MAX: usize = 4 << 20;
 
 /// What a connection may have unsent once all together hold [`ALL_UNSENT_BYTES_MAX`].
@@ -16,8 +17,8 @@ pub const UNSENT_BYTES_WHEN_SHORT: usize = 64 << 10;
 /// has its part.
 pub const ALL_UNSENT_BYTES_MAX: usize = 256 << 20;
 
-/// Replies to long polls come without a new request, so a reader that takes nothing could have any
-/// number of them; beyond this its connection is closed.
+/// Replies to long polls come without a new request, so a reader that takes nothing may have many of them in
+/// the turn in which it comes to have too much; beyond this its connection is closed.
 pub const UNSENT_BYTES_CLOSED_AT: usize = 64 << 20;
 
 /// Requests of one connection that other shards have not answered, receives on FIFO queues that wait for a
@@ -67,6 +68,13 @@ pub const DRAIN_DISK_MS_MAX: u64 = 25_000;
 
 /// Steps of timers and slices that a turn takes before it looks at the sockets again.
 pub const ENGINE_STEPS_A_TURN: u32 = 2_048;
+
+/// Queues that a turn looks at where it has to look at all there are: to count, and to carry their records. A
+/// hundred thousand at once would take some milliseconds.
+pub const QUEUES_A_TURN: u32 = 4_096;
+
+/// Answers of such a count that a turn gives.
+pub const COUNTS_TOLD_A_TURN: usize = 256;
 
 /// Bytes of the oldest segment that a turn looks through for what is live.
 pub const CLEANING_BYTES_A_TURN: u32 = crate::journal::CLEANING_SLICE_BYTES;

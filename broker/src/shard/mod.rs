@@ -10,6 +10,8 @@
 pub(crate) mod accepting;
 mod byte_queue;
 mod catalog_steps;
+#[cfg(test)]
+mod catalog_steps_tests;
 mod cold;
 #[cfg(test)]
 mod conformance;
@@ -150,10 +152,24 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
 
     /// What operators have to know and were not told yet.
     pub fn news(&mut self) -> Option<&'static str> {
-        std::mem::take(&mut self.core.found_damage).then_some(
-            "records in the oldest segment of the log cannot be read any more; \
-             their messages are set aside and counted as damaged",
-        )
+        if std::mem::take(&mut self.core.found_damage) {
+            return Some(
+                "records in the oldest segment of the log cannot be read any more; \
+                 their messages are set aside and counted as damaged",
+            );
+        }
+        // The shards share the clocks: one says it for all.
+        let doubts = self.core.clock.retention_lag_ms() > 0;
+        if self.core.exchange.me != 0 || doubts == self.core.told_of_doubt {
+            return None;
+        }
+        self.core.told_of_doubt = doubts;
+        Some(if doubts {
+            "the wall clock is far ahead of the log's time; until it comes back, or for an hour, \
+             retention periods are judged as if it were not"
+        } else {
+            "retention periods are judged by the wall clock again"
+        })
     }
 
     /// Says how long the shard may wait for something to happen, and that it is to be woken meanwhile;
@@ -276,6 +292,9 @@ struct Core<F: Flaws> {
     /// Whether the engine has more to do now.
     engine_has_more: bool,
     upkeep: upkeep::Upkeep,
+    counting: statistics::Counting,
+    /// Connections that wait for messages and do not take what they were given.
+    slow_readers: Vec<ConnectionId>,
     silence_checked_ms: u64,
     stop: Arc<AtomicBool>,
     drain: Option<drain::Drain>,
@@ -292,6 +311,8 @@ struct Core<F: Flaws> {
     journal_failure: Option<io::Error>,
     /// Whether messages of a damaged segment were set aside, which nobody was told yet.
     found_damage: bool,
+    /// Whether operators know that the wall clock is not believed.
+    told_of_doubt: bool,
 }
 
 impl<F: Flaws> Core<F> {
@@ -317,6 +338,8 @@ impl<F: Flaws> Core<F> {
             unsent_bytes: 0,
             engine_has_more: true,
             upkeep: upkeep::Upkeep::default(),
+            counting: statistics::Counting::default(),
+            slow_readers: Vec::new(),
             silence_checked_ms: 0,
             stop,
             drain: None,
@@ -328,6 +351,7 @@ impl<F: Flaws> Core<F> {
             mesh_has_more: false,
             journal_failure: None,
             found_damage: false,
+            told_of_doubt: false,
         }
     }
 
@@ -352,6 +376,9 @@ impl<F: Flaws> Core<F> {
     /// How long the driver may wait.
     fn timeout(&mut self) -> Option<Duration> {
         if self.engine_has_more || self.upkeep.has_more || self.cold_reads_came || self.mesh_has_more {
+            return Some(Duration::ZERO);
+        }
+        if !self.counting.is_idle() || !self.slow_readers.is_empty() {
             return Some(Duration::ZERO);
         }
         let room_awaited_until_ms = self.room_awaited_until_ms();
@@ -390,9 +417,13 @@ impl<F: Flaws> Core<F> {
         self.serve_parked();
         if !self.exchange.is_alone() {
             self.work_with_siblings();
+        } else if !self.exchange.steps.is_empty() {
+            self.drive_steps();
         }
         self.take_waiting_sends();
         self.take_stalled_input();
+        self.end_waits_of_slow_readers();
+        self.count_on();
         self.clean();
         self.close_silent();
         self.drain_on();

@@ -106,6 +106,7 @@ impl<F: Flaws> Core<F> {
             return self.apply(ticket, Command::ListMoveTasks { source, count_max });
         }
         let siblings = self.exchange.shards - 1;
+        self.owes_later(ticket);
         let look = self.exchange.looks.begin(ticket, source, count_max, siblings);
         self.exchange.outbox.push_to_all(0, || Item::TaskLook { look, queue: source });
     }
@@ -120,6 +121,7 @@ impl<F: Flaws> Core<F> {
     pub(super) fn task_looked(&mut self, from: u16, look: u64, shares: &[TaskShare]) {
         self.hears_task_shares(from, shares);
         let Some(look) = self.exchange.looks.answered(look) else { return };
+        self.owed_comes(look.ticket);
         let command = Command::ListMoveTasks { source: look.source, count_max: look.count_max };
         self.apply_to_catalog(look.ticket, command);
     }

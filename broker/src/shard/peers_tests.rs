@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tenpin_protocol::{
-    Attribute, AttributeCode, AttributeValue, ContentFields, CreateQueueRequest, Entries, Hello,
-    ReceiveRequest, Request, Response, SendEntry, SendRequest, VERSION, split_frame, write_content,
+    Attribute, AttributeCode, AttributeValue, ContentFields, CreateQueueRequest, Entries, ErrorCode, Hello,
+    ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode, StatsRequest, VERSION,
+    split_frame, write_content,
 };
 
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
@@ -28,7 +29,7 @@ const CLOCKS: Clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_
 /// More than anything here takes.
 const TURNS_MAX: usize = 5_000;
 /// Turns after which a shard that nobody answers has done what it can.
-const ALONE: usize = 100;
+pub(super) const ALONE: usize = 100;
 
 const BODY_BYTES: usize = 100_000;
 const BATCH: usize = 10;
@@ -38,20 +39,25 @@ const AROUND_BYTES_MAX: usize = 4_096;
 
 /// One client's connection.
 #[derive(Default)]
-struct Party {
+pub(super) struct Party {
     is_known: bool,
     is_stopped: bool,
     /// Takes nothing of its answers.
     is_deaf: bool,
+    /// Has said goodbye.
+    pub(super) has_left: bool,
+    /// Its connection breaks in the next turn.
+    breaks: bool,
     data: VecDeque<Rc<[u8]>>,
     back: Option<Vec<u8>>,
-    answered: Vec<u8>,
+    pub(super) answered: Vec<u8>,
 }
 
-/// A shard's clients; its clock stands still.
+/// A shard's clients; its clock stands still unless time is said to pass.
 #[derive(Default)]
 struct Script {
     parties: Vec<Party>,
+    passed: Duration,
 }
 
 fn id(index: usize) -> ConnectionId {
@@ -62,15 +68,28 @@ impl Driver for Script {
     type Socket = ();
 
     fn clocks(&mut self) -> Clocks {
-        CLOCKS
+        let Clocks { monotonic_ns, wall_ms } = CLOCKS;
+        let passed = self.passed;
+        Clocks {
+            monotonic_ns: monotonic_ns + passed.as_nanos() as u64,
+            wall_ms: wall_ms + passed.as_millis() as u64,
+        }
     }
 
     fn poll<S: EventSink>(&mut self, _timeout: Option<Duration>, sink: &mut S) -> io::Result<()> {
-        sink.turn_begins(CLOCKS);
+        let clocks = self.clocks();
+        sink.turn_begins(clocks);
         for (index, party) in self.parties.iter_mut().enumerate() {
             let connection = id(index);
             if !std::mem::replace(&mut party.is_known, true) {
                 sink.event(Event::Accepted { connection });
+            }
+            if std::mem::take(&mut party.breaks) {
+                if let Some(buffer) = party.back.take() {
+                    sink.event(Event::Sent { connection, buffer, written: 0 });
+                }
+                sink.event(Event::Closed { connection, error: None });
+                party.is_stopped = true;
             }
             if let Some(buffer) = party.back.take_if(|_| !party.is_deaf) {
                 party.answered.extend_from_slice(&buffer);
@@ -95,8 +114,8 @@ impl Driver for Script {
         self.parties[connection.index as usize].is_stopped = !reading;
     }
 
-    fn close(&mut self, _connection: ConnectionId, _linger: bool) {
-        panic!("nobody is let go here");
+    fn close(&mut self, connection: ConnectionId, _linger: bool) {
+        assert!(self.parties[connection.index as usize].has_left, "nobody else is let go here");
     }
 
     fn detach(&mut self, _connection: ConnectionId) {
@@ -175,17 +194,22 @@ impl Mesh for WireMesh {
     fn unparked(&mut self) {}
 }
 
-struct Pair {
+pub(super) struct Pair {
     shards: [Shard<Script, WireMesh, Sound>; 2],
     wire: Rc<RefCell<Wire>>,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with_in_flight_max(120_000)
+    }
+
+    /// Two shards that may have so many messages of a queue in flight together.
+    fn with_in_flight_max(in_flight_max: u64) -> Self {
         let wire = Rc::<RefCell<Wire>>::default();
         let shards = [0, 1].map(|me| {
             let log_options = LogOptions::new(Durability::Memory, [7; 16], me);
-            let engine_options = EngineOptions { shards: 2, ..EngineOptions::new(me, [1, 2]) };
+            let engine_options = EngineOptions { shards: 2, in_flight_max, ..EngineOptions::new(me, [1, 2]) };
             // There are no files.
             let mut storage = RealStorage::new("");
             let opened =
@@ -198,15 +222,20 @@ impl Pair {
         Self { shards, wire }
     }
 
-    fn turn(&mut self, shard: usize) {
+    pub(super) fn turn(&mut self, shard: usize) {
         self.shards[shard].turn_within(Some(Duration::ZERO)).expect("the shard goes on");
     }
 
-    fn party(&mut self, (shard, party): (usize, usize)) -> &mut Party {
+    /// Lets time pass for both.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.shards.iter_mut().for_each(|shard| shard.driver_mut().passed += time);
+    }
+
+    pub(super) fn party(&mut self, (shard, party): (usize, usize)) -> &mut Party {
         &mut self.shards[shard].driver_mut().parties[party]
     }
 
-    fn submit(&mut self, who: (usize, usize), request: &Request<'_>, times: usize) {
+    pub(super) fn submit(&mut self, who: (usize, usize), request: &Request<'_>, times: usize) {
         let mut bytes = Vec::new();
         request.encode(1, &mut bytes);
         let bytes: Rc<[u8]> = bytes.into();
@@ -221,7 +250,7 @@ impl Pair {
     }
 
     /// The next answer, as `look` sees it.
-    fn answer<R>(&mut self, who: (usize, usize), look: impl FnOnce(Response<'_>) -> R) -> R {
+    pub(super) fn answer<R>(&mut self, who: (usize, usize), look: impl FnOnce(Response<'_>) -> R) -> R {
         for _ in 0..TURNS_MAX {
             let answered = &mut self.party(who).answered;
             if let Some((frame, length)) = split_frame(answered, usize::MAX).expect("whole frames") {
@@ -235,7 +264,7 @@ impl Pair {
         panic!("no answer came");
     }
 
-    fn connect(&mut self, shard: usize) -> (usize, usize) {
+    pub(super) fn connect(&mut self, shard: usize) -> (usize, usize) {
         let parties = &mut self.shards[shard].driver_mut().parties;
         parties.push(Party::default());
         let who = (shard, parties.len() - 1);
@@ -251,7 +280,7 @@ impl Pair {
     }
 
     /// A queue whose messages are on shard 1, as they are sent there or as it lives there.
-    fn create(&mut self, who: (usize, usize), is_fifo: bool) -> u64 {
+    pub(super) fn create(&mut self, who: (usize, usize), is_fifo: bool) -> u64 {
         let fifo = [Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1))];
         let attributes = Entries::of(if is_fifo { &fifo[..] } else { &[] });
         for number in 0.. {
@@ -370,4 +399,196 @@ fn answers_from_another_shard_to_who_does_not_read_are_bounded() {
         assert_eq!(received, MESSAGES);
     }
     assert!(wrong.is_empty(), "{wrong:?}, where {bound} bytes are the bound");
+}
+
+/// Who waits for messages and does not take them is given no more than others who do not read, wherever the
+/// messages are.
+#[test]
+fn long_polls_of_who_does_not_read_get_no_more_than_its_requests_would() {
+    const MESSAGES: usize = 400;
+    // What one answer has, beyond what may be unsent; from another shard those on their way as well.
+    let bound = limits::UNSENT_BYTES_MAX + 4 * (BATCH_BYTES_MAX + AROUND_BYTES_MAX);
+    for (is_fifo, sends_at) in [(false, 0), (false, 1), (true, 1)] {
+        let mut pair = Pair::new();
+        let (deaf, sender) = (pair.connect(0), pair.connect(sends_at));
+        let queue = pair.create(deaf, is_fifo);
+        let receive = ReceiveRequest { wait_ms: 20_000, ..ReceiveRequest::new(queue, 10) };
+        pair.submit(deaf, &Request::Receive(receive), limits::LONG_POLLS_PER_CONNECTION_MAX as usize);
+        for _ in 0..4 * limits::LONG_POLLS_PER_CONNECTION_MAX {
+            pair.turn(0);
+            pair.turn(1);
+        }
+        pair.party(deaf).is_deaf = true;
+        for first in (0..MESSAGES).step_by(BATCH) {
+            with_batch(queue, is_fifo, first, |send| pair.submit(sender, send, 1));
+            pair.answer(sender, |answer| assert!(matches!(answer, Response::Send(_))));
+            for _ in 0..ALONE {
+                pair.turn(0);
+                pair.turn(1);
+            }
+        }
+        let in_flight: u64 = (0..2)
+            .map(|shard| pair.shards[shard].engine().counts(queue).map_or(0, |counts| counts.in_flight))
+            .sum();
+        let given = in_flight as usize * BODY_BYTES;
+        assert!(
+            (limits::UNSENT_BYTES_MAX - BATCH_BYTES_MAX..bound).contains(&given),
+            "{given} bytes, where {bound} are the bound; FIFO: {is_fifo}, sent on shard {sends_at}"
+        );
+        // The others were answered with nothing, and all messages come once they are asked for again.
+        pair.party(deaf).is_deaf = false;
+        let mut received = 0;
+        for _ in 0..limits::LONG_POLLS_PER_CONNECTION_MAX {
+            received += pair.answer(deaf, received_of);
+        }
+        while received < MESSAGES {
+            pair.submit(deaf, &Request::Receive(ReceiveRequest { wait_ms: 0, ..receive }), 1);
+            received += pair.answer(deaf, received_of);
+        }
+        assert_eq!(received, MESSAGES);
+    }
+}
+
+fn received_of(answer: Response<'_>) -> usize {
+    match answer {
+        Response::Receive(reply) => reply.messages.iter().count(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A receive that looks on several shards is one receive.
+#[test]
+fn a_receive_that_finds_nothing_anywhere_is_counted_once() {
+    let mut pair = Pair::new();
+    let (who, sender) = (pair.connect(0), pair.connect(1));
+    for is_fifo in [false, true] {
+        let queue = pair.create(who, is_fifo);
+        let receive =
+            |wait_ms| Request::Receive(ReceiveRequest { wait_ms, ..ReceiveRequest::new(queue, 10) });
+        pair.submit(who, &receive(0), 1);
+        assert_eq!(pair.answer(who, received_of), 0);
+        pair.submit(who, &receive(1_000), 1);
+        for _ in 0..ALONE {
+            pair.turn(0);
+            pair.turn(1);
+        }
+        pair.pass(Duration::from_secs(1));
+        assert_eq!(pair.answer(who, received_of), 0);
+        // What is found on the other shard is found, at once or while it is waited for.
+        for wait_ms in [0, 1_000] {
+            let first = wait_ms as usize;
+            if wait_ms > 0 {
+                pair.submit(who, &receive(wait_ms), 1);
+                pair.turn(0);
+            }
+            with_batch(queue, is_fifo, first, |send| pair.submit(sender, send, 1));
+            pair.answer(sender, |answer| assert!(matches!(answer, Response::Send(_))));
+            if wait_ms == 0 {
+                pair.submit(who, &receive(wait_ms), 1);
+            }
+            let mut received = pair.answer(who, received_of);
+            while received < BATCH {
+                pair.submit(who, &receive(0), 1);
+                let more = pair.answer(who, received_of);
+                assert!(more > 0);
+                received += more;
+            }
+        }
+        pair.submit(who, &Request::Stats(StatsRequest { queue }), 1);
+        let empty = pair.answer(who, |answer| match answer {
+            Response::Stats(reply) => {
+                let code = StatisticCode::EmptyReceives.number();
+                reply.statistics.iter().find(|statistic| statistic.number == code).expect("it is told").value
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(empty, 2, "FIFO: {is_fifo}");
+    }
+}
+
+/// Rule 4: what was given to a connection that broke before it took anything goes back, whichever shard had it.
+#[test]
+fn what_a_broken_connection_never_took_goes_back_to_its_shard() {
+    for (is_fifo, sends_at) in [(false, 0), (false, 1), (true, 1)] {
+        let mut pair = Pair::new();
+        let (deaf, sender) = (pair.connect(0), pair.connect(sends_at));
+        let queue = pair.create(deaf, is_fifo);
+        with_batch(queue, is_fifo, 0, |send| pair.submit(sender, send, 1));
+        pair.answer(sender, |answer| assert!(matches!(answer, Response::Send(_))));
+        pair.party(deaf).is_deaf = true;
+        let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 1) });
+        pair.submit(deaf, &receive, 2);
+        let in_flight = |pair: &Pair| -> u64 {
+            let counts = |shard: usize| pair.shards[shard].engine().counts(queue);
+            (0..2).map(|shard| counts(shard).map_or(0, |counts| counts.in_flight)).sum()
+        };
+        for _ in 0..ALONE {
+            pair.turn(0);
+            pair.turn(1);
+        }
+        assert_eq!(in_flight(&pair), 2);
+        pair.party(deaf).breaks = true;
+        for _ in 0..ALONE {
+            pair.turn(0);
+            pair.turn(1);
+        }
+        assert_eq!(in_flight(&pair), 0, "FIFO: {is_fifo}, sent on shard {sends_at}");
+        pair.submit(sender, &receive, 1);
+        pair.answer(sender, |answer| match answer {
+            Response::Receive(reply) => {
+                let message = reply.messages.iter().next().expect("it is there");
+                assert_eq!(message.fixed.receive_count, 1, "going back is no receive");
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+}
+
+/// Rule 28: one more long poll than a connection may have is refused, and the others wait on.
+#[test]
+fn a_connection_has_so_many_long_polls_wherever_they_wait() {
+    for (is_fifo, shard) in [(false, 0), (true, 0), (true, 1)] {
+        let mut pair = Pair::new();
+        let who = pair.connect(shard);
+        let queue = pair.create(who, is_fifo);
+        let receive = Request::Receive(ReceiveRequest { wait_ms: 20_000, ..ReceiveRequest::new(queue, 1) });
+        pair.submit(who, &receive, limits::LONG_POLLS_PER_CONNECTION_MAX as usize + 1);
+        pair.answer(who, |answer| match answer {
+            Response::Error(error) => assert_eq!(error.code(), Some(ErrorCode::RequestThrottled)),
+            other => panic!("{other:?}"),
+        });
+        for _ in 0..ALONE {
+            pair.turn(0);
+            pair.turn(1);
+        }
+        assert!(pair.party(who).answered.is_empty());
+    }
+}
+
+/// Rule 26: the parts of a limit that the shards have are never more than the whole, whoever asks for them.
+#[test]
+fn no_more_is_in_flight_on_both_shards_than_on_one() {
+    const IN_FLIGHT_MAX: usize = 13;
+    let mut pair = Pair::with_in_flight_max(IN_FLIGHT_MAX as u64);
+    let clients = [pair.connect(0), pair.connect(1)];
+    let queue = pair.create(clients[0], false);
+    let entries = [SendEntry::new(b"a"); BATCH];
+    for who in clients {
+        pair.submit(who, &Request::Send(SendRequest { queue, entries: Entries::of(&entries) }), 2);
+        (0..2).for_each(|_| pair.answer(who, |answer| assert!(matches!(answer, Response::Send(_)))));
+    }
+    let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 1) });
+    let mut received = 0;
+    for turn in 0..4 * IN_FLIGHT_MAX {
+        let who = clients[turn % 2];
+        pair.submit(who, &receive, 1);
+        received += pair.answer(who, |answer| match answer {
+            Response::Error(error) => {
+                assert_eq!(error.code(), Some(ErrorCode::OverLimit));
+                0
+            }
+            answer => received_of(answer),
+        });
+    }
+    assert_eq!(received, IN_FLIGHT_MAX);
 }

@@ -11,9 +11,10 @@ use tenpin_protocol::{
 
 use super::Core;
 use super::cold::Parked;
-use super::connection::Stage;
+use super::connection::{Connection, Stage};
 use super::dead_letters::{source_arn, with_source};
 use super::driver::ConnectionId;
+use super::input::is_over;
 use super::limits;
 use super::rare_replies::encode_rare;
 use crate::engine::records::StoredMessage;
@@ -140,9 +141,27 @@ impl<F: Flaws> Core<F> {
     pub(super) fn has_more_to_send(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         Self::mark_dirty(&mut self.dirty, connection);
+        let may_be_slow =
+            connection.long_polls > 0 && connection.unsent_bytes() > limits::UNSENT_BYTES_WHEN_SHORT;
+        if may_be_slow && self.slow_readers.last() != Some(&id) {
+            self.slow_readers.push(id);
+        }
         if connection.unsent_bytes() > limits::UNSENT_BYTES_CLOSED_AT && connection.stage != Stage::Closing {
             connection.stage = Stage::Closing;
             self.closing.push((id, true));
+        }
+    }
+
+    /// Who does not take what it was given is given no more: its long polls, here and on other shards, end with
+    /// nothing. As its requests wait, too, no more begin before it reads.
+    pub(super) fn end_waits_of_slow_readers(&mut self) {
+        for id in std::mem::take(&mut self.slow_readers) {
+            let short = self.is_short();
+            let is_slow =
+                |connection: &mut Connection| connection.long_polls > 0 && is_over(connection, short);
+            if self.connections.get_mut(id).is_some_and(is_slow) {
+                self.answer_waits_of(id);
+            }
         }
     }
 
@@ -187,6 +206,20 @@ impl<F: Flaws> Core<F> {
         let operation = ticket.operation.number();
         ErrorFrame::encode(&mut connection.out, operation, ticket.correlation, code, text);
         self.replied(ticket, u64::MAX);
+    }
+
+    /// A request is answered in a later turn; until then its connection is owed something.
+    pub(super) fn owes_later(&mut self, ticket: Ticket) {
+        if let Some(connection) = self.connections.get_mut(ticket.connection) {
+            connection.asked_elsewhere += 1;
+        }
+    }
+
+    /// That answer comes now.
+    pub(super) fn owed_comes(&mut self, ticket: Ticket) {
+        if let Some(connection) = self.connections.get_mut(ticket.connection) {
+            connection.asked_elsewhere -= 1;
+        }
     }
 
     /// Answers a request with a reply that relies on nothing in the log.

@@ -9,7 +9,7 @@ use tenpin_protocol::{
 use super::connection::Stage;
 use super::driver::ConnectionId;
 use super::routes::Taken;
-use super::{Core, limits};
+use super::{Core, limits, peers};
 use crate::catalog::Permission;
 use crate::engine::{Command, RawName, Ticket};
 use crate::exchange::parcel::Item;
@@ -292,16 +292,21 @@ impl<F: Flaws> Core<F> {
 
     /// The client will send nothing more: its long polls return, it is answered, then it is closed.
     fn take_goodbye(&mut self, ticket: Ticket) {
-        self.apply(ticket, Command::AnswerWaits { connection: Some(ticket.connection) });
-        if let Some(connection) = self.connections.get_mut(ticket.connection) {
-            for &(shard, _) in &connection.known_by {
-                self.exchange.outbox.push(shard, Item::AnswerWaits(ticket.connection));
-            }
-        }
+        self.answer_waits_of(ticket.connection);
         if let Some(connection) = self.connections.get_mut(ticket.connection) {
             connection.goodbye = Some(ticket.correlation);
         }
         self.close_when_flushed(ticket.connection);
+    }
+
+    /// Answers a connection's long polls, here and on other shards, with nothing.
+    pub(super) fn answer_waits_of(&mut self, id: ConnectionId) {
+        self.apply(peers::nobody(), Command::AnswerWaits { connection: Some(id) });
+        if let Some(connection) = self.connections.get_mut(id) {
+            for &(shard, _) in &connection.known_by {
+                self.exchange.outbox.push(shard, Item::AnswerWaits(id));
+            }
+        }
     }
 
     /// Answers goodbyes of connections that have got all else.

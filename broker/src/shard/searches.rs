@@ -142,6 +142,9 @@ impl<F: Flaws> Core<F> {
         let asks_lease = is_over && !search.lease_asked;
         if asks_lease || ((is_empty || is_over) && (search.left > 0 || search.over_limit)) {
             replies.remove(place);
+            if is_empty && !search.ticket.connection.is_of_peer() {
+                self.engine.uncount_empty_receive(search.queue);
+            }
             self.write_replies();
             if asks_lease {
                 search.lease_asked = true;
@@ -171,6 +174,7 @@ impl<F: Flaws> Core<F> {
             let text = "The maximum number of in flight messages is reached.";
             return self.refuse_request(search.ticket, ErrorCode::OverLimit, text);
         }
+        self.engine.count_empty_receive(search.queue);
         if let Some(connection) = self.connections.get_mut(search.ticket.connection) {
             ReceiveReplyWriter::begin(&mut connection.out, search.ticket.correlation).finish();
         }

@@ -41,7 +41,8 @@ impl<F: Flaws> Core<F> {
         connection.asked_elsewhere += 1;
         let frame_bytes_max = self.frame_bytes_max(ticket);
         let payload = payload_of(&Request::Receive(ReceiveRequest { wait_ms: 0, ..*receive }));
-        let first = FirstTry { ticket, waits_until_ms, payload: frame.payload.to_vec() };
+        let queue = receive.queue;
+        let first = FirstTry { ticket, queue, waits_until_ms, payload: frame.payload.to_vec() };
         let id = self.exchange.pending.insert(Pending::FirstTry(Box::new(first)));
         self.ask(to, id, Operation::Receive, frame_bytes_max, false, payload);
         Taken::Yes
@@ -55,11 +56,15 @@ impl<F: Flaws> Core<F> {
             return self.give_back(from, reply.deliveries);
         };
         let may_wait = wait_ms > 0 && !stops && connection.stage != Stage::Closing;
-        if may_wait && reply.deliveries.is_empty() && has_nothing(&reply.frame) {
+        let is_empty = reply.deliveries.is_empty() && has_nothing(&reply.frame);
+        if may_wait && is_empty {
             return self.wait_elsewhere(from, first, u32::try_from(wait_ms).unwrap_or(u32::MAX));
         }
         connection.long_polls -= 1;
         connection.asked_elsewhere -= 1;
+        if is_empty {
+            self.engine.count_empty_receive(first.queue);
+        }
         self.give_messages(from, first.ticket, reply);
     }
 

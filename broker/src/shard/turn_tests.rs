@@ -2,17 +2,19 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tenpin_protocol::{
-    CreateQueueRequest, DeleteRequest, Entries, ErrorCode, Hello, ReceiveRequest, Request, Response,
-    SendEntry, SendRequest, VERSION, split_frame,
+    CreateQueueRequest, DeleteRequest, Entries, ErrorCode, Goodbye, Hello, NO_QUEUE, PurgeRequest,
+    ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode, StatsRequest, VERSION,
+    split_frame,
 };
 
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
-use super::{Shard, ShardOptions, open};
+use super::{Shard, ShardOptions, limits, open};
 use crate::engine::{Chunk, EngineOptions, WantedChunk};
 use crate::exchange::mesh::Alone;
 use crate::flaws::Sound;
@@ -32,6 +34,11 @@ struct Script {
     data: [Vec<u8>; 2],
     answered: [Vec<u8>; 2],
     back: VecDeque<(ConnectionId, Vec<u8>)>,
+    /// Writes of the log that have not ended, and whether writes end.
+    writes: VecDeque<JournalWrite>,
+    has_disk: bool,
+    /// Bytes of those that have.
+    written: Vec<usize>,
 }
 
 impl Driver for Script {
@@ -46,6 +53,12 @@ impl Driver for Script {
         if std::mem::take(&mut self.is_new) {
             sink.event(Event::Accepted { connection: CLIENT });
             sink.event(Event::Accepted { connection: OTHER });
+        }
+        while self.has_disk
+            && let Some(write) = self.writes.pop_front()
+        {
+            self.written.push(write.bytes.as_ref().len());
+            sink.event(Event::JournalWritten(Ok(())));
         }
         while let Some((connection, buffer)) = self.back.pop_front() {
             let written = buffer.len();
@@ -75,7 +88,9 @@ impl Driver for Script {
         None
     }
     fn stop_accepting(&mut self) {}
-    fn journal_write(&mut self, _write: JournalWrite) {}
+    fn journal_write(&mut self, write: JournalWrite) {
+        self.writes.push_back(write);
+    }
     fn journal_sync(&mut self, _file: FileNumber) {}
     fn journal_read(&mut self, _read: JournalRead) {}
     fn prepare_segment(&mut self, _file: FileNumber, _length: u64) {}
@@ -92,15 +107,19 @@ impl Driver for Script {
 
 type TestShard = Shard<Script, Alone<()>, Sound>;
 
+/// Where there is no disk.
 fn shard(log_options: LogOptions) -> TestShard {
-    shard_with(log_options, ShardOptions::default())
+    shard_in("".as_ref(), log_options)
 }
 
-fn shard_with(log_options: LogOptions, options: ShardOptions) -> TestShard {
+fn shard_in(folder: &Path, log_options: LogOptions) -> TestShard {
+    shard_with(folder, log_options, ShardOptions::default())
+}
+
+fn shard_with(folder: &Path, log_options: LogOptions, options: ShardOptions) -> TestShard {
     let clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
     let engine_options = EngineOptions::new(0, [1, 2]);
-    // There are no files.
-    let mut storage = RealStorage::new("");
+    let mut storage = RealStorage::new(folder);
     let opened = open::<_, Sound>(&mut storage, log_options, engine_options, clocks, [1; 16], &mut |_| {});
     let driver = Script {
         clocks,
@@ -108,6 +127,9 @@ fn shard_with(log_options: LogOptions, options: ShardOptions) -> TestShard {
         data: Default::default(),
         answered: Default::default(),
         back: VecDeque::new(),
+        writes: VecDeque::new(),
+        has_disk: true,
+        written: Vec::new(),
     };
     let opened = opened.expect("nothing can go wrong");
     Shard::new(driver, Alone::default(), opened, options, Arc::new(AtomicBool::new(false)))
@@ -132,6 +154,7 @@ fn answers(shard: &mut TestShard, connection: ConnectionId) -> Vec<Result<usize,
                 None => Ok(reply.outcomes.len()),
             },
             Response::Delete(reply) => Ok(reply.outcomes.len()),
+            Response::Purge(_) => Ok(0),
             Response::Error(error) => Err(error.code().expect("a known one")),
             Response::Receive(reply) => Ok(reply.messages.iter().count()),
             other => panic!("{other:?}"),
@@ -151,9 +174,10 @@ fn ask<R>(shard: &mut TestShard, request: Request<'_>, look: impl FnOnce(Respons
     say(shard, CLIENT, request);
     shard.driver_mut().answered[0].clear();
     turn(shard);
+    // Its ground is on disk in the turn after that.
+    (0..2).for_each(|_| turn(shard));
     let answered = std::mem::take(&mut shard.driver_mut().answered[0]);
-    let (frame, _) =
-        split_frame(&answered, usize::MAX).expect("it is a frame").expect("it is answered at once");
+    let (frame, _) = split_frame(&answered, usize::MAX).expect("it is a frame").expect("it is answered soon");
     look(Response::decode(&frame).expect("it is an answer"))
 }
 
@@ -190,12 +214,102 @@ fn the_turn_in_which_the_wall_jumps_far_expires_nothing() {
         other => panic!("{other:?}"),
     });
     assert_eq!(received, 1);
+    // Operators are told, once, and when the time is believed again.
+    assert!(shard.news().is_some_and(|text| text.contains("wall clock")));
+    assert_eq!(shard.news(), None);
+    pass(&mut shard, Duration::from_secs(3_600));
+    turn(&mut shard);
+    assert!(shard.news().is_some_and(|text| text.ends_with("again")));
+    assert_eq!(shard.news(), None);
+}
+
+/// Rule 20, where there is one shard: a purge is there once it is on disk.
+#[test]
+fn the_minute_between_purges_begins_when_the_first_is_on_disk() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let log = LogOptions::new(Durability::Fsync, [7; 16], 0);
+    let (mut shard, queue) = with_queue(shard_in(folder.path(), log));
+    let purge = Request::Purge(PurgeRequest { queue });
+    let in_progress = [Err(ErrorCode::PurgeQueueInProgress)];
+    shard.driver_mut().has_disk = false;
+    say(&mut shard, CLIENT, purge);
+    turn(&mut shard);
+    pass(&mut shard, MINUTE + MILLISECOND);
+    say(&mut shard, OTHER, purge);
+    (0..5).for_each(|_| turn(&mut shard));
+    assert_eq!((answers(&mut shard, CLIENT), answers(&mut shard, OTHER)), (vec![], vec![]));
+    shard.driver_mut().has_disk = true;
+    (0..5).for_each(|_| turn(&mut shard));
+    assert_eq!(answers(&mut shard, CLIENT), [Ok(0)]);
+    assert_eq!(answers(&mut shard, OTHER), in_progress);
+    for (passes, expected) in [(MINUTE - MILLISECOND, in_progress), (MILLISECOND, [Ok(0)])] {
+        pass(&mut shard, passes);
+        say(&mut shard, OTHER, purge);
+        (0..5).for_each(|_| turn(&mut shard));
+        assert_eq!(answers(&mut shard, OTHER), expected);
+    }
+}
+
+/// Rule 31: of many queues a turn looks at some.
+#[test]
+fn counters_of_many_queues_are_added_up_over_several_turns() {
+    let (mut shard, first) = shard_with_queue();
+    let mut last = first;
+    for number in 0..2 * limits::QUEUES_A_TURN {
+        let name = format!("q{number}");
+        let create = CreateQueueRequest { name: &name, ..CreateQueueRequest::default() };
+        say(&mut shard, CLIENT, Request::CreateQueue(create));
+        turn(&mut shard);
+        let answered = std::mem::take(&mut shard.driver_mut().answered[0]);
+        let (frame, _) = split_frame(&answered, usize::MAX).expect("a frame").expect("it is answered");
+        if let Ok(Response::CreateQueue(opened)) = Response::decode(&frame) {
+            last = opened.queue;
+        }
+    }
+    assert_ne!(first, last);
+    for queue in [first, last] {
+        let entries = [SendEntry::new(b"counted")];
+        let send = SendRequest { queue, entries: Entries::of(&entries) };
+        ask(&mut shard, Request::Send(send), |answer| assert!(matches!(answer, Response::Send(_))));
+    }
+    shard.driver_mut().answered[0].clear();
+    let stats = Request::Stats(StatsRequest { queue: NO_QUEUE });
+    say(&mut shard, CLIENT, stats);
+    say(&mut shard, CLIENT, stats);
+    say(&mut shard, CLIENT, Request::Goodbye(Goodbye::default()));
+    let mut turns = 0;
+    while shard.driver_mut().answered[0].is_empty() {
+        turn(&mut shard);
+        turns += 1;
+        assert!(turns < 10);
+        if shard.driver_mut().answered[0].is_empty() {
+            assert_eq!(shard.rest(), Some(Duration::ZERO), "it does not wait for anything");
+        }
+    }
+    assert_eq!(turns, 3, "there is one more queue than two turns look at");
+    turn(&mut shard);
+    let answered = std::mem::take(&mut shard.driver_mut().answered[0]);
+    let mut rest = &answered[..];
+    for _ in 0..2 {
+        let (frame, length) = split_frame(rest, usize::MAX).expect("a frame").expect("both are answered");
+        let Ok(Response::Stats(reply)) = Response::decode(&frame) else { panic!("{frame:?}") };
+        let value = |code: StatisticCode| {
+            reply.statistics.iter().find(|statistic| statistic.number == code.number()).map(|one| one.value)
+        };
+        assert_eq!(value(StatisticCode::Visible), Some(2));
+        assert_eq!(value(StatisticCode::Queues), Some(2 * u64::from(limits::QUEUES_A_TURN) + 1));
+        rest = &rest[length..];
+    }
+    let (frame, _) = split_frame(rest, usize::MAX).expect("a frame").expect("the goodbye follows");
+    assert!(matches!(Response::decode(&frame), Ok(Response::Goodbye(_))));
 }
 
 #[test]
 fn a_shard_that_polls_sleeps_once_nothing_has_happened_for_so_long() {
     let options = ShardOptions { busy_poll_ns: 2_000_000, ..ShardOptions::default() };
-    let (mut shard, queue) = with_queue(shard_with(memory(), options));
+    let (mut shard, queue) = with_queue(shard_with("".as_ref(), memory(), options));
     // The answer comes back sent.
     turn(&mut shard);
     for _ in 0..2 {
@@ -270,4 +384,18 @@ fn delete_received(shard: &mut TestShard, queue: u64) {
         rest = &rest[length..];
     }
     say(shard, OTHER, Request::Delete(DeleteRequest { queue, handles: Entries::of(&handles) }));
+}
+
+/// Rule 14: behind the last batch of a log that falls idle stands a mark that says so, so that its loss is seen.
+#[test]
+fn a_log_that_falls_idle_gets_one_closing_mark() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let log = LogOptions::new(Durability::Fsync, [7; 16], 0);
+    let (mut shard, _) = with_queue(shard_in(folder.path(), log));
+    let before = shard.driver_mut().written.len();
+    for passes_ms in [50, 60, 500, 500] {
+        pass(&mut shard, Duration::from_millis(passes_ms));
+        (0..3).for_each(|_| turn(&mut shard));
+    }
+    assert_eq!(shard.driver_mut().written[before..], [crate::journal::BLOCK_BYTES]);
 }

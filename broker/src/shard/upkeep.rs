@@ -1,6 +1,8 @@
 //! What the log asks for between requests: its next write, files for its segments, reads of cold
 //! bodies, memory that is going to be used, and cleaning its oldest segment.
 
+use std::ops::Range;
+
 use super::driver::Driver;
 use super::{Core, limits};
 use crate::flaws::Flaws;
@@ -11,6 +13,8 @@ use crate::journal::{Cleaning, Position};
 pub(super) struct Upkeep {
     /// Whether cleaning has more to do now.
     pub(super) has_more: bool,
+    /// Positions whose queues are being carried, and the place in their table to go on at.
+    carrying: Option<(Range<Position>, u32)>,
     /// Bytes that cleaning has appended since the start.
     pub(super) copied_bytes: u64,
     /// The log's end and the time when it was last seen to move.
@@ -72,11 +76,20 @@ impl<F: Flaws> Core<F> {
     pub(super) fn clean(&mut self) {
         let now_ms = self.now_ms();
         let before = self.log.appended_bytes();
+        if let Some((old, from)) = self.upkeep.carrying.take() {
+            let count_max = limits::QUEUES_A_TURN;
+            let next = self.engine.carry_queues(now_ms, &old, from, count_max, &mut self.log);
+            self.upkeep.carrying = next.map(|next| (old, next));
+            self.upkeep.copied_bytes += self.log.appended_bytes().saturating_sub(before);
+            self.upkeep.has_more = true;
+            return;
+        }
         self.upkeep.has_more = match self.log.cleaning_chunk(limits::CLEANING_BYTES_A_TURN) {
             Cleaning::Idle => self.rescue(),
             Cleaning::Waiting => false,
             Cleaning::Begins(old) => {
                 self.engine.carry_definitions(now_ms, &old, &mut self.log);
+                self.upkeep.carrying = Some((old, 0));
                 true
             }
             Cleaning::Records(records) => {

@@ -165,7 +165,12 @@ impl<F: Flaws> World<F> {
         let old: Vec<_> = self.records.drain(..count.min(self.records.len())).collect();
         let end = self.records.first().copied().unwrap_or(self.log.end());
         if let Some(&start) = old.first() {
-            self.engine.carry_definitions(self.now_ms, &(start..end), &mut self.log);
+            let old = start..end;
+            self.engine.carry_definitions(self.now_ms, &old, &mut self.log);
+            let mut from = Some(0);
+            while let Some(place) = from {
+                from = self.engine.carry_queues(self.now_ms, &old, place, 2, &mut self.log);
+            }
         }
         for position in old {
             let record = self.record(position);

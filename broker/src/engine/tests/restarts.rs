@@ -118,3 +118,121 @@ fn what_cannot_be_read_any_more_is_set_aside_and_nothing_else_is_lost() {
     world.restart_recovered();
     assert_eq!(world.received(queue, 10, 30), ["f"]);
 }
+
+/// Rule 1: a queue or a purge that is found already there, or no more, was acknowledged by a record before.
+#[test]
+fn what_is_said_of_the_catalog_rests_on_all_before_it() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    let made = world.log.end();
+    let name = RawName { account: "", region: "", name: "q" };
+    let create = Command::CreateQueue { name, attributes: Entries::default(), tags: Entries::default() };
+    assert!(world.ask(create).depends_on >= made);
+    assert!(world.ask(Command::OpenQueue { name }).depends_on >= made);
+    world.ask(Command::Purge { queue });
+    let purged = world.log.end();
+    assert!(purged > made);
+    let again = world.ask(Command::Purge { queue });
+    assert!(matches!(again.body, ReplyBody::Refused(_)) && again.depends_on >= purged);
+    world.ask(Command::DeleteQueue { queue });
+    let deleted = world.log.end();
+    for command in [create, Command::OpenQueue { name }, Command::Purge { queue }] {
+        let reply = world.ask(command);
+        assert!(matches!(reply.body, ReplyBody::Refused(_)) && reply.depends_on >= deleted);
+    }
+}
+
+/// Rule 1: a message is handed out once its own record is durable, though not that it was.
+#[test]
+fn what_is_handed_out_rests_on_its_send_and_on_a_standard_queue_not_on_its_delivery() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    let before = world.log.end();
+    world.send(queue, &["a"]);
+    let sent = world.log.end();
+    let receive = Command::Receive {
+        queue,
+        count_max: 1,
+        wait_ms: Some(0),
+        visibility_seconds: Some(0),
+        reply_bytes_max: u32::MAX,
+        attempt_id: None,
+    };
+    for _ in 0..2 {
+        let reply = world.ask(receive);
+        assert!(reply.depends_on > before && reply.depends_on <= sent, "{:?}", reply.depends_on);
+        assert!(world.log.end() > sent, "the delivery is on the record");
+    }
+}
+
+/// Rule 11: the newest start, and marks of purges, are carried.
+#[test]
+fn starts_and_purges_are_carried() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    world.send(queue, &["purged"]);
+    let purged = world.receive(queue, 1, 30)[0];
+    world.ask(Command::Purge { queue });
+    world.send(queue, &["kept"]);
+    let start = world.engine.start_number();
+    // All but the records of both messages, and then these.
+    world.clean(2);
+    world.clean(usize::MAX);
+    world.restart();
+    assert_eq!(world.engine.start_number(), start + 1);
+    assert_eq!(world.counts(queue), [1, 0, 0, 0]);
+    assert_eq!(world.delete(queue, &purged.handle).0, Ok(()), "it is gone");
+    let kept = world.receive(queue, 10, 30);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(world.body(&kept[0]), "kept");
+    assert!(kept[0].sequence > purged.sequence);
+}
+
+/// Rule 31: of a million queues a turn carries some.
+#[test]
+fn queues_are_carried_a_few_at_a_time() {
+    let mut world = world::<Sound>();
+    for number in 0..10 {
+        world.create(&format!("q{number}"));
+    }
+    let old = Position(0)..world.log.end();
+    let mut from = Some(0);
+    let mut carried = Vec::new();
+    while let Some(place) = from {
+        let before = world.records.len();
+        from = world.engine.carry_queues(world.now_ms, &old, place, 4, &mut world.log);
+        world.note_records();
+        carried.push(world.records.len() - before);
+    }
+    assert_eq!(carried, [4, 4, 2]);
+    world.engine.carry_queues(world.now_ms, &old, 0, u32::MAX, &mut world.log);
+    world.note_records();
+    assert_eq!(world.engine.carry_queues(world.now_ms, &old, 0, u32::MAX, &mut world.log), None);
+    let before = world.records.len();
+    world.note_records();
+    assert_eq!(world.records.len(), before, "each only once");
+}
+
+/// Rule 5: where the counter is spent a new start number is taken, on the record.
+#[test]
+fn a_spent_counter_costs_a_start_number_and_no_sequence_comes_twice() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    world.send(queue, &["a"]);
+    let first = world.receive(queue, 1, 30)[0];
+    let start = world.engine.start_number();
+    world.engine.identity.spend_all_but(5);
+    world.send(queue, &["b"; 10]);
+    assert_eq!(world.engine.start_number(), start + 1);
+    let mut last = first.sequence;
+    for delivery in world.receive(queue, 10, 30) {
+        assert!(delivery.sequence > last);
+        last = delivery.sequence;
+    }
+    world.restart();
+    assert_eq!(world.engine.start_number(), start + 2);
+    world.send(queue, &["c"]);
+    assert!(world.receive(queue, 1, 30)[0].sequence > last);
+    world.delete(queue, &first.handle).0.expect("it is there");
+    assert_eq!(world.counts(queue), [0, 11, 0, 0]);
+}
