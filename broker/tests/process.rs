@@ -13,6 +13,7 @@ const CONFIGURATION: i32 = 3;
 const LISTEN: i32 = 4;
 const FOLDER_LOCKED: i32 = 5;
 const FOLDER_UNUSABLE: i32 = 6;
+const JOURNAL_FAILED: i32 = 8;
 
 /// Runs `tenpin` with arguments that it refuses; gives the exit code and what it said.
 fn refused(arguments: &[&str]) -> (i32, String) {
@@ -80,6 +81,37 @@ fn a_client_that_does_not_read_cannot_hold_the_stop() {
     }
     silent.flush().unwrap();
     broker.stop();
+}
+
+/// Rule 3: nothing more leaves once the disk has failed, on no shard; the process says why, once, and ends; and
+/// what was acknowledged is there after the next start.
+#[test]
+fn a_disk_that_fails_ends_all_shards_with_a_code_of_its_own() {
+    // A process whose files may grow no further gets this signal, which its parent has it ignore.
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    for shards in [1, 2] {
+        let mut broker = TestBroker::start("fsync", &format!("shards = {shards}\n"));
+        let (mut client, queue) = broker.client_and_queue();
+        client.send(queue, &[Outgoing { body: b"kept", delay_seconds: None }]).unwrap();
+        let receive = Receive { messages_max: 1, wait_ms: 20_000, visibility_seconds: None };
+        let received = client.receive(queue, receive).unwrap();
+        let limit = libc::rlimit { rlim_cur: 4096, rlim_max: libc::RLIM_INFINITY };
+        let pid = broker.process().pid() as libc::pid_t;
+        // SAFETY: the limit lives through the call, and nothing is asked for.
+        assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) }, 0);
+        // No file can be made, which refuses sends only; what is deleted is written to one that is there.
+        let deleted = client.delete(queue, std::slice::from_ref(&received[0].handle));
+        assert!(deleted.is_err(), "{deleted:?}");
+        let (status, printed) = broker.take_process().wait(PATIENCE).unwrap();
+        assert_eq!(status.code(), Some(JOURNAL_FAILED), "{printed}");
+        assert_eq!(printed.matches("the log could not be written").count(), 1, "{printed}");
+        let again = broker.command.start().unwrap();
+        let mut client = tenpin_benches::client::Client::connect(again.address()).unwrap();
+        let queue = client.open("tests").unwrap();
+        let counts = client.counts(queue).unwrap();
+        assert_eq!(counts.visible + counts.in_flight, 1);
+    }
 }
 
 #[test]

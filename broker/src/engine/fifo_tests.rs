@@ -446,3 +446,41 @@ fn fields_are_checked() {
     assert!(sent[0].is_ok() && sent[1].is_err() && sent[2].is_err());
     assert_eq!(sent[0].as_ref().expect("accepted").sequence_number, 0);
 }
+
+/// Rule 21: where a queue lives was decided when it was made.
+#[test]
+fn a_queue_stays_where_it_is_whatever_its_scope_becomes() {
+    let mut world = World::<Sound>::new(EngineOptions { shards: 5, ..EngineOptions::new(0, [1, 2]) });
+    let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
+    let homes: std::collections::BTreeSet<u16> = (0..20)
+        .map(|number| {
+            let queue = world.create_with(&format!("q{number}.fifo"), &[fifo]);
+            let Home::Shard(before) = world.engine.home(queue) else { panic!("it lives on one shard") };
+            let attributes = [
+                Attribute::new(AttributeCode::DeduplicationScope, AttributeValue::Text("messageGroup")),
+                Attribute::new(AttributeCode::FifoThroughputLimit, AttributeValue::Text("perMessageGroupId")),
+            ];
+            let set = Command::SetAttributes { queue, attributes: Entries::of(&attributes) };
+            assert_eq!(world.ask(set).body, ReplyBody::Done);
+            assert_eq!(world.engine.home(queue), Home::Shard(before));
+            world.restart();
+            assert_eq!(world.engine.home(queue), Home::Shard(before));
+            before
+        })
+        .collect();
+    assert_eq!(homes.len(), 5, "they are spread");
+}
+
+/// Rule 1: a duplicate is answered as success once what it is a duplicate of is durable.
+#[test]
+fn a_duplicate_rests_on_the_first() {
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[]);
+    send(&mut world, queue, &[("1", "a", "1")]);
+    let end = world.log.end();
+    let content = content(("1", "a", "1"));
+    let entry = SendEntry::with_content(&content, 1).expect("it was just written");
+    let reply = world.ask(Command::Send { queue, entries: Entries::of(&[entry]) });
+    assert_eq!(world.log.end(), end, "nothing is stored");
+    assert!(world.out.sent[0].is_ok() && reply.depends_on >= end);
+}

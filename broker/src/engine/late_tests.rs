@@ -104,3 +104,13 @@ fn a_message_behind_many_that_have_expired_comes_to_who_waits() {
     }
     assert!(missed.is_empty(), "{missed:?}");
 }
+
+#[test]
+fn a_receive_clears_away_so_many_and_no_more() {
+    for name in ["q", "q.fifo"] {
+        let (mut world, queue) = with_expired(name);
+        assert!(world.apply(ask(queue, 0)).is_empty(), "it goes on in the next turn");
+        let (cleared, messages) = (CLEARED_MAX as u64, EXPIRED as u64 + 1);
+        assert_eq!(world.engine.stored_messages(), messages - cleared, "{name}");
+    }
+}

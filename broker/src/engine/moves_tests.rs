@@ -242,18 +242,31 @@ fn a_message_on_its_way_is_locked_and_counted_in_one_place() {
 
 #[test]
 fn what_the_other_shard_refuses_stays_and_is_delivered() {
-    let mut pair = failed::<Sound>();
-    pair.step(Step::Want);
-    let change = Change::Delete { queue: pair.letters, time_ms: pair.shards[0].now_ms };
-    for world in &mut pair.shards {
-        world.engine.apply_change(world.now_ms, &change, &mut world.log, &mut world.out);
-        world.note_records();
+    for is_gone in [true, false] {
+        let mut pair = failed::<Sound>();
+        pair.step(Step::Want);
+        let queue = pair.letters;
+        let denies = [Attribute::new(
+            AttributeCode::RedriveAllowPolicy,
+            AttributeValue::Text(r#"{"redrivePermission":"denyAll"}"#),
+        )];
+        let command = match is_gone {
+            true => Command::DeleteQueue { queue },
+            false => Command::SetAttributes { queue, attributes: Entries::of(&denies) },
+        };
+        let first = &mut pair.shards[0];
+        let planned = first.engine.plan(first.now_ms, command, &first.log).expect("it is right");
+        let Planned::Change(change, _) = planned else { panic!("it changes something") };
+        for world in &mut pair.shards {
+            world.engine.apply_change(world.now_ms, &change, &mut world.log, &mut world.out);
+            world.note_records();
+        }
+        pair.step(Step::Bring { twice: false });
+        assert_eq!(pair.answers[0].1, MoveAnswer::Refused);
+        pair.step(Step::Answer { twice: false });
+        assert_eq!(pair.shards[0].counts(pair.work), [1, 0, 0, 0]);
+        assert_eq!(pair.receive(0), ["1"]);
     }
-    pair.step(Step::Bring { twice: false });
-    assert_eq!(pair.answers[0].1, MoveAnswer::Refused);
-    pair.step(Step::Answer { twice: false });
-    assert_eq!(pair.shards[0].counts(pair.work), [1, 0, 0, 0]);
-    assert_eq!(pair.receive(0), ["1"]);
 }
 
 #[test]
@@ -297,4 +310,46 @@ fn a_message_whose_arrival_is_forgotten_comes_twice() {
     }
     assert!(once::<Sound>());
     assert!(!Planted::with(Flaw::ForgetArrivalsInCleaning, once::<Planted>));
+}
+
+/// Rule 16: where room is short a move waits, and its message can be received meanwhile.
+#[test]
+fn without_room_a_move_waits_and_its_message_is_delivered() {
+    let mut pair = Pair::<Sound>::new();
+    for step in [Step::Send, Step::Receive, Step::Advance] {
+        pair.step(step);
+    }
+    let world = &mut pair.shards[0];
+    // Room for receives, and not for sends.
+    let bound = (2..64).map(|segments| segments * (16 << 20)).find(|&bound| {
+        world.log.set_log_bytes_max(bound);
+        world.log.room() == crate::journal::Room::NoSends
+    });
+    assert!(bound.is_some());
+    assert_eq!(pair.receive(0), ["1"], "as often as it takes");
+    pair.shards[0].log.set_log_bytes_max(u64::MAX);
+    pair.step(Step::Advance);
+    assert!(pair.receive(0).is_empty());
+    assert_eq!(pair.settle(), (0, 1));
+}
+
+/// Rule 6: what is on its way is not this queue's any more, whatever handle names it.
+#[test]
+fn a_handle_of_a_message_on_its_way_succeeds_and_does_nothing() {
+    let mut pair = Pair::<Sound>::new();
+    pair.step(Step::Send);
+    let queue = pair.work;
+    let handle = pair.shards[0].receive(queue, 1, 1)[0].handle;
+    for step in [Step::Advance, Step::Receive] {
+        pair.step(step);
+    }
+    assert_eq!(pair.shards[0].counts(queue), [0, 1, 0, 0], "it is locked");
+    let refused = pair.shards[0].delete(queue, &handle).0.expect_err("that delivery has ended");
+    assert!(refused.text.ends_with("The receipt handle has expired."));
+    pair.step(Step::Want);
+    for step in [Step::Bring { twice: false }, Step::Answer { twice: false }] {
+        pair.step(step);
+    }
+    pair.shards[0].delete(queue, &handle).0.expect("it has left");
+    assert_eq!(pair.settle(), (0, 1));
 }

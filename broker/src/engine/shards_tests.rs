@@ -103,3 +103,31 @@ fn what_the_log_had_no_room_for_is_told_of_once_it_has() {
     world.drain();
     assert_eq!(world.engine.take_surplus(), [queue]);
 }
+
+/// Rule 26: after a restart a shard has as much of a limit as it has in flight, and says so.
+#[test]
+fn what_is_in_flight_at_a_restart_is_taken_of_the_limit_of_its_home() {
+    let options = EngineOptions { shards: 2, in_flight_max: 10, ..EngineOptions::new(0, [1, 2]) };
+    let mut world = World::<Sound>::new(options);
+    let lease = |world: &World<Sound>, queue| world.engine.lease(queue).expect("it is there");
+    let queues = [world.create("one"), world.create("two")];
+    // One of them has its home here and the whole limit with it; the other has what it is leased.
+    let (home, away) = match queues.map(|queue| lease(&world, queue).0) {
+        [10, 0] => (queues[0], queues[1]),
+        [0, 10] => (queues[1], queues[0]),
+        other => panic!("{other:?}"),
+    };
+    world.engine.add_lease(away, 5);
+    for queue in [home, away] {
+        world.send(queue, &["a", "b", "c"]);
+        assert_eq!(world.receive(queue, 3, 30).len(), 3);
+    }
+    world.restart();
+    assert_eq!(world.engine.settle_leases(), [(away, 3)]);
+    assert_eq!((lease(&world, away), lease(&world, home)), ((3, 3), (10, 3)));
+    // What others have at the start is not the home's to give.
+    world.engine.lose_lease(home, 4);
+    assert_eq!(lease(&world, home), (6, 3));
+    assert_eq!(world.engine.take_lease(home, 10), 3);
+    assert_eq!(lease(&world, home), (3, 3));
+}

@@ -156,3 +156,25 @@ fn what_was_hidden_with_an_older_handle_stays_hidden_when_a_delivery_never_left(
     world.advance(60_000, ALL);
     assert_eq!(world.counts(queue), [1, 0, 0, 0]);
 }
+
+/// Rule 10: one who waited long enough gets nothing, though no timer has ended the wait.
+#[test]
+fn a_wait_is_over_by_its_deadline() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    let wait = Command::Receive {
+        queue,
+        count_max: 1,
+        wait_ms: Some(1_000),
+        visibility_seconds: Some(30),
+        reply_bytes_max: u32::MAX,
+        attempt_id: None,
+    };
+    assert!(world.apply(wait).is_empty());
+    world.now_ms += 1_000;
+    let entries = [SendEntry::new(b"late")];
+    let replies = world.apply(Command::Send { queue, entries: Entries::of(&entries) });
+    let ended = replies.iter().find(|reply| reply.ends_wait).expect("it is answered");
+    assert!(matches!(&ended.body, ReplyBody::Received(range) if range.is_empty()));
+    assert_eq!(world.received(queue, 1, 30), ["late"]);
+}

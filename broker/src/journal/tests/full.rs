@@ -52,6 +52,36 @@ fn cleaning_that_wins_nothing_ends() {
     }
 }
 
+/// Rule 17: what stays for long beside much that comes and goes is copied seldom.
+#[test]
+fn a_backlog_beside_a_hot_queue_costs_little() {
+    const BODY: usize = 500;
+    let growth_factor = LogOptions::new(Durability::Fsync, [7; 16], 0).growth_factor;
+    // So short a log stands for one that is far longer than what any log may grow to.
+    let options = LogOptions { growth_factor, growth_base_bytes: 0, ..options(Durability::Fsync) };
+    let mut world = world(options, 1);
+    for _ in 0..200 {
+        for _ in 0..10 {
+            world.send(BODY);
+        }
+        world.turn(1);
+    }
+    let backlog_bytes = world.log.live_bytes();
+    world.copied = 0;
+    let mut new_bytes = 0;
+    while new_bytes < 40 * backlog_bytes {
+        let hot: Vec<u64> = (0..20).map(|_| world.send(BODY)).collect();
+        world.turn(1);
+        new_bytes += hot.iter().map(|message| u64::from(world.live[message].1)).sum::<u64>();
+        hot.into_iter().for_each(|message| world.delete(message));
+        world.turn(1);
+    }
+    let copied_bytes = world.copied * backlog_bytes / 2_000;
+    assert!(copied_bytes > backlog_bytes, "it was cleaned");
+    let cost = copied_bytes as f64 / new_bytes as f64;
+    assert!(cost <= 0.2, "{cost} bytes copied for each byte newly written");
+}
+
 /// Sends bodies of up to this length until sends are refused.
 fn fill(world: &mut World<Sound>, body_max: u64) {
     while world.log.room() == Room::All {

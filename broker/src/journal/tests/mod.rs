@@ -435,3 +435,31 @@ fn a_damaged_segment_is_told_and_the_rest_of_it_is_carried() {
     assert!(world.fetch(messages[10]).is_err() && world.fetch(messages[50]).is_err());
     assert!(world.fetch(messages[11]).is_ok());
 }
+
+/// Rule 14: a batch follows only the one that it was written behind, whatever else fits.
+#[test]
+fn a_batch_of_another_history_is_not_taken_for_the_next_one() {
+    let written = |bodies: &[usize]| {
+        let mut world = World::<Sound>::new(options(Durability::Fsync), 1);
+        for &body in bodies {
+            world.send(body);
+            while world.log.committed() < world.log.end() {
+                world.turn(1);
+            }
+        }
+        world
+    };
+    let (other, mut world) = (written(&[100, 100, 100]), written(&[100, 200]));
+    // Each batch is a block, behind that of the segment's header.
+    let third = 3 * super::BLOCK_BYTES..4 * super::BLOCK_BYTES;
+    let foreign = other.disk.files[&1][third.clone()].to_vec();
+    assert!(
+        foreign.starts_with(b"TPB1") && world.disk.files[&1][third.start..].iter().all(|byte| *byte == 0)
+    );
+    world.disk.sync_everything();
+    world.disk.files.get_mut(&1).expect("it has one file")[third].copy_from_slice(&foreign);
+    world.disk.sync_everything();
+    world.restart(false).expect("it is no damage");
+    assert_eq!(world.history.len(), 2);
+    assert!(world.report.cut.is_some(), "what lies there is told of");
+}
