@@ -39,7 +39,11 @@ pub(super) struct Drain {
 impl Drain {
     /// A queue says how many messages it has.
     pub(super) fn counted(&mut self, queue: u64, count: u64, window: Window) {
-        self.counts.insert(queue, (count, window));
+        let before = self.counts.insert(queue, (count, window));
+        if before.is_none_or(|(before, _)| before > 0) {
+            // What was set aside has left the count, perhaps after it was last asked how much that is.
+            self.damaged.remove(&queue);
+        }
     }
 
     /// A queue says whether it has an active move task.
