@@ -1,0 +1,147 @@
+//! A history: a broker, clients of it, the model, and what is done next.
+
+use std::time::Instant;
+
+use tenpin_benches::random::Random;
+use tenpin_client::{Client, Queue};
+use tokio::runtime::Runtime;
+
+use crate::common::{PATIENCE, TestBroker};
+use crate::model::{FIFO_FROM, Model, QUEUES};
+
+/// What was done last is printed where a test fails: so much of it.
+const TOLD_MAX: usize = 400;
+
+pub struct History {
+    pub seed: u64,
+    pub model: Model,
+    pub broker: Option<TestBroker>,
+    pub clients: Vec<Client>,
+    /// By client and queue. There is one client more than shards, so that each shard has one.
+    queues: Vec<Vec<Queue>>,
+    pub runtime: Runtime,
+    pub random: Random,
+    /// Tasks of both kinds of letters that have ended, newest first, as they were listed.
+    pub ended: [Vec<tenpin_client::MoveTask>; 2],
+    told: Vec<String>,
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}; what was done last:", self.seed);
+            self.told.iter().for_each(|line| eprintln!("  {line}"));
+        }
+    }
+}
+
+impl History {
+    pub fn new(broker: TestBroker, seed: u64) -> Self {
+        let mut history = Self {
+            seed,
+            model: Model::new(),
+            broker: Some(broker),
+            clients: Vec::new(),
+            queues: Vec::new(),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+            random: Random::new(seed),
+            ended: [Vec::new(), Vec::new()],
+            told: Vec::new(),
+        };
+        history.connect();
+        [2, 5, 0, 1, 3, 4].into_iter().for_each(|queue| history.create(queue));
+        history.open();
+        history
+    }
+
+    pub fn tell(&mut self, what: String) {
+        if self.told.len() == TOLD_MAX {
+            self.told.remove(0);
+        }
+        self.told.push(what);
+    }
+
+    pub fn broker(&mut self) -> &mut TestBroker {
+        self.broker.as_mut().expect("it runs as long as the history")
+    }
+
+    pub fn connect(&mut self) {
+        let (address, shards) = (self.broker().address().to_string(), self.broker().shards());
+        let connect = || {
+            let builder = Client::builder(address.clone()).request_timeout(PATIENCE);
+            self.runtime.block_on(builder.connect()).unwrap()
+        };
+        let clients = (0..=shards).map(|_| connect()).collect();
+        self.clients = clients;
+    }
+
+    pub fn name(&self, queue: usize) -> String {
+        format!("{}-{}", self.seed, QUEUES[queue])
+    }
+
+    pub fn arn(&self, queue: usize) -> String {
+        format!("arn:aws:sqs:us-east-1:000000000000:{}", self.name(queue))
+    }
+
+    pub fn open(&mut self) {
+        let names: Vec<String> = (0..QUEUES.len()).map(|queue| self.name(queue)).collect();
+        let open = |client: &Client| {
+            names.iter().map(|name| self.runtime.block_on(client.queue(name.as_str())).unwrap()).collect()
+        };
+        self.queues = self.clients.iter().map(open).collect();
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.random.below(bound as u64) as usize
+    }
+
+    pub fn once_in(&mut self, times: u64) -> bool {
+        self.random.once_in(times)
+    }
+
+    pub fn any_client(&mut self) -> Client {
+        let client = self.below(self.clients.len());
+        self.clients[client].clone()
+    }
+
+    /// The queue, as one of the clients sees it.
+    pub fn queue(&mut self, queue: usize) -> Queue {
+        let client = self.below(self.clients.len());
+        self.queues[client][queue].clone()
+    }
+
+    /// Whether a task moves messages between queues of this kind, so that these stay what they are.
+    pub fn is_busy(&self, queue: usize) -> bool {
+        self.model.task.as_ref().is_some_and(|task| task.letters / FIFO_FROM == queue / FIFO_FROM)
+    }
+
+    pub fn step(&mut self) {
+        match self.below(100) {
+            0..16 => self.send(),
+            16..36 => self.send_fifo(),
+            36..62 => self.receive(),
+            62..68 => self.delete(),
+            68..79 => self.hide(),
+            79..82 => self.wait_for_one(),
+            82..88 => self.change_a_queue(),
+            88..90 => self.purge_or_make_anew(),
+            90..92 => self.look(),
+            92..95 => self.look_at_a_queue(),
+            95..98 => self.start_a_task(),
+            98 => self.refused_tasks(),
+            _ => self.restart(),
+        }
+        self.go_on_with_the_task();
+    }
+
+    /// Asks until nothing is wrong with the answer.
+    pub fn until_right<T>(&mut self, mut ask: impl FnMut(&mut Self) -> Result<T, String>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match ask(self) {
+                Ok(answer) => return answer,
+                Err(wrong) => assert!(Instant::now() < deadline, "{wrong}, and that stays so"),
+            }
+        }
+    }
+}

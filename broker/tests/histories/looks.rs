@@ -1,0 +1,284 @@
+//! Looking at everything: what peeks show and counters say must come to what the model has, and what the model was not
+//! sure of is known then. Restarts, after which all must be as it was, and a history's end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tenpin_client::{MessageState, Peeked, QueueAttributes};
+
+use crate::common::TestBroker;
+use crate::history::History;
+use crate::model::{Delay, Key, Path, QUEUES, Stored, is_fifo};
+use crate::receives::{Ask, number_in};
+
+/// A message as it was shown, and where.
+struct Seen {
+    queue: usize,
+    key: Key,
+    peeked: Peeked,
+}
+
+impl Seen {
+    fn is(&self, state: MessageState) -> bool {
+        self.peeked.state == Some(state)
+    }
+}
+
+impl History {
+    /// Waits until all is at rest and as the model has it.
+    pub fn look(&mut self) {
+        self.look_after(false);
+    }
+
+    fn look_after(&mut self, crash: bool) {
+        self.tell(format!("look, after a crash: {crash}"));
+        self.model.note_task();
+        let seen = self.until_right(|history| {
+            let seen = history.peek_at_all()?;
+            history.judge(&seen, crash)?;
+            Ok(seen)
+        });
+        seen.iter().enumerate().for_each(|(place, one)| self.settle(place, one, &seen));
+        self.model.note_task();
+    }
+
+    /// All messages of all queues; counters must say the same.
+    fn peek_at_all(&mut self) -> Result<Vec<Seen>, String> {
+        let mut all = Vec::new();
+        for queue in 0..QUEUES.len() {
+            let seen = self.peek_at(queue, None);
+            let asked = self.queue(queue);
+            let stats = self.runtime.block_on(asked.stats()).unwrap();
+            let count = |state| seen.iter().filter(|one| one.is(state)).count() as u64;
+            let counted = [stats.visible(), stats.in_flight(), stats.delayed()];
+            let shown =
+                [MessageState::Visible, MessageState::InFlight, MessageState::Delayed].map(count);
+            if counted != shown {
+                return Err(format!("{}: it counts {counted:?} and shows {shown:?}", QUEUES[queue]));
+            }
+            all.extend(seen);
+        }
+        Ok(all)
+    }
+
+    fn peek_at(&mut self, queue: usize, state: Option<MessageState>) -> Vec<Seen> {
+        let asked = self.queue(queue);
+        let (mut seen, mut page) = (Vec::new(), None);
+        loop {
+            let next = self.runtime.block_on(asked.peek(state, page.as_ref())).unwrap();
+            seen.extend(next.messages.iter().map(|peeked| {
+                let group = peeked.group.as_ref().map(|group| group.parse().unwrap());
+                Seen { queue, key: (number_in(&peeked.body), group), peeked: peeked.clone() }
+            }));
+            if !next.has_more() {
+                return seen;
+            }
+            page = Some(next);
+        }
+    }
+
+    fn judge(&self, seen: &[Seen], crash: bool) -> Result<(), String> {
+        let mut keys = BTreeSet::new();
+        for one in seen {
+            if !keys.insert(one.key) {
+                return Err(format!("{:?} is shown twice", one.key));
+            }
+            self.judge_one(one, crash)?;
+        }
+        let missing = self.model.stored.values().find(|message| {
+            !message.may_be_gone && !keys.contains(&message.key)
+        });
+        if let Some(message) = missing {
+            return Err(format!("not shown: {message:?}"));
+        }
+        (0..QUEUES.len()).filter(|queue| is_fifo(*queue)).try_for_each(|queue| self.judge_order(queue, seen))
+    }
+
+    fn judge_one(&self, one: &Seen, crash: bool) -> Result<(), String> {
+        let (queue, peeked) = (one.queue, &one.peeked);
+        let wrong = |why: &str, stored: Option<&Stored>| {
+            Err(format!("{why}: {} shows {:?} {peeked:?}; {stored:?}", QUEUES[queue], one.key))
+        };
+        let Some(stored) = self.model.stored.get(&one.key) else { return wrong("it was gone", None) };
+        let wrong = |why: &str| wrong(why, Some(stored));
+        let Some(path) = self.model.path(stored, queue, peeked.id) else { return wrong("it is elsewhere") };
+        let attributes: Vec<_> = (peeked.attributes.iter())
+            .map(|(name, kind, value)| (name.clone(), kind.clone(), value.to_vec()))
+            .collect();
+        if attributes != stored.attributes {
+            return wrong("its attributes are others");
+        }
+        let fewest = if crash { stored.surely_received } else { stored.received };
+        let is_count = |count| (fewest..=stored.received).contains(&count);
+        let state = peeked.state.ok_or("a state that nobody knows")?;
+        let (is_count, states) = match path {
+            Path::Letter => (is_count(peeked.receive_count), &[MessageState::Visible][..]),
+            Path::Task if self.model.settings[queue].delay_seconds > 0 => {
+                (peeked.receive_count == 0, &[MessageState::Delayed][..])
+            }
+            Path::Task => (peeked.receive_count == 0, &[MessageState::Visible][..]),
+            Path::Stayed => (is_count(peeked.receive_count), self.states_of(stored, crash)),
+        };
+        if !is_count {
+            return wrong("it was received another number of times");
+        }
+        if !states.contains(&state) {
+            return wrong("its state is another");
+        }
+        if (state == MessageState::Visible) != peeked.until.is_none() {
+            return wrong("only what is hidden is so until some time");
+        }
+        Ok(())
+    }
+
+    /// The states that a message may be in which stayed where it was.
+    fn states_of(&self, stored: &Stored, crash: bool) -> &'static [MessageState] {
+        match &stored.held {
+            Some(held) if held.may_be_over => &[MessageState::Visible, MessageState::InFlight],
+            // The record of a standard queue's delivery may be lost.
+            Some(_) if crash && stored.surely_received < stored.received => {
+                &[MessageState::Visible, MessageState::InFlight]
+            }
+            Some(_) => &[MessageState::InFlight],
+            None => match self.model.delay_of(stored) {
+                Delay::None => &[MessageState::Visible],
+                Delay::Short => &[MessageState::Visible, MessageState::Delayed],
+                Delay::Long => &[MessageState::Delayed],
+            },
+        }
+    }
+
+    /// Visible messages of a FIFO queue are shown in their order.
+    fn judge_order(&self, queue: usize, seen: &[Seen]) -> Result<(), String> {
+        let mut last = BTreeMap::new();
+        for one in seen.iter().filter(|one| one.queue == queue && one.is(MessageState::Visible)) {
+            let stored = &self.model.stored[&one.key];
+            if !stored.is_surely_in(queue) {
+                continue;
+            }
+            let before = last.insert(one.key.1, (stored.order, one.key));
+            if let Some((order, key)) = before.filter(|(order, _)| *order > stored.order) {
+                return Err(format!("{:?} ({}) is shown behind {key:?} ({order})", one.key, stored.order));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was seen is so.
+    fn settle(&mut self, place: usize, one: &Seen, seen: &[Seen]) {
+        let (queue, key, peeked) = (one.queue, one.key, &one.peeked);
+        let path = self.model.path(&self.model.stored[&key], queue, peeked.id).expect("it was judged");
+        if path != Path::Stayed {
+            // What stands behind it in its group was there before it was seen.
+            let behind = seen[place + 1..].iter().find(|other| {
+                let stored = &self.model.stored[&other.key];
+                let is_like = (other.queue, other.key.1) == (queue, key.1);
+                is_like && stored.is_surely_in(queue) && other.is(MessageState::Visible)
+            });
+            let behind = behind.filter(|_| is_fifo(queue) && one.is(MessageState::Visible));
+            let order = match behind {
+                Some(behind) => self.model.just_before(self.model.stored[&behind.key].order),
+                None => self.model.next() as f64,
+            };
+            self.model.arrive(key, queue, peeked.id, path, order);
+        }
+        let stored = self.model.stored.get_mut(&key).expect("it was judged");
+        stored.is_here();
+        let lost = stored.received - peeked.receive_count;
+        if lost > 0 {
+            stored.received -= lost;
+            stored.received_here = stored.received_here.saturating_sub(lost);
+            stored.surely_received = stored.surely_received.min(stored.received);
+        }
+        if stored.received == 0 {
+            stored.first_received = None;
+        }
+        if one.is(MessageState::Visible) {
+            (stored.held, stored.delay) = (None, Delay::None);
+        }
+    }
+
+    /// Stops the broker, or kills it, and goes on with what it has kept.
+    pub fn restart(&mut self) {
+        let is_killed = self.once_in(2);
+        self.tell(format!("restart, killed: {is_killed}"));
+        self.model.note_task();
+        // They would try the old port again.
+        self.clients.iter().for_each(tenpin_client::Client::close);
+        if is_killed {
+            self.broker().kill_and_restart();
+        } else {
+            self.broker().stop_and_restart();
+            self.model.stored.values_mut().for_each(|message| message.surely_received = message.received);
+        }
+        self.connect();
+        self.open();
+        self.look_after(is_killed);
+    }
+
+    /// Takes everything out; what must be there is, and nothing else.
+    pub fn drain(mut self) -> TestBroker {
+        self.end_the_task();
+        self.look();
+        for queue in 0..QUEUES.len() {
+            self.peek_by_state(queue);
+            if is_fifo(queue) && self.model.settings[queue].delay_seconds > 0 {
+                let asked = self.queue(queue);
+                let no_delay = QueueAttributes::new().delay(Duration::ZERO);
+                self.runtime.block_on(asked.set_attributes(&no_delay)).unwrap();
+                self.model.settings[queue].delay_seconds = 0;
+            }
+        }
+        self.look();
+        self.until_right(|history| {
+            (0..QUEUES.len()).for_each(|queue| history.take_all(queue));
+            history.look();
+            let is_left = |message: &&Stored| !message.may_be_gone && message.delay != Delay::Long;
+            match history.model.stored.values().find(is_left) {
+                Some(message) => Err(format!("{message:?} is left")),
+                None => Ok(()),
+            }
+        });
+        for queue in 0..QUEUES.len() {
+            let asked = self.queue(queue);
+            self.runtime.block_on(asked.purge()).unwrap();
+            self.model.forget(queue);
+        }
+        self.look();
+        for queue in 0..QUEUES.len() {
+            let asked = self.queue(queue);
+            self.runtime.block_on(asked.delete_queue()).unwrap();
+        }
+        self.broker.take().expect("it runs as long as the history")
+    }
+
+    /// Peeks at one state after the other show the same as one at all.
+    fn peek_by_state(&mut self, queue: usize) {
+        self.until_right(|history| {
+            let all = history.peek_at(queue, None);
+            for state in [MessageState::Visible, MessageState::InFlight, MessageState::Delayed] {
+                let keys = |seen: &[Seen]| -> BTreeSet<Key> { seen.iter().map(|one| one.key).collect() };
+                let of_state = history.peek_at(queue, Some(state));
+                let wanted: Vec<Seen> = all
+                    .iter()
+                    .filter(|one| one.is(state))
+                    .map(|one| Seen { queue, key: one.key, peeked: one.peeked.clone() })
+                    .collect();
+                if keys(&of_state) != keys(&wanted) {
+                    return Err(format!("{}: a peek at {state:?} shows others", QUEUES[queue]));
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Receives and deletes whatever a queue gives.
+    fn take_all(&mut self, queue: usize) {
+        loop {
+            self.delete_held(queue);
+            if self.receive_at_once(queue, &Ask::hiding(10)) == 0 {
+                return;
+            }
+        }
+    }
+}

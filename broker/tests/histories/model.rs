@@ -1,0 +1,395 @@
+//! What the broker must hold, as a list of messages that is looked through from end to end. Where it may lawfully be one
+//! way or another (a dead letter moves when a receive comes to it, a task moves what it finds), a message says so until it
+//! is seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use tenpin_client::{MessageId, ReceiptHandle};
+
+/// Of each kind: two queues, and one for the dead letters of both.
+pub const QUEUES: [&str; 6] = ["work", "other", "letters", "work.fifo", "other.fifo", "letters.fifo"];
+/// Queues from this one on are FIFO queues.
+pub const FIFO_FROM: usize = 3;
+/// So few that histories reach it.
+pub const IN_FLIGHT_MAX: usize = 24;
+/// A delay that no test waits for.
+pub const LONG_DELAY_SECONDS: u64 = 900;
+
+pub fn is_fifo(queue: usize) -> bool {
+    queue >= FIFO_FROM
+}
+
+/// The queue of the same kind that dead letters go to.
+pub fn letters_of_kind(queue: usize) -> usize {
+    queue / FIFO_FROM * FIFO_FROM + FIFO_FROM - 1
+}
+
+pub fn is_letters(queue: usize) -> bool {
+    queue == letters_of_kind(queue)
+}
+
+/// By what a message is known: the number in its body, which no other has, and its group, as a body may be sent again
+/// in another.
+pub type Key = (u64, Option<u64>);
+
+/// A delivery that hides its message.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub handle: ReceiptHandle,
+    /// It was hidden anew since.
+    pub changed: bool,
+    /// It was hidden for so short that it may be visible again.
+    pub may_be_over: bool,
+}
+
+/// What holds a message of a standard queue back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delay {
+    None,
+    /// It was short, and may be over.
+    Short,
+    Long,
+}
+
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub key: Key,
+    pub id: MessageId,
+    pub queue: usize,
+    /// Where it stands in its queue.
+    pub order: f64,
+    /// Each stay in a queue has another one.
+    pub arrival: u64,
+    pub attributes: Vec<(String, String, Vec<u8>)>,
+    pub trace_header: Option<String>,
+    /// What is known of what a FIFO queue gave it.
+    pub sequence: Option<u64>,
+    pub deduplication_id: Option<String>,
+    pub received: u32,
+    pub received_here: u32,
+    /// How many of its receives a crash cannot undo (rule 1 exempts deliveries of standard queues).
+    pub surely_received: u32,
+    pub first_received: Option<SystemTime>,
+    pub held: Option<Held>,
+    pub source: Option<usize>,
+    pub delay: Delay,
+    /// A receive may have moved it there.
+    pub maybe_letter_in: Option<usize>,
+    /// A task may have moved it there.
+    pub maybe_moved_to: Option<usize>,
+    /// What was purged or deleted while it may have been elsewhere.
+    pub may_be_gone: bool,
+}
+
+impl Stored {
+    pub fn is_unsure(&self) -> bool {
+        self.may_be_gone || self.maybe_letter_in.is_some() || self.maybe_moved_to.is_some()
+    }
+
+    pub fn is_surely_in(&self, queue: usize) -> bool {
+        self.queue == queue && !self.is_unsure()
+    }
+
+    pub fn may_be_in(&self, queue: usize) -> bool {
+        self.queue == queue || self.maybe_letter_in == Some(queue) || self.maybe_moved_to == Some(queue)
+    }
+
+    pub fn is_surely_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.may_be_over)
+    }
+
+    /// It is where it was last known to be.
+    pub fn is_here(&mut self) {
+        (self.maybe_letter_in, self.maybe_moved_to, self.may_be_gone) = (None, None, false);
+    }
+}
+
+/// How a message came to where it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    Stayed,
+    Letter,
+    Task,
+}
+
+/// What a queue was set to.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub visibility_seconds: u64,
+    pub delay_seconds: u64,
+    pub retention_seconds: u64,
+    pub message_bytes_max: u64,
+    /// After how many receives messages are dead letters.
+    pub letters_after: Option<u32>,
+    pub allow: Allow,
+    pub content_based: bool,
+    pub scope_is_group: bool,
+    pub tags: BTreeMap<String, String>,
+    /// Which queue of this name it is.
+    pub incarnation: u32,
+}
+
+/// Which queues may send their dead letters to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allow {
+    All,
+    None,
+    Only(usize),
+}
+
+impl Allow {
+    pub fn allows(self, source: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Only(allowed) => allowed == source,
+        }
+    }
+}
+
+/// A delivery as it was given out.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    pub queue: usize,
+    pub incarnation: u32,
+    pub key: Key,
+    pub arrival: u64,
+    pub handle: ReceiptHandle,
+}
+
+/// A move task that may move messages.
+#[derive(Debug, Clone)]
+pub struct Active {
+    pub letters: usize,
+    /// None: each to its own source.
+    pub destination: Option<usize>,
+    /// Messages that it was seen to have moved.
+    pub seen_moved: u64,
+    /// What it has moved at least, by its own word.
+    pub moved: u64,
+    pub to_move: u64,
+    /// A message that may have been deleted where it lay or where it went.
+    pub is_inexact: bool,
+}
+
+/// A FIFO queue's memory: queue, incarnation, group where that is the scope, id.
+pub type Remembered = (usize, u32, Option<u64>, String);
+
+pub struct Model {
+    pub settings: Vec<Settings>,
+    pub stored: BTreeMap<Key, Stored>,
+    pub remembered: BTreeMap<Remembered, (MessageId, u64, u64)>,
+    /// By queue, incarnation and attempt id: what was given.
+    pub attempts: BTreeMap<(usize, u32, u64), Vec<(Key, ReceiptHandle)>>,
+    pub issued: Vec<Issued>,
+    pub used: BTreeSet<Key>,
+    pub task: Option<Active>,
+    /// The last sequence number that a send to a queue was given.
+    pub last_sequence: BTreeMap<(usize, u32), u64>,
+    next: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            visibility_seconds: 7_200,
+            delay_seconds: 0,
+            retention_seconds: 345_600,
+            message_bytes_max: 1_048_576,
+            letters_after: Some(2),
+            allow: Allow::All,
+            content_based: false,
+            scope_is_group: false,
+            tags: BTreeMap::new(),
+            incarnation: 0,
+        }
+    }
+}
+
+impl Model {
+    pub fn new() -> Self {
+        let settings = |queue| Settings {
+            letters_after: (!is_letters(queue)).then_some(2),
+            ..Settings::default()
+        };
+        Self {
+            settings: (0..QUEUES.len()).map(settings).collect(),
+            stored: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            issued: Vec::new(),
+            used: BTreeSet::new(),
+            task: None,
+            last_sequence: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// A number that was not used before.
+    pub fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub fn incarnation(&self, queue: usize) -> u32 {
+        self.settings[queue].incarnation
+    }
+
+    pub fn store(&mut self, message: Stored) {
+        let before = self.stored.insert(message.key, message);
+        assert!(before.is_none(), "the test uses a number once: {before:?}");
+    }
+
+    /// Where dead letters of a queue go now, and after how many receives.
+    pub fn letters(&self, queue: usize) -> Option<(usize, u32)> {
+        let target = letters_of_kind(queue);
+        let after = self.settings[queue].letters_after?;
+        self.settings[target].allow.allows(queue).then_some((target, after))
+    }
+
+    pub fn is_letter(&self, message: &Stored) -> bool {
+        self.letters(message.queue).is_some_and(|(_, after)| message.received_here >= after)
+    }
+
+    /// Whether its delay hides it. On a FIFO queue the delay is the queue's, and holds for what nobody has received.
+    pub fn delay_of(&self, message: &Stored) -> Delay {
+        match () {
+            () if message.received > 0 => Delay::None,
+            () if !is_fifo(message.queue) => message.delay,
+            () if self.settings[message.queue].delay_seconds > 0 => Delay::Long,
+            () => Delay::None,
+        }
+    }
+
+    /// A receive comes to a queue: what is a dead letter there may move.
+    pub fn note_receive(&mut self, queue: usize) {
+        let Some((target, after)) = self.letters(queue) else { return };
+        for message in self.stored.values_mut().filter(|message| message.queue == queue) {
+            if !message.is_surely_held() && message.received_here >= after && message.delay != Delay::Long {
+                message.maybe_letter_in = Some(target);
+            }
+        }
+    }
+
+    /// What the task that is active may have moved by now.
+    pub fn note_task(&mut self) {
+        let Some(Active { letters, destination, .. }) = self.task else { return };
+        let is_delayed: BTreeSet<Key> = self
+            .stored
+            .values()
+            .filter(|message| self.delay_of(message) == Delay::Long)
+            .map(|message| message.key)
+            .collect();
+        for message in self.stored.values_mut().filter(|message| !is_delayed.contains(&message.key)) {
+            let source = match message.queue {
+                queue if queue == letters => message.source,
+                queue => Some(queue),
+            };
+            let may_be_there = message.queue == letters || message.maybe_letter_in == Some(letters);
+            if may_be_there && !message.is_surely_held() {
+                message.maybe_moved_to = message.maybe_moved_to.or(destination.or(source));
+            }
+        }
+    }
+
+    /// At least and at most so many messages of a queue are in flight.
+    pub fn in_flight(&self, queue: usize) -> (usize, usize) {
+        let count = |is: &dyn Fn(&Stored) -> bool| self.stored.values().filter(|message| is(message)).count();
+        let surely = count(&|message| message.queue == queue && message.is_surely_held());
+        // What moves to another shard is counted in flight until it has arrived.
+        let perhaps = count(&|message| message.queue == queue && (message.held.is_some() || message.is_unsure()));
+        (surely, perhaps)
+    }
+
+    /// Whether a receive that does not wait must give something, on whatever shard that is.
+    pub fn must_give(&self, queue: usize) -> bool {
+        let is_free = |message: &&Stored| {
+            message.is_surely_in(queue)
+                && message.held.is_none()
+                && self.delay_of(message) == Delay::None
+                && !(is_fifo(queue) && self.is_blocked(message))
+        };
+        self.in_flight(queue).1 < IN_FLIGHT_MAX && self.stored.values().any(|message| is_free(&message))
+    }
+
+    /// Whether something of its group is in flight, or on the way out, or delayed before it.
+    fn is_blocked(&self, message: &Stored) -> bool {
+        self.stored.values().any(|other| {
+            other.key.1 == message.key.1
+                && other.may_be_in(message.queue)
+                && other.key != message.key
+                && (other.held.is_some()
+                    || other.is_unsure()
+                    || (other.order < message.order && self.delay_of(other) != Delay::None))
+        })
+    }
+
+    /// How a message came to where it was seen under this id, if it may have.
+    pub fn path(&self, message: &Stored, queue: usize, id: MessageId) -> Option<Path> {
+        match () {
+            () if message.queue == queue && message.id == id => Some(Path::Stayed),
+            () if message.maybe_letter_in == Some(queue) && message.id == id => Some(Path::Letter),
+            () if message.maybe_moved_to == Some(queue) && message.id != id => Some(Path::Task),
+            () => None,
+        }
+    }
+
+    /// It was seen to have come this way.
+    pub fn arrive(&mut self, key: Key, queue: usize, id: MessageId, path: Path, order: f64) {
+        let (arrival, delay_seconds) = (self.next(), self.settings[queue].delay_seconds);
+        let message = self.stored.get_mut(&key).expect("it was seen");
+        message.is_here();
+        if path == Path::Stayed {
+            return;
+        }
+        let from = std::mem::replace(&mut message.queue, queue);
+        (message.arrival, message.order, message.sequence, message.held) = (arrival, order, None, None);
+        message.received_here = 0;
+        message.surely_received = message.received;
+        if path == Path::Letter {
+            message.source = Some(from);
+            message.delay = Delay::None;
+            if is_fifo(queue) {
+                message.deduplication_id = Some(id.to_string());
+            }
+            return;
+        }
+        message.id = id;
+        (message.source, message.deduplication_id, message.first_received) = (None, None, None);
+        (message.received, message.surely_received) = (0, 0);
+        message.delay = if delay_seconds > 0 { Delay::Long } else { Delay::None };
+        if let Some(task) = &mut self.task {
+            task.seen_moved += 1;
+        }
+    }
+
+    /// Where a message of this group goes that is at its head now, but for these.
+    pub fn order_before(&self, queue: usize, group: Option<u64>, taken: &[Key]) -> Option<f64> {
+        let first = self.in_order(queue, group).into_iter().find(|message| !taken.contains(&message.key))?;
+        Some(self.just_before(first.order))
+    }
+
+    /// A place directly before another.
+    pub fn just_before(&self, order: f64) -> f64 {
+        let before = self.stored.values().map(|message| message.order).filter(|other| *other < order);
+        (before.fold(0.0, f64::max) + order) / 2.0
+    }
+
+    /// The messages that surely are in a queue, of a group of it, in their order.
+    pub fn in_order(&self, queue: usize, group: Option<u64>) -> Vec<&Stored> {
+        let is_of = |message: &&Stored| message.is_surely_in(queue) && message.key.1 == group;
+        let mut messages: Vec<_> = self.stored.values().filter(is_of).collect();
+        messages.sort_by(|one, other| one.order.total_cmp(&other.order));
+        messages
+    }
+
+    /// All messages of a queue are gone, and so is what it remembered.
+    pub fn forget(&mut self, queue: usize) {
+        self.stored.retain(|_, message| !message.is_surely_in(queue));
+        for message in self.stored.values_mut().filter(|message| message.may_be_in(queue)) {
+            message.may_be_gone = true;
+        }
+        self.remembered.retain(|remembered, _| remembered.0 != queue);
+    }
+}

@@ -1,0 +1,283 @@
+//! Receiving, at once or by waiting, under an attempt id or none.
+
+use std::time::Duration;
+
+use tenpin_client::{ErrorCode, Message, NewMessage, Receive};
+
+use crate::history::History;
+use crate::messages::{Picked, code_of};
+use crate::model::{
+    Delay, Held, IN_FLIGHT_MAX, Issued, Key, Path, QUEUES, Stored, is_fifo, is_letters,
+};
+
+/// Longer than a test takes.
+pub const HELD_FOR: Duration = Duration::from_secs(7_200);
+const WAITS_FOR: Duration = Duration::from_secs(20);
+const ATTEMPTS: u64 = 3;
+/// So many of what was given out last are named again.
+const ISSUED_MAX: usize = 80;
+
+/// A receive as it is asked for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub most: usize,
+    /// None: what the queue says, which is long as well.
+    pub visibility: Option<Duration>,
+    pub attempt: Option<u64>,
+}
+
+impl Ask {
+    pub fn hiding(most: usize) -> Self {
+        Self { most, visibility: Some(HELD_FOR), attempt: None }
+    }
+
+    fn receive(&self, wait: Duration) -> Receive {
+        let mut receive = Receive::up_to(self.most as u8).wait(wait);
+        if let Some(visibility) = self.visibility {
+            receive = receive.visibility_timeout(visibility);
+        }
+        if let Some(attempt) = self.attempt {
+            receive = receive.attempt_id(format!("attempt-{attempt}"));
+        }
+        receive
+    }
+}
+
+impl History {
+    pub fn receive(&mut self) {
+        let queue = self.below(QUEUES.len());
+        let mut ask = Ask::hiding(1 + self.below(10));
+        if is_fifo(queue) && self.once_in(3) {
+            ask.attempt = Some(self.random.below(ATTEMPTS));
+        } else {
+            ask.visibility = match self.below(12) {
+                0 => Some(Duration::ZERO),
+                1 => Some(Duration::from_secs(1)),
+                2 => None,
+                _ => Some(HELD_FOR),
+            };
+            if !is_fifo(queue) && self.once_in(30) {
+                ask.attempt = Some(0);
+            }
+        }
+        self.receive_at_once(queue, &ask);
+    }
+
+    /// Receives without waiting; gives how many came.
+    pub fn receive_at_once(&mut self, queue: usize, ask: &Ask) -> usize {
+        let repeated = self.repeated(queue, ask);
+        let must_give = repeated.is_some() || self.model.must_give(queue);
+        let (surely, perhaps) = self.model.in_flight(queue);
+        self.model.note_receive(queue);
+        let asked = self.queue(queue);
+        let answer = self.runtime.block_on(asked.receive_with(&ask.receive(Duration::ZERO)));
+        if ask.attempt.is_some() && !is_fifo(queue) {
+            assert_eq!(code_of(&answer), Some(ErrorCode::InvalidParameterValue), "only FIFO queues have attempts");
+            return 0;
+        }
+        if code_of(&answer) == Some(ErrorCode::OverLimit) {
+            self.tell(format!("receive from {}: over the limit", QUEUES[queue]));
+            assert!(!is_fifo(queue) && perhaps >= IN_FLIGHT_MAX, "{perhaps} are in flight");
+            return 0;
+        }
+        assert!(is_fifo(queue) || surely < IN_FLIGHT_MAX, "{surely} were in flight, and no refusal");
+        let messages = answer.unwrap();
+        assert!(!messages.is_empty() || !must_give, "nothing came of {}", QUEUES[queue]);
+        if let Some(repeated) = repeated {
+            self.check_repeated(queue, &messages, &repeated);
+            return messages.len();
+        }
+        let bound = ask.most.min(IN_FLIGHT_MAX.saturating_sub(surely));
+        assert!(messages.len() <= bound, "{} came of {} at most", messages.len(), bound);
+        self.take(queue, ask, &messages);
+        messages.len()
+    }
+
+    /// What an attempt was given, if that is all as it was.
+    fn repeated(&self, queue: usize, ask: &Ask) -> Option<Vec<(Key, tenpin_client::ReceiptHandle)>> {
+        let attempt = (queue, self.model.incarnation(queue), ask.attempt?);
+        let given = self.model.attempts.get(&attempt)?;
+        let is_as_it_was = |(key, handle): &(Key, tenpin_client::ReceiptHandle)| {
+            let held = self.model.stored.get(key).and_then(|message| message.held.as_ref());
+            held.is_some_and(|held| held.handle == *handle && !held.changed)
+        };
+        given.iter().all(is_as_it_was).then(|| given.clone())
+    }
+
+    fn check_repeated(
+        &mut self,
+        queue: usize,
+        messages: &[Message],
+        repeated: &[(Key, tenpin_client::ReceiptHandle)],
+    ) {
+        let came: Vec<_> = messages.iter().map(|message| (key_of(message), message.handle())).collect();
+        self.tell(format!("receive again from {}: {:?}", QUEUES[queue], keys(messages)));
+        assert_eq!(came, repeated, "an attempt is given what it was given");
+        for message in messages {
+            let stored = &self.model.stored[&key_of(message)];
+            assert_eq!(message.receive_count(), stored.received, "a repeat is no receive");
+        }
+    }
+
+    /// Messages have come.
+    fn take(&mut self, queue: usize, ask: &Ask, messages: &[Message]) {
+        self.tell(format!("receive from {}, {ask:?}: {:?}", QUEUES[queue], keys(messages)));
+        let mut taken = Vec::new();
+        for message in messages {
+            let key = key_of(message);
+            self.take_one(queue, ask, message, &taken);
+            taken.push(key);
+        }
+        if let Some(attempt) = ask.attempt.filter(|_| !taken.is_empty()) {
+            let attempt = (queue, self.model.incarnation(queue), attempt);
+            let given = messages.iter().map(|message| (key_of(message), message.handle())).collect();
+            self.model.attempts.insert(attempt, given);
+        }
+    }
+
+    fn take_one(&mut self, queue: usize, ask: &Ask, message: &Message, taken: &[Key]) {
+        let key = key_of(message);
+        let stored = self.model.stored.get(&key).unwrap_or_else(|| panic!("{key:?} was gone"));
+        assert!(!stored.is_surely_held(), "{key:?} is in flight");
+        let path = self.model.path(stored, queue, message.id());
+        let path = path.unwrap_or_else(|| panic!("{key:?} came of {}: {stored:?}", QUEUES[queue]));
+        if path == Path::Stayed {
+            assert!(!self.model.is_letter(stored), "{key:?} was received often enough: {stored:?}");
+            assert!(self.model.delay_of(stored) != Delay::Long, "{key:?} is delayed");
+            self.check_order(stored, taken);
+        }
+        let order = self.model.order_before(queue, key.1, taken).filter(|_| is_fifo(queue));
+        let order = order.unwrap_or_else(|| self.model.next() as f64);
+        self.model.arrive(key, queue, message.id(), path, order);
+        self.check_given(queue, message);
+        let (incarnation, handle) = (self.model.incarnation(queue), message.handle());
+        let stored = self.model.stored.get_mut(&key).expect("it is there");
+        stored.received += 1;
+        stored.received_here += 1;
+        assert_eq!(message.receive_count(), stored.received, "of {key:?}");
+        let first = stored.first_received.get_or_insert(message.first_received_at());
+        assert_eq!(*first, message.first_received_at(), "of {key:?}");
+        if is_fifo(queue) {
+            stored.surely_received = stored.received;
+        }
+        let may_be_over = ask.visibility.is_some_and(|visibility| visibility < HELD_FOR);
+        stored.delay = Delay::None;
+        stored.held = Some(Held { handle: handle.clone(), changed: false, may_be_over });
+        let issued = Issued { queue, incarnation, key, arrival: stored.arrival, handle };
+        if self.model.issued.len() == ISSUED_MAX {
+            self.model.issued.remove(0);
+        }
+        self.model.issued.push(issued);
+    }
+
+    /// What is shown of a message besides counts.
+    fn check_given(&mut self, queue: usize, message: &Message) {
+        let key = key_of(message);
+        let source = self.model.stored[&key].source.map(|source| self.arn(source));
+        let stored = self.model.stored.get_mut(&key).expect("it is there");
+        let attributes: Vec<_> = message
+            .attributes()
+            .map(|(name, kind, value)| (name.to_owned(), kind.to_owned(), value.to_vec()))
+            .collect();
+        assert_eq!(attributes, stored.attributes, "of {key:?}");
+        assert_eq!(message.trace_header(), stored.trace_header.as_deref(), "of {key:?}");
+        assert_eq!(message.dead_letter_source(), source.as_deref(), "of {key:?}");
+        if let Some(id) = &stored.deduplication_id {
+            assert_eq!(message.deduplication_id(), Some(id.as_str()), "of {key:?}");
+        }
+        let sequence = message.sequence_number();
+        assert_eq!(sequence.is_some(), is_fifo(queue));
+        assert!(stored.sequence.is_none() || stored.sequence == sequence, "{stored:?}: {sequence:?}");
+        stored.sequence = sequence;
+        assert!(source.is_none() || is_letters(queue));
+    }
+
+    /// Nothing of a FIFO queue's group overtakes, and what is in flight blocks it.
+    fn check_order(&self, message: &Stored, taken: &[Key]) {
+        if !is_fifo(message.queue) {
+            return;
+        }
+        let others = self.model.in_order(message.queue, message.key.1);
+        for other in others.iter().filter(|other| other.key != message.key && !taken.contains(&other.key)) {
+            let (key, other_key) = (message.key, other.key);
+            assert!(!other.is_surely_held(), "{key:?} came while {other_key:?} was in flight");
+            assert!(other.order > message.order, "{key:?} came before {other_key:?}");
+        }
+    }
+
+    /// Waits for a message, which is sent or given back meanwhile.
+    pub fn wait_for_one(&mut self) {
+        let queue = self.below(QUEUES.len());
+        if self.model.in_flight(queue).1 >= IN_FLIGHT_MAX - 1 {
+            return;
+        }
+        let ask = Ask::hiding(1 + self.below(10));
+        let group = self.model.next();
+        let key = (group, is_fifo(queue).then_some(group));
+        let is_delayed = is_fifo(queue) && self.model.settings[queue].delay_seconds > 0;
+        let back = (self.model.stored.values())
+            .find(|message| {
+                let is_alone = || {
+                    let is_of = |other: &&Stored| other.key.1 == message.key.1 && other.may_be_in(queue);
+                    self.model.stored.values().filter(is_of).count() == 1
+                };
+                message.is_surely_in(queue)
+                    && message.is_surely_held()
+                    && !self.model.is_letter(message)
+                    && (!is_fifo(queue) || is_alone())
+            })
+            .map(|message| message.key);
+        let back = back.filter(|_| is_delayed || self.once_in(2));
+        if is_delayed && back.is_none() {
+            return;
+        }
+        self.model.note_receive(queue);
+        let (waiting, giving) = (self.queue(queue), self.queue(queue));
+        let receive = ask.receive(WAITS_FOR);
+        let messages = if let Some(key) = back {
+            self.tell(format!("wait on {} for {key:?} to come back", QUEUES[queue]));
+            let stored = &self.model.stored[&key];
+            let handle = stored.held.as_ref().expect("it is held").handle.clone();
+            let issued = Issued {
+                queue,
+                incarnation: self.model.incarnation(queue),
+                key,
+                arrival: stored.arrival,
+                handle: handle.clone(),
+            };
+            let (messages, hidden) = self.runtime.block_on(async {
+                tokio::join!(waiting.receive_with(&receive), giving.change_visibility(&handle, Duration::ZERO))
+            });
+            let picked = Picked { handle, issued: Some(issued) };
+            self.judge_hidden(queue, &picked, Duration::ZERO, code_of(&hidden));
+            messages.unwrap()
+        } else {
+            self.tell(format!("wait on {} for {key:?} to be sent", QUEUES[queue]));
+            let mut message = NewMessage::new(group.to_string()).delay(Duration::ZERO);
+            if is_fifo(queue) {
+                message = message.group(group.to_string()).deduplication_id(format!("wait-{group}"));
+            }
+            let (messages, sent) = self
+                .runtime
+                .block_on(async { tokio::join!(waiting.receive_with(&receive), giving.send(message)) });
+            self.note_sent(queue, key, sent.unwrap());
+            messages.unwrap()
+        };
+        assert!(!messages.is_empty(), "who waited on {} was given nothing", QUEUES[queue]);
+        self.take(queue, &ask, &messages);
+    }
+}
+
+pub fn key_of(message: &Message) -> Key {
+    (number_in(message.body()), message.group().map(|group| group.parse().unwrap()))
+}
+
+/// The number that a body begins with.
+pub fn number_in(body: &[u8]) -> u64 {
+    let text = std::str::from_utf8(body).unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn keys(messages: &[Message]) -> Vec<Key> {
+    messages.iter().map(key_of).collect()
+}
