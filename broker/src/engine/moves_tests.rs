@@ -1,7 +1,9 @@
 //! Two engines, and the moves between them, with everything that can happen on the way.
 
 use proptest::prelude::*;
-use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries, SendEntry, write_content};
+use tenpin_protocol::{
+    Attribute, AttributeCode, AttributeValue, Entries, MoveTaskStatus, SendEntry, write_content,
+};
 
 use super::tests::{ALL, World};
 use super::*;
@@ -267,6 +269,43 @@ fn what_the_other_shard_refuses_stays_and_is_delivered() {
         assert_eq!(pair.shards[0].counts(pair.work), [1, 0, 0, 0]);
         assert_eq!(pair.receive(0), ["1"]);
     }
+}
+
+#[test]
+fn a_task_that_fails_ends_when_what_it_has_on_the_way_is_counted() {
+    let mut pair = failed::<Sound>();
+    for step in [Step::Want, Step::Bring { twice: false }, Step::Answer { twice: false }] {
+        pair.step(step);
+    }
+    // Behind the dead letter stands a message that came from no queue.
+    let mut content = Vec::new();
+    let fields = tenpin_protocol::ContentFields { group: Some("other"), ..Default::default() };
+    write_content(&mut content, b"sent", &fields);
+    let entry = SendEntry::with_content(&content, 4).expect("it was written");
+    let [work, letters] = &mut pair.shards;
+    letters.apply(Command::Send { queue: pair.letters, entries: Entries::of(&[entry]) });
+    let command =
+        Command::StartMoveTask { source: pair.letters, destination: None, messages_per_second_max: 0 };
+    let planned = letters.engine.plan(letters.now_ms, command, &letters.log).expect("it may start");
+    let Planned::Change(change, _) = planned else { panic!("it is new") };
+    let Change::StartTask(definition) = &change else { panic!("it is a task") };
+    letters.engine.apply_change(letters.now_ms, &change, &mut letters.log, &mut letters.out);
+    let mut share = |letters: &mut World<Sound>| {
+        letters.note_records();
+        letters.advance(1_000, ALL);
+        letters.engine.tasks.by_id(definition.id).expect("it is there").share
+    };
+    let waits = share(letters);
+    assert_eq!((waits.status, waits.moved), (MoveTaskStatus::Cancelling, 0));
+    let mut wanted = Vec::new();
+    letters.engine.moves_wanted(letters.now_ms, |_| true, &mut letters.log, &mut wanted);
+    let (_, moving) = wanted.remove(0);
+    let (answer, _) = work.engine.moved_in(work.now_ms, 1, &moving, &mut work.log, &mut work.out);
+    let (log, out) = (&mut letters.log, &mut letters.out);
+    letters.engine.moved_out(letters.now_ms, moving.number, answer, log, out);
+    let ended = share(letters);
+    assert_eq!((ended.status, ended.moved), (MoveTaskStatus::Failed, 1));
+    assert_eq!(ended.failure.text(), Some("CouldNotDetermineMessageSource"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What clients ask of move tasks: starting, cancelling, listing.
 
-use tenpin_protocol::ErrorCode;
+use tenpin_protocol::{ErrorCode, MoveTaskStatus};
 
 use super::change::{Change, Planned};
 use super::outputs::{Refusal, ReplyBody, TaskOutput};
@@ -119,6 +119,7 @@ fn shown(task: &Task) -> TaskOutput {
         task: if task.is_active() { task_handle(definition) } else { Vec::new() },
         source: definition.source.1.arn(),
         destination: definition.destination.as_ref().map(|(_, name)| name.arn()).unwrap_or_default(),
-        failure: whole.failure.text(),
+        // One that will fail still waits for what it has on the way.
+        failure: whole.failure.text().filter(|_| whole.status == MoveTaskStatus::Failed),
     }
 }

@@ -131,7 +131,7 @@ impl<F: Flaws> Engine<F> {
             task.set_pace(now_ms);
         }
         if share.status == MoveTaskStatus::Failed && task.share.is_active() {
-            return self.end_task(key, MoveTaskStatus::Failed, share.failure, log);
+            return self.fail_task(key, share.failure, log);
         }
         self.tasks.note_activity(key);
     }

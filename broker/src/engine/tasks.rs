@@ -265,6 +265,7 @@ impl<F: Flaws> Engine<F> {
                     due_ms = at_ms;
                     break;
                 }
+                Step::Ended(MoveTaskStatus::Failed, failure) => return self.fail_task(key, failure, log),
                 Step::Ended(status, failure) => return self.end_task(key, status, failure, log),
             }
         }
@@ -293,6 +294,21 @@ impl<F: Flaws> Engine<F> {
         self.tasks.note_activity(key);
     }
 
+    /// A task fails. What it has on the way to other shards comes there or back first, as for one that is
+    /// cancelled: what it has moved is counted when it has ended.
+    pub(super) fn fail_task(&mut self, key: (u64, u64), failure: Failure, log: &mut Log<F>) {
+        let Some(task) = self.tasks.table.get_mut(&key) else { return };
+        if task.under_way == 0 {
+            return self.end_task(key, MoveTaskStatus::Failed, failure, log);
+        }
+        if task.share.failure == Failure::None {
+            (task.share.status, task.share.failure) = (MoveTaskStatus::Cancelling, failure);
+            self.tasks.schedule(key, self.now_ms + LOOKS_AGAIN_AFTER_MS);
+            self.journal_task(key, log);
+            self.tell_task(key);
+        }
+    }
+
     fn step_task(&mut self, key: (u64, u64), bytes: &mut u64, log: &mut Log<F>) -> Step {
         let Some(task) = self.tasks.table.get(&key) else {
             return Step::Ended(MoveTaskStatus::Failed, Failure::NoSource);
@@ -300,10 +316,10 @@ impl<F: Flaws> Engine<F> {
         let (moved, under_way) = (task.share.moved, task.under_way);
         let later = Step::Later(self.now_ms + LOOKS_AGAIN_AFTER_MS);
         if task.share.status == MoveTaskStatus::Cancelling {
-            return if under_way == 0 {
-                Step::Ended(MoveTaskStatus::Cancelled, Failure::None)
-            } else {
-                later
+            return match task.share.failure {
+                _ if under_way > 0 => later,
+                Failure::None => Step::Ended(MoveTaskStatus::Cancelled, Failure::None),
+                failure => Step::Ended(MoveTaskStatus::Failed, failure),
             };
         }
         if self.now_ms >= task.definition.started_at_ms + RUNS_MS_MAX {
@@ -427,7 +443,7 @@ impl<F: Flaws> Engine<F> {
             task.share.moved += 1;
         } else if is_refused && task.share.is_active() {
             let key = task.definition.key();
-            self.end_task(key, MoveTaskStatus::Failed, Failure::Refused, log);
+            self.fail_task(key, Failure::Refused, log);
         }
     }
 

@@ -1,5 +1,6 @@
 //! A history: a broker, clients of it, the model, and what is done next.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tenpin_benches::random::Random;
@@ -11,6 +12,28 @@ use crate::model::{FIFO_FROM, Model, QUEUES};
 
 /// What was done last is printed where a test fails: so much of it.
 const TOLD_MAX: usize = 400;
+
+/// What has to happen in a run now and then, or the test is of no use.
+pub const HAPPENS: [&str; 18] = [
+    "a duplicate",
+    "a send is refused",
+    "an old handle deletes",
+    "a foreign handle is refused",
+    "an expired handle is refused",
+    "a change of visibility is refused",
+    "a repeated attempt",
+    "over the limit",
+    "a dead letter",
+    "a dead letter stays, as its target does not allow it",
+    "a task moves a message",
+    "a task completes",
+    "a task fails",
+    "a task is cancelled",
+    "a task goes on after a restart",
+    "a message is delayed",
+    "a message is received while its group is in flight on a standard queue",
+    "a wait is served",
+];
 
 pub struct History {
     pub seed: u64,
@@ -24,6 +47,8 @@ pub struct History {
     /// Tasks of both kinds of letters that have ended, newest first, as they were listed.
     pub ended: [Vec<tenpin_client::MoveTask>; 2],
     told: Vec<String>,
+    /// How often each of what has to happen did.
+    pub happened: BTreeMap<&'static str, u64>,
 }
 
 impl Drop for History {
@@ -47,6 +72,7 @@ impl History {
             random: Random::new(seed),
             ended: [Vec::new(), Vec::new()],
             told: Vec::new(),
+            happened: BTreeMap::new(),
         };
         history.connect();
         [2, 5, 0, 1, 3, 4].into_iter().for_each(|queue| history.create(queue));
@@ -59,6 +85,11 @@ impl History {
             self.told.remove(0);
         }
         self.told.push(what);
+    }
+
+    pub fn note(&mut self, what: &'static str) {
+        assert!(HAPPENS.contains(&what), "{what} is not listed");
+        *self.happened.entry(what).or_default() += 1;
     }
 
     pub fn broker(&mut self) -> &mut TestBroker {
@@ -110,6 +141,11 @@ impl History {
         self.queues[client][queue].clone()
     }
 
+    /// One of the queues, those where most happens more often.
+    pub fn some_queue(&mut self) -> usize {
+        [0, 0, 0, 1, 2, 2, 3, 3, 3, 4, 5, 5][self.below(12)]
+    }
+
     /// Whether a task moves messages between queues of this kind, so that these stay what they are.
     pub fn is_busy(&self, queue: usize) -> bool {
         self.model.task.as_ref().is_some_and(|task| task.letters / FIFO_FROM == queue / FIFO_FROM)
@@ -117,18 +153,18 @@ impl History {
 
     pub fn step(&mut self) {
         match self.below(100) {
-            0..16 => self.send(),
-            16..36 => self.send_fifo(),
-            36..62 => self.receive(),
-            62..68 => self.delete(),
-            68..79 => self.hide(),
-            79..82 => self.wait_for_one(),
-            82..88 => self.change_a_queue(),
-            88..90 => self.purge_or_make_anew(),
-            90..92 => self.look(),
-            92..95 => self.look_at_a_queue(),
-            95..98 => self.start_a_task(),
-            98 => self.refused_tasks(),
+            0..9 => self.send(),
+            9..21 => self.send_fifo(),
+            21..51 => self.receive(),
+            51..57 => self.delete(),
+            57..75 => self.hide(),
+            75..79 => self.wait_for_one(),
+            79..85 => self.change_a_queue(),
+            85..87 => self.purge_or_make_anew(),
+            87..90 => self.look(),
+            90..93 => self.look_at_a_queue(),
+            93..97 => self.start_a_task(),
+            97 => self.refused_tasks(),
             _ => self.restart(),
         }
         self.go_on_with_the_task();

@@ -38,7 +38,20 @@ impl History {
             history.judge(&seen, crash)?;
             Ok(seen)
         });
-        seen.iter().enumerate().for_each(|(place, one)| self.settle(place, one, &seen));
+        let mut places: Vec<usize> = (0..seen.len()).collect();
+        // What is not visible is shown in no order; what moved together stands as it stood.
+        places.sort_by(|&one, &other| {
+            let place = |place: usize| {
+                let is_shown_in_order = seen[place].is(MessageState::Visible);
+                (
+                    !is_shown_in_order,
+                    if is_shown_in_order { 0.0 } else { self.model.stored[&seen[place].key].order },
+                )
+            };
+            place(one).partial_cmp(&place(other)).expect("orders are numbers")
+        });
+        places.into_iter().for_each(|place| self.settle(place, &seen));
+        self.model.leaving.clear();
         self.model.note_task();
     }
 
@@ -51,8 +64,7 @@ impl History {
             let stats = self.runtime.block_on(asked.stats()).unwrap();
             let count = |state| seen.iter().filter(|one| one.is(state)).count() as u64;
             let counted = [stats.visible(), stats.in_flight(), stats.delayed()];
-            let shown =
-                [MessageState::Visible, MessageState::InFlight, MessageState::Delayed].map(count);
+            let shown = [MessageState::Visible, MessageState::InFlight, MessageState::Delayed].map(count);
             if counted != shown {
                 return Err(format!("{}: it counts {counted:?} and shows {shown:?}", QUEUES[queue]));
             }
@@ -85,9 +97,8 @@ impl History {
             }
             self.judge_one(one, crash)?;
         }
-        let missing = self.model.stored.values().find(|message| {
-            !message.may_be_gone && !keys.contains(&message.key)
-        });
+        let missing =
+            self.model.stored.values().find(|message| !message.may_be_gone && !keys.contains(&message.key));
         if let Some(message) = missing {
             return Err(format!("not shown: {message:?}"));
         }
@@ -165,10 +176,15 @@ impl History {
     }
 
     /// What was seen is so.
-    fn settle(&mut self, place: usize, one: &Seen, seen: &[Seen]) {
+    fn settle(&mut self, place: usize, seen: &[Seen]) {
+        let one = &seen[place];
         let (queue, key, peeked) = (one.queue, one.key, &one.peeked);
         let path = self.model.path(&self.model.stored[&key], queue, peeked.id).expect("it was judged");
+        if one.is(MessageState::Delayed) {
+            self.note("a message is delayed");
+        }
         if path != Path::Stayed {
+            self.note_arrival(path);
             // What stands behind it in its group was there before it was seen.
             let behind = seen[place + 1..].iter().find(|other| {
                 let stored = &self.model.stored[&other.key];
@@ -213,11 +229,22 @@ impl History {
         }
         self.connect();
         self.open();
+        if self.model.task.is_some() && self.newest_task().handle.is_some() {
+            self.note("a task goes on after a restart");
+        }
         self.look_after(is_killed);
     }
 
+    pub fn note_arrival(&mut self, path: Path) {
+        match path {
+            Path::Stayed => {}
+            Path::Letter => self.note("a dead letter"),
+            Path::Task => self.note("a task moves a message"),
+        }
+    }
+
     /// Takes everything out; what must be there is, and nothing else.
-    pub fn drain(mut self) -> TestBroker {
+    pub fn drain(mut self) -> (TestBroker, BTreeMap<&'static str, u64>) {
         self.end_the_task();
         self.look();
         for queue in 0..QUEUES.len() {
@@ -249,7 +276,7 @@ impl History {
             let asked = self.queue(queue);
             self.runtime.block_on(asked.delete_queue()).unwrap();
         }
-        self.broker.take().expect("it runs as long as the history")
+        (self.broker.take().expect("it runs as long as the history"), std::mem::take(&mut self.happened))
     }
 
     /// Peeks at one state after the other show the same as one at all.

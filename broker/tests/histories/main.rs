@@ -19,8 +19,10 @@ mod queues;
 mod receives;
 mod tasks;
 
+use std::collections::BTreeMap;
+
 use crate::common::TestBroker;
-use crate::history::History;
+use crate::history::{HAPPENS, History};
 
 const SEEDS: u64 = 6;
 const STEPS: u64 = 150;
@@ -34,15 +36,21 @@ fn run(io: &str, durability: &str, shards: u16) {
         format!("minute_rules = false\nshards = {shards}\nin_flight_max = {}\n", model::IN_FLIGHT_MAX);
     let Some(mut broker) = TestBroker::try_start(io, durability, &config) else { return };
     let first = number_of("HISTORIES_FIRST", 1);
+    let mut happened: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in first..first + number_of("HISTORIES_SEEDS", SEEDS) {
         println!("seed {seed} on {shards} shards; HISTORIES_FIRST={seed} HISTORIES_SEEDS=1 repeats it");
         let mut history = History::new(broker, seed);
         for _ in 0..number_of("HISTORIES_STEPS", STEPS) {
             history.step();
         }
-        broker = history.drain();
+        let (again, of_this) = history.drain();
+        broker = again;
+        of_this.into_iter().for_each(|(what, times)| *happened.entry(what).or_default() += times);
     }
     broker.stop();
+    println!("{happened:#?}");
+    let never = HAPPENS.iter().find(|what| !happened.contains_key(*what));
+    assert!(never.is_none() || std::env::var_os("HISTORIES_SEEDS").is_some(), "{never:?} has never happened");
 }
 
 #[test]

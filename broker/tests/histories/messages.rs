@@ -86,9 +86,10 @@ impl History {
                 let message = if fifo { message.deduplication_id(number) } else { message };
                 (message, ErrorCode::InvalidParameterValue)
             }
-            _ if fifo => {
-                (NewMessage::new(number.clone()).deduplication_id(number), ErrorCode::MissingRequiredParameter)
-            }
+            _ if fifo => (
+                NewMessage::new(number.clone()).deduplication_id(number),
+                ErrorCode::MissingRequiredParameter,
+            ),
             _ => (message.attribute("AWS.mine", "x"), ErrorCode::InvalidParameterValue),
         };
         (draft.message, draft.error) = (message, Some(error));
@@ -100,7 +101,7 @@ impl History {
 
     pub fn send(&mut self) {
         let queue = self.some_standard();
-        let drafts: Vec<Draft> = (0..=self.below(6)).map(|_| self.draft_standard(queue)).collect();
+        let drafts: Vec<Draft> = (0..=self.below(4)).map(|_| self.draft_standard(queue)).collect();
         self.send_drafts(queue, drafts);
     }
 
@@ -132,7 +133,7 @@ impl History {
             // What is sent would stand in no order to what is moved meanwhile, as far as can be seen.
             return;
         }
-        let drafts: Vec<Draft> = (0..=self.below(6)).map(|_| self.draft_fifo(queue)).collect();
+        let drafts: Vec<Draft> = (0..=self.below(5)).map(|_| self.draft_fifo(queue)).collect();
         self.send_drafts(queue, drafts);
     }
 
@@ -171,14 +172,19 @@ impl History {
     }
 
     fn send_drafts(&mut self, queue: usize, drafts: Vec<Draft>) {
+        let is_unsure = |message: &Stored| message.is_unsure() && message.may_be_in(queue);
+        if self.model.settings[queue].delay_seconds > 0 && self.model.stored.values().any(is_unsure) {
+            // Peeks show delayed messages in no order: what came before has to be known.
+            self.look();
+        }
         let numbers: Vec<_> = drafts.iter().map(|draft| (draft.key, draft.delay, draft.error)).collect();
         self.tell(format!("send to {}: {numbers:?}", QUEUES[queue]));
         let messages: Vec<_> = drafts.iter().map(|draft| draft.message.clone()).collect();
         // Opened anew, since an open queue remembers for a while whether it is deduplicated by content.
         let (client, name) = (self.any_client(), self.name(queue));
-        let sent = self.runtime.block_on(async {
-            client.queue(name).await.unwrap().send_batch(&messages).await.unwrap()
-        });
+        let sent = self
+            .runtime
+            .block_on(async { client.queue(name).await.unwrap().send_batch(&messages).await.unwrap() });
         assert_eq!(sent.len(), drafts.len());
         for (draft, sent) in drafts.into_iter().zip(sent) {
             self.judge_sent(queue, draft, sent);
@@ -188,12 +194,13 @@ impl History {
     fn judge_sent(&mut self, queue: usize, draft: Draft, sent: Result<Sent, Error>) {
         let Draft { key, id, .. } = &draft;
         assert_eq!(code_of(&sent), draft.error, "sending {key:?}");
-        let Ok(sent) = sent else { return };
+        let Ok(sent) = sent else { return self.note("a send is refused") };
         assert_eq!(sent.sequence_number.is_some(), is_fifo(queue));
         let Some(id) = id else { return self.store(queue, draft, sent, None) };
         if let Some((first, sequence, number)) = self.model.first_of(queue, &draft) {
             let is_first = (sent.id, sent.sequence_number) == (first, Some(sequence));
             assert!(is_first, "{key:?} is a duplicate of {number}, and was given {sent:?}");
+            self.note("a duplicate");
             return;
         }
         let sequence = sent.sequence_number.expect("a FIFO queue's");
@@ -279,9 +286,12 @@ impl History {
         }
         let pick = |issued: Issued| Picked { handle: issued.handle.clone(), issued: Some(issued) };
         let mut picked: Vec<Picked> = held.into_iter().map(pick).collect();
-        if !self.model.issued.is_empty() && self.once_in(3) {
-            let place = self.below(self.model.issued.len());
-            picked.push(pick(self.model.issued[place].clone()));
+        for is_own in [true, false] {
+            let is_like = |issued: &&Issued| !is_own || issued.queue == queue;
+            let issued: Vec<_> = self.model.issued.iter().filter(is_like).cloned().collect();
+            if !issued.is_empty() && self.once_in(if is_own { 2 } else { 5 }) {
+                picked.push(pick(issued[self.below(issued.len())].clone()));
+            }
         }
         if self.once_in(12) {
             picked.push(Picked { handle: ReceiptHandle::from_bytes(vec![9; 32]), issued: None });
@@ -291,7 +301,7 @@ impl History {
     }
 
     pub fn delete(&mut self) {
-        let queue = self.below(QUEUES.len());
+        let queue = self.some_queue();
         let picked = self.pick(queue);
         if picked.is_empty() {
             return;
@@ -320,7 +330,10 @@ impl History {
     fn judge_deleted(&mut self, queue: usize, picked: &Picked, error: Option<ErrorCode>) {
         const EXPIRED: Option<ErrorCode> = Some(ErrorCode::InvalidParameterValue);
         let message = match self.named(queue, picked) {
-            Err(refusal) => return assert_eq!(error, Some(refusal)),
+            Err(refusal) => {
+                self.note("a foreign handle is refused");
+                return assert_eq!(error, Some(refusal));
+            }
             Ok(None) => return assert_eq!(error, None, "what is gone is deleted"),
             Ok(Some(message)) => message,
         };
@@ -335,8 +348,15 @@ impl History {
         }
         let held = message.held.as_ref().filter(|held| held.handle == picked.handle);
         match held {
-            _ if !is_fifo(queue) => assert_eq!(error, None, "deleting {key:?}"),
-            None => return assert_eq!(error, EXPIRED, "deleting {key:?}"),
+            Some(_) if !is_fifo(queue) => assert_eq!(error, None, "deleting {key:?}"),
+            None if !is_fifo(queue) => {
+                assert_eq!(error, None, "deleting {key:?}");
+                self.note("an old handle deletes");
+            }
+            None => {
+                self.note("an expired handle is refused");
+                return assert_eq!(error, EXPIRED, "deleting {key:?}");
+            }
             Some(held) if held.may_be_over && error == EXPIRED => {
                 message.held = None;
                 return;
@@ -370,14 +390,15 @@ impl History {
 
     /// Changes for how long messages stay hidden, mostly to zero.
     pub fn hide(&mut self) {
-        let queue = self.below(QUEUES.len());
+        let queue = self.some_queue();
         let picked = self.pick(queue);
         if picked.is_empty() {
             return;
         }
         let timeouts: Vec<Duration> = picked.iter().map(|_| self.some_timeout()).collect();
         self.tell(format!("hide in {}: {:?} {timeouts:?}", QUEUES[queue], names(&picked)));
-        let changes: Vec<_> = picked.iter().map(|picked| &picked.handle).zip(timeouts.iter().copied()).collect();
+        let changes: Vec<_> =
+            picked.iter().map(|picked| &picked.handle).zip(timeouts.iter().copied()).collect();
         let asked = self.queue(queue);
         let outcomes = self.runtime.block_on(asked.change_visibility_batch(&changes)).unwrap();
         assert_eq!(outcomes.len(), picked.len());
@@ -401,6 +422,9 @@ impl History {
         timeout: Duration,
         error: Option<ErrorCode>,
     ) {
+        if error.is_some() {
+            self.note("a change of visibility is refused");
+        }
         let invalid = Some(ErrorCode::InvalidParameterValue);
         let not_in_flight = if is_fifo(queue) { invalid } else { Some(ErrorCode::MessageNotInflight) };
         let message = match self.named(queue, picked) {

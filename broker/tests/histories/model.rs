@@ -12,7 +12,7 @@ pub const QUEUES: [&str; 6] = ["work", "other", "letters", "work.fifo", "other.f
 /// Queues from this one on are FIFO queues.
 pub const FIFO_FROM: usize = 3;
 /// So few that histories reach it.
-pub const IN_FLIGHT_MAX: usize = 24;
+pub const IN_FLIGHT_MAX: usize = 9;
 /// A delay that no test waits for.
 pub const LONG_DELAY_SECONDS: u64 = 900;
 
@@ -187,6 +187,8 @@ pub struct Model {
     pub task: Option<Active>,
     /// The last sequence number that a send to a queue was given.
     pub last_sequence: BTreeMap<(usize, u32), u64>,
+    /// Queues and groups that messages were seen to have left for another shard: theirs may not have heard that yet.
+    pub leaving: Vec<(usize, Option<u64>)>,
     next: u64,
 }
 
@@ -197,7 +199,7 @@ impl Default for Settings {
             delay_seconds: 0,
             retention_seconds: 345_600,
             message_bytes_max: 1_048_576,
-            letters_after: Some(2),
+            letters_after: Some(1),
             allow: Allow::All,
             content_based: false,
             scope_is_group: false,
@@ -209,10 +211,8 @@ impl Default for Settings {
 
 impl Model {
     pub fn new() -> Self {
-        let settings = |queue| Settings {
-            letters_after: (!is_letters(queue)).then_some(2),
-            ..Settings::default()
-        };
+        let settings =
+            |queue| Settings { letters_after: (!is_letters(queue)).then_some(1), ..Settings::default() };
         Self {
             settings: (0..QUEUES.len()).map(settings).collect(),
             stored: BTreeMap::new(),
@@ -222,6 +222,7 @@ impl Model {
             used: BTreeSet::new(),
             task: None,
             last_sequence: BTreeMap::new(),
+            leaving: Vec::new(),
             next: 0,
         }
     }
@@ -297,8 +298,10 @@ impl Model {
     pub fn in_flight(&self, queue: usize) -> (usize, usize) {
         let count = |is: &dyn Fn(&Stored) -> bool| self.stored.values().filter(|message| is(message)).count();
         let surely = count(&|message| message.queue == queue && message.is_surely_held());
-        // What moves to another shard is counted in flight until it has arrived.
-        let perhaps = count(&|message| message.queue == queue && (message.held.is_some() || message.is_unsure()));
+        // What moves to another shard is counted in flight until its own has heard that it has arrived.
+        let may_be = |message: &Stored| message.held.is_some() || message.is_unsure();
+        let leaving = self.leaving.iter().filter(|left| left.0 == queue).count();
+        let perhaps = count(&|message| message.queue == queue && may_be(message)) + leaving;
         (surely, perhaps)
     }
 
@@ -315,14 +318,15 @@ impl Model {
 
     /// Whether something of its group is in flight, or on the way out, or delayed before it.
     fn is_blocked(&self, message: &Stored) -> bool {
-        self.stored.values().any(|other| {
-            other.key.1 == message.key.1
-                && other.may_be_in(message.queue)
-                && other.key != message.key
-                && (other.held.is_some()
-                    || other.is_unsure()
-                    || (other.order < message.order && self.delay_of(other) != Delay::None))
-        })
+        self.leaving.contains(&(message.queue, message.key.1))
+            || self.stored.values().any(|other| {
+                other.key.1 == message.key.1
+                    && other.may_be_in(message.queue)
+                    && other.key != message.key
+                    && (other.held.is_some()
+                        || other.is_unsure()
+                        || (other.order < message.order && self.delay_of(other) != Delay::None))
+            })
     }
 
     /// How a message came to where it was seen under this id, if it may have.
@@ -344,6 +348,7 @@ impl Model {
             return;
         }
         let from = std::mem::replace(&mut message.queue, queue);
+        self.leaving.push((from, key.1));
         (message.arrival, message.order, message.sequence, message.held) = (arrival, order, None, None);
         message.received_here = 0;
         message.surely_received = message.received;
@@ -387,8 +392,13 @@ impl Model {
     /// All messages of a queue are gone, and so is what it remembered.
     pub fn forget(&mut self, queue: usize) {
         self.stored.retain(|_, message| !message.is_surely_in(queue));
+        self.next += 1;
         for message in self.stored.values_mut().filter(|message| message.may_be_in(queue)) {
             message.may_be_gone = true;
+            if message.queue == queue {
+                // If it is anywhere, it is not here any more.
+                (message.held, message.arrival) = (None, self.next);
+            }
         }
         self.remembered.retain(|remembered, _| remembered.0 != queue);
     }

@@ -84,7 +84,9 @@ impl History {
                 self.set(queue, MAX, bytes);
             }
             3 | 4 => {
-                let seconds = [0, 0, LONG_DELAY_SECONDS][self.below(3)];
+                self.look();
+                let is_delayed = self.model.settings[queue].delay_seconds > 0;
+                let seconds = if is_delayed { 0 } else { LONG_DELAY_SECONDS };
                 self.model.settings[queue].delay_seconds = seconds;
                 self.set(queue, AttributeCode::DelaySeconds, seconds);
                 // What a FIFO queue's delay says of what is stored takes effect slice by slice.
@@ -126,7 +128,8 @@ impl History {
         }
         let after = (!self.once_in(5)).then(|| 1 + self.below(3) as u32);
         let text = self.redrive_text(queue, after);
-        let error = self.set_attributes(queue, &QueueAttributes::new().text(AttributeCode::RedrivePolicy, text));
+        let error =
+            self.set_attributes(queue, &QueueAttributes::new().text(AttributeCode::RedrivePolicy, text));
         let is_allowed = self.model.settings[letters_of_kind(queue)].allow.allows(queue);
         if after.is_some() && !is_allowed {
             return assert_eq!(error, Some(ErrorCode::InvalidParameterValue), "the target does not allow it");

@@ -6,9 +6,7 @@ use tenpin_client::{ErrorCode, Message, NewMessage, Receive};
 
 use crate::history::History;
 use crate::messages::{Picked, code_of};
-use crate::model::{
-    Delay, Held, IN_FLIGHT_MAX, Issued, Key, Path, QUEUES, Stored, is_fifo, is_letters,
-};
+use crate::model::{Delay, Held, IN_FLIGHT_MAX, Issued, Key, Path, QUEUES, Stored, is_fifo, is_letters};
 
 /// Longer than a test takes.
 pub const HELD_FOR: Duration = Duration::from_secs(7_200);
@@ -45,7 +43,7 @@ impl Ask {
 
 impl History {
     pub fn receive(&mut self) {
-        let queue = self.below(QUEUES.len());
+        let queue = self.some_queue();
         let mut ask = Ask::hiding(1 + self.below(10));
         if is_fifo(queue) && self.once_in(3) {
             ask.attempt = Some(self.random.below(ATTEMPTS));
@@ -61,23 +59,31 @@ impl History {
             }
         }
         self.receive_at_once(queue, &ask);
+        if ask.attempt.is_some() && self.once_in(2) {
+            self.receive_at_once(queue, &ask);
+        }
     }
 
     /// Receives without waiting; gives how many came.
     pub fn receive_at_once(&mut self, queue: usize, ask: &Ask) -> usize {
         let repeated = self.repeated(queue, ask);
-        let must_give = repeated.is_some() || self.model.must_give(queue);
         let (surely, perhaps) = self.model.in_flight(queue);
         self.model.note_receive(queue);
+        let must_give = repeated.is_some() || self.model.must_give(queue);
         let asked = self.queue(queue);
         let answer = self.runtime.block_on(asked.receive_with(&ask.receive(Duration::ZERO)));
         if ask.attempt.is_some() && !is_fifo(queue) {
-            assert_eq!(code_of(&answer), Some(ErrorCode::InvalidParameterValue), "only FIFO queues have attempts");
+            assert_eq!(
+                code_of(&answer),
+                Some(ErrorCode::InvalidParameterValue),
+                "only FIFO queues have attempts"
+            );
             return 0;
         }
         if code_of(&answer) == Some(ErrorCode::OverLimit) {
             self.tell(format!("receive from {}: over the limit", QUEUES[queue]));
             assert!(!is_fifo(queue) && perhaps >= IN_FLIGHT_MAX, "{perhaps} are in flight");
+            self.note("over the limit");
             return 0;
         }
         assert!(is_fifo(queue) || surely < IN_FLIGHT_MAX, "{surely} were in flight, and no refusal");
@@ -113,6 +119,7 @@ impl History {
         let came: Vec<_> = messages.iter().map(|message| (key_of(message), message.handle())).collect();
         self.tell(format!("receive again from {}: {:?}", QUEUES[queue], keys(messages)));
         assert_eq!(came, repeated, "an attempt is given what it was given");
+        self.note("a repeated attempt");
         for message in messages {
             let stored = &self.model.stored[&key_of(message)];
             assert_eq!(message.receive_count(), stored.received, "a repeat is no receive");
@@ -146,6 +153,7 @@ impl History {
             assert!(self.model.delay_of(stored) != Delay::Long, "{key:?} is delayed");
             self.check_order(stored, taken);
         }
+        self.note_what_comes(&key, path);
         let order = self.model.order_before(queue, key.1, taken).filter(|_| is_fifo(queue));
         let order = order.unwrap_or_else(|| self.model.next() as f64);
         self.model.arrive(key, queue, message.id(), path, order);
@@ -168,6 +176,24 @@ impl History {
             self.model.issued.remove(0);
         }
         self.model.issued.push(issued);
+    }
+
+    fn note_what_comes(&mut self, key: &Key, path: Path) {
+        self.note_arrival(path);
+        let stored = &self.model.stored[key];
+        let after = self.model.settings[stored.queue].letters_after;
+        let stays = path == Path::Stayed && after.is_some_and(|after| stored.received_here >= after);
+        let is_beside = |other: &Stored| {
+            let is_of = (other.queue, other.key.1) == (stored.queue, key.1);
+            is_of && key.1.is_some() && other.is_surely_held()
+        };
+        let is_shared = !is_fifo(stored.queue) && self.model.stored.values().any(is_beside);
+        if stays {
+            self.note("a dead letter stays, as its target does not allow it");
+        }
+        if is_shared {
+            self.note("a message is received while its group is in flight on a standard queue");
+        }
     }
 
     /// What is shown of a message besides counts.
@@ -246,7 +272,10 @@ impl History {
                 handle: handle.clone(),
             };
             let (messages, hidden) = self.runtime.block_on(async {
-                tokio::join!(waiting.receive_with(&receive), giving.change_visibility(&handle, Duration::ZERO))
+                tokio::join!(
+                    waiting.receive_with(&receive),
+                    giving.change_visibility(&handle, Duration::ZERO)
+                )
             });
             let picked = Picked { handle, issued: Some(issued) };
             self.judge_hidden(queue, &picked, Duration::ZERO, code_of(&hidden));
@@ -264,6 +293,7 @@ impl History {
             messages.unwrap()
         };
         assert!(!messages.is_empty(), "who waited on {} was given nothing", QUEUES[queue]);
+        self.note("a wait is served");
         self.take(queue, &ask, &messages);
     }
 }

@@ -7,7 +7,7 @@ use crate::history::History;
 use crate::messages::code_of;
 use crate::model::{Active, Delay, FIFO_FROM, QUEUES, is_fifo, is_letters, letters_of_kind};
 
-const SLOW_PER_SECOND: u32 = 5;
+const SLOW_PER_SECOND: u32 = 3;
 
 impl History {
     pub fn start_a_task(&mut self) {
@@ -17,14 +17,18 @@ impl History {
         let letters = letters_of_kind(self.below(QUEUES.len()));
         self.look();
         let destination = [None, None, Some(letters - 1), Some(letters - 2)][self.below(4)];
-        let pace = [None, Some(500), Some(SLOW_PER_SECOND)][self.below(3)];
+        let pace = [None, Some(500), Some(SLOW_PER_SECOND), Some(SLOW_PER_SECOND)][self.below(4)];
         self.tell(format!("start a task of {} to {destination:?} at {pace:?}", QUEUES[letters]));
         let target = destination.map(|destination| self.queue(destination));
         let asked = self.queue(letters);
         let started = self.runtime.block_on(asked.start_move_task(target.as_ref(), pace));
         let is_of = |queue: &usize| self.model.settings[*queue].letters_after.is_some();
         if !(letters - 2..letters).any(|queue| is_of(&queue)) {
-            assert_eq!(code_of(&started), Some(ErrorCode::InvalidParameterValue), "it is no dead-letter queue");
+            assert_eq!(
+                code_of(&started),
+                Some(ErrorCode::InvalidParameterValue),
+                "it is no dead-letter queue"
+            );
             return;
         }
         let handle = started.unwrap();
@@ -52,7 +56,7 @@ impl History {
     }
 
     /// The newest task of the queue that has one active; those before it are listed as they ended.
-    fn newest_task(&mut self) -> MoveTask {
+    pub fn newest_task(&mut self) -> MoveTask {
         let Active { letters, destination, .. } = self.model.task.clone().expect("one is active");
         let asked = self.queue(letters);
         let mut tasks = self.runtime.block_on(asked.move_tasks()).unwrap();
@@ -61,8 +65,7 @@ impl History {
         assert_eq!(tasks, ended[..ended.len().min(9)], "those that have ended stay as they were");
         assert_eq!(newest.source, self.arn(letters));
         assert_eq!(newest.destination, destination.map(|destination| self.arn(destination)));
-        let is_active =
-            matches!(newest.status, Some(MoveTaskStatus::Running | MoveTaskStatus::Cancelling));
+        let is_active = matches!(newest.status, Some(MoveTaskStatus::Running | MoveTaskStatus::Cancelling));
         assert_eq!(newest.handle.is_some(), is_active, "{newest:?}");
         assert_eq!(newest.failure.is_some(), newest.status == Some(MoveTaskStatus::Failed), "{newest:?}");
         let known = self.model.task.as_mut().expect("one is active");
@@ -88,6 +91,7 @@ impl History {
                 }
             }
             4 => self.end_the_task(),
+            5 if self.once_in(2) => self.restart(),
             _ => {}
         }
     }
@@ -104,7 +108,9 @@ impl History {
             let cancelled = self.runtime.block_on(client.cancel_move_task(&handle));
             match cancelled {
                 Ok(moved) => assert!(moved >= task.moved && moved <= task.to_move, "{moved}: {task:?}"),
-                Err(error) => assert_eq!(error.code(), Some(ErrorCode::UnsupportedOperation), "it ran no more"),
+                Err(error) => {
+                    assert_eq!(error.code(), Some(ErrorCode::UnsupportedOperation), "it ran no more")
+                }
             }
             let ended = self.wait_for_the_task();
             assert_ne!(ended.status, Some(MoveTaskStatus::Cancelling));
@@ -134,6 +140,11 @@ impl History {
         } else {
             assert_eq!(known.seen_moved, task.moved, "{task:?}");
         }
+        self.note(match task.status {
+            Some(MoveTaskStatus::Completed) => "a task completes",
+            Some(MoveTaskStatus::Cancelled) => "a task is cancelled",
+            _ => "a task fails",
+        });
         let ended = &mut self.ended[known.letters / FIFO_FROM];
         ended.insert(0, task);
     }
@@ -152,6 +163,10 @@ impl History {
         let destination = target.map(|target| self.queue(target));
         let asked = self.queue(source);
         let refused = self.runtime.block_on(asked.start_move_task(destination.as_ref(), pace));
-        assert_eq!(code_of(&refused), Some(ErrorCode::InvalidParameterValue), "{source} to {target:?}, {pace:?}");
+        assert_eq!(
+            code_of(&refused),
+            Some(ErrorCode::InvalidParameterValue),
+            "{source} to {target:?}, {pace:?}"
+        );
     }
 }
