@@ -158,12 +158,15 @@ impl History {
             21..51 => self.receive(),
             51..57 => self.delete(),
             57..75 => self.hide(),
-            75..79 => self.wait_for_one(),
-            79..85 => self.change_a_queue(),
+            75..78 => self.wait_for_one(),
+            78..85 => self.change_a_queue(),
             85..87 => self.purge_or_make_anew(),
             87..90 => self.look(),
-            90..93 => self.look_at_a_queue(),
-            93..97 => self.start_a_task(),
+            90..92 => {
+                let queue = self.below(QUEUES.len());
+                self.look_at(queue);
+            }
+            92..97 => self.start_a_task(),
             97 => self.refused_tasks(),
             _ => self.restart(),
         }

@@ -233,6 +233,7 @@ impl History {
             self.note("a task goes on after a restart");
         }
         self.look_after(is_killed);
+        self.repeat_an_attempt();
     }
 
     pub fn note_arrival(&mut self, path: Path) {

@@ -8,7 +8,7 @@ use crate::history::History;
 use crate::model::{Delay, Issued, Key, LONG_DELAY_SECONDS, Model, QUEUES, Stored, is_fifo};
 
 const GROUPS: u64 = 4;
-const IDS: u64 = 60;
+const IDS: u64 = 25;
 /// Bodies have at most so many bytes, but for those that are too long.
 const PADDING_MAX: usize = 700;
 /// What is hidden is hidden for longer than a test takes, and each time for another time.
@@ -286,10 +286,20 @@ impl History {
         }
         let pick = |issued: Issued| Picked { handle: issued.handle.clone(), issued: Some(issued) };
         let mut picked: Vec<Picked> = held.into_iter().map(pick).collect();
-        for is_own in [true, false] {
-            let is_like = |issued: &&Issued| !is_own || issued.queue == queue;
-            let issued: Vec<_> = self.model.issued.iter().filter(is_like).cloned().collect();
-            if !issued.is_empty() && self.once_in(if is_own { 2 } else { 5 }) {
+        // What still names a message, but for another delivery; any of this queue; any at all.
+        let is_old = |issued: &Issued| {
+            let message = self.model.stored.get(&issued.key);
+            message.is_some_and(|message| {
+                let held = message.held.as_ref();
+                message.arrival == issued.arrival && held.is_none_or(|held| held.handle != issued.handle)
+            })
+        };
+        let of_queue = |issued: &&Issued| issued.queue == queue;
+        let issued = &self.model.issued;
+        let old: Vec<_> = issued.iter().filter(of_queue).filter(|issued| is_old(issued)).cloned().collect();
+        let own: Vec<_> = issued.iter().filter(of_queue).cloned().collect();
+        for (issued, once_in) in [(old, 2), (own, 4), (issued.clone(), 5)] {
+            if !issued.is_empty() && self.once_in(once_in) {
                 picked.push(pick(issued[self.below(issued.len())].clone()));
             }
         }

@@ -192,29 +192,29 @@ pub struct Model {
     next: u64,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    /// What a queue is made with.
+    pub fn of(queue: usize, incarnation: u32) -> Self {
+        let is_other_fifo = queue == FIFO_FROM + 1;
         Self {
             visibility_seconds: 7_200,
             delay_seconds: 0,
             retention_seconds: 345_600,
             message_bytes_max: 1_048_576,
-            letters_after: Some(1),
+            letters_after: (!is_letters(queue)).then_some(1),
             allow: Allow::All,
-            content_based: false,
-            scope_is_group: false,
+            content_based: is_other_fifo,
+            scope_is_group: is_other_fifo,
             tags: BTreeMap::new(),
-            incarnation: 0,
+            incarnation,
         }
     }
 }
 
 impl Model {
     pub fn new() -> Self {
-        let settings =
-            |queue| Settings { letters_after: (!is_letters(queue)).then_some(1), ..Settings::default() };
         Self {
-            settings: (0..QUEUES.len()).map(settings).collect(),
+            settings: (0..QUEUES.len()).map(|queue| Settings::of(queue, 0)).collect(),
             stored: BTreeMap::new(),
             remembered: BTreeMap::new(),
             attempts: BTreeMap::new(),

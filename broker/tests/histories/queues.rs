@@ -62,7 +62,7 @@ impl History {
     /// Changes one of a queue's attributes, or its tags.
     pub fn change_a_queue(&mut self) {
         let queue = self.below(QUEUES.len());
-        let choice = self.below(12);
+        let choice = self.below(14);
         if self.is_busy(queue) && (3..9).contains(&choice) {
             return;
         }
@@ -99,7 +99,7 @@ impl History {
                 self.model.settings[queue].content_based = on;
                 self.set(queue, AttributeCode::ContentBasedDeduplication, on.into());
             }
-            10 if is_fifo(queue) => {
+            10 | 11 if is_fifo(queue) => {
                 self.model.settings[queue].scope_is_group = self.once_in(2);
                 let scope = Self::scope(&self.model.settings[queue]);
                 let attributes = QueueAttributes::new().deduplication_scope(scope);
@@ -107,6 +107,7 @@ impl History {
             }
             _ => self.change_tags(queue),
         }
+        self.look_at(queue);
     }
 
     fn set(&mut self, queue: usize, code: AttributeCode, value: u64) {
@@ -148,21 +149,21 @@ impl History {
     }
 
     fn change_tags(&mut self, queue: usize) {
-        let (key, value) = (format!("key-{}", self.below(4)), self.below(1_000).to_string());
+        let (key, value) = (format!("key-{}", self.below(3)), self.below(1_000).to_string());
         let asked = self.queue(queue);
+        self.runtime.block_on(asked.tag(&[(&key, &value)])).unwrap();
         let tags = &mut self.model.settings[queue].tags;
-        if self.random.once_in(3) {
+        tags.insert(key, value);
+        if self.random.once_in(2) {
+            let place = self.random.below(tags.len() as u64) as usize;
+            let key = tags.keys().nth(place).expect("there are more").clone();
             tags.remove(&key);
             self.runtime.block_on(asked.untag(&[&key])).unwrap();
-        } else {
-            self.runtime.block_on(asked.tag(&[(&key, &value)])).unwrap();
-            tags.insert(key, value);
         }
     }
 
     /// What a queue says of itself, to a client on any shard.
-    pub fn look_at_a_queue(&mut self) {
-        let queue = self.below(QUEUES.len());
+    pub fn look_at(&mut self, queue: usize) {
         let asked = self.queue(queue);
         let said = self.runtime.block_on(asked.attributes()).unwrap();
         let settings = self.model.settings[queue].clone();
@@ -231,7 +232,7 @@ impl History {
         self.runtime.block_on(asked.delete_queue()).unwrap();
         self.model.forget(queue);
         let incarnation = self.model.incarnation(queue) + 1;
-        self.model.settings[queue] = Settings { incarnation, ..Settings::default() };
+        self.model.settings[queue] = Settings::of(queue, incarnation);
         self.create(queue);
         self.open();
     }

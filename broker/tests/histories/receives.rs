@@ -64,6 +64,19 @@ impl History {
         }
     }
 
+    /// Asks again for what an attempt was given, where that is as it was.
+    pub fn repeat_an_attempt(&mut self) {
+        let attempts: Vec<_> = self.model.attempts.keys().copied().collect();
+        let again = attempts.into_iter().find_map(|(queue, incarnation, attempt)| {
+            let ask = Ask { attempt: Some(attempt), ..Ask::hiding(10) };
+            let is_of_now = incarnation == self.model.incarnation(queue);
+            (is_of_now && self.repeated(queue, &ask).is_some()).then_some((queue, ask))
+        });
+        if let Some((queue, ask)) = again {
+            self.receive_at_once(queue, &ask);
+        }
+    }
+
     /// Receives without waiting; gives how many came.
     pub fn receive_at_once(&mut self, queue: usize, ask: &Ask) -> usize {
         let repeated = self.repeated(queue, ask);
