@@ -155,7 +155,8 @@ impl History {
         match self.below(100) {
             0..9 => self.send(),
             9..21 => self.send_fifo(),
-            21..51 => self.receive(),
+            21..49 => self.receive(),
+            49..51 => self.fill_up(),
             51..57 => self.delete(),
             57..75 => self.hide(),
             75..78 => self.wait_for_one(),

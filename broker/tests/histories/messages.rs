@@ -105,6 +105,18 @@ impl History {
         self.send_drafts(queue, drafts);
     }
 
+    /// Sends this many plain messages to a standard queue.
+    pub fn send_some(&mut self, queue: usize, count: usize) {
+        let drafts = (0..count).map(|_| {
+            let key = (self.model.next(), None);
+            let mut draft = self.draft(key);
+            draft.message = draft.message.delay(Duration::ZERO);
+            draft
+        });
+        let drafts = drafts.collect();
+        self.send_drafts(queue, drafts);
+    }
+
     fn draft_standard(&mut self, queue: usize) -> Draft {
         let group = self.once_in(3).then(|| self.random.below(GROUPS));
         let number = self.model.next();

@@ -87,10 +87,7 @@ impl History {
                 self.look();
                 let is_delayed = self.model.settings[queue].delay_seconds > 0;
                 let seconds = if is_delayed { 0 } else { LONG_DELAY_SECONDS };
-                self.model.settings[queue].delay_seconds = seconds;
-                self.set(queue, AttributeCode::DelaySeconds, seconds);
-                // What a FIFO queue's delay says of what is stored takes effect slice by slice.
-                self.look();
+                self.delay(queue, seconds);
             }
             5 | 6 => self.change_redrive(queue),
             7 | 8 => self.change_allow(letters_of_kind(queue)),
@@ -108,6 +105,13 @@ impl History {
             _ => self.change_tags(queue),
         }
         self.look_at(queue);
+    }
+
+    pub fn delay(&mut self, queue: usize, seconds: u64) {
+        self.model.settings[queue].delay_seconds = seconds;
+        self.set(queue, AttributeCode::DelaySeconds, seconds);
+        // What a FIFO queue's delay says of what is stored takes effect slice by slice.
+        self.look();
     }
 
     fn set(&mut self, queue: usize, code: AttributeCode, value: u64) {

@@ -64,6 +64,18 @@ impl History {
         }
     }
 
+    /// Takes as much from a standard queue as may be in flight.
+    pub fn fill_up(&mut self) {
+        let queue = self.some_standard();
+        self.send_some(queue, IN_FLIGHT_MAX);
+        // A bound, as what is taken may be dead letters.
+        for _ in 0..4 * IN_FLIGHT_MAX {
+            if self.receive_at_once(queue, &Ask::hiding(10)) == 0 {
+                return;
+            }
+        }
+    }
+
     /// Asks again for what an attempt was given, where that is as it was.
     pub fn repeat_an_attempt(&mut self) {
         let attempts: Vec<_> = self.model.attempts.keys().copied().collect();

@@ -5,7 +5,9 @@ use tenpin_client::{ErrorCode, MoveTask, MoveTaskStatus};
 
 use crate::history::History;
 use crate::messages::code_of;
-use crate::model::{Active, Delay, FIFO_FROM, QUEUES, is_fifo, is_letters, letters_of_kind};
+use crate::model::{
+    Active, Delay, FIFO_FROM, LONG_DELAY_SECONDS, QUEUES, is_fifo, is_letters, letters_of_kind,
+};
 
 const SLOW_PER_SECOND: u32 = 3;
 
@@ -22,6 +24,12 @@ impl History {
             return;
         }
         let destination = [None, Some(letters - 1), Some(letters - 2)][self.below(3)];
+        if let Some(destination) = destination
+            && self.once_in(3)
+        {
+            // What is moved there is delayed as what is sent there.
+            self.delay(destination, LONG_DELAY_SECONDS);
+        }
         let pace = [None, Some(500), Some(SLOW_PER_SECOND), Some(SLOW_PER_SECOND)][self.below(4)];
         self.tell(format!("start a task of {} to {destination:?} at {pace:?}", QUEUES[letters]));
         let target = destination.map(|destination| self.queue(destination));
