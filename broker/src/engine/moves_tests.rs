@@ -290,7 +290,7 @@ fn a_task_that_fails_ends_when_what_it_has_on_the_way_is_counted() {
     let Planned::Change(change, _) = planned else { panic!("it is new") };
     let Change::StartTask(definition) = &change else { panic!("it is a task") };
     letters.engine.apply_change(letters.now_ms, &change, &mut letters.log, &mut letters.out);
-    let mut share = |letters: &mut World<Sound>| {
+    let share = |letters: &mut World<Sound>| {
         letters.note_records();
         letters.advance(1_000, ALL);
         letters.engine.tasks.by_id(definition.id).expect("it is there").share
