@@ -58,7 +58,7 @@ impl History {
     /// All messages of all queues; counters must say the same.
     fn peek_at_all(&mut self) -> Result<Vec<Seen>, String> {
         let mut all = Vec::new();
-        for queue in 0..QUEUES.len() {
+        for (queue, name) in QUEUES.iter().enumerate() {
             let seen = self.peek_at(queue, None);
             let asked = self.queue(queue);
             let stats = self.runtime.block_on(asked.stats()).unwrap();
@@ -66,7 +66,7 @@ impl History {
             let counted = [stats.visible(), stats.in_flight(), stats.delayed()];
             let shown = [MessageState::Visible, MessageState::InFlight, MessageState::Delayed].map(count);
             if counted != shown {
-                return Err(format!("{}: it counts {counted:?} and shows {shown:?}", QUEUES[queue]));
+                return Err(format!("{name}: it counts {counted:?} and shows {shown:?}"));
             }
             all.extend(seen);
         }
