@@ -113,7 +113,7 @@ impl History {
         }
         assert!(is_fifo(queue) || surely < IN_FLIGHT_MAX, "{surely} were in flight, and no refusal");
         let messages = answer.unwrap();
-        assert!(!messages.is_empty() || !must_give, "nothing came of {}", QUEUES[queue]);
+        assert!(!messages.is_empty() || !must_give, "nothing came of {} for {ask:?}", QUEUES[queue]);
         if let Some(repeated) = repeated {
             self.check_repeated(queue, &messages, &repeated);
             return messages.len();
