@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{ExitReason, Failure};
 
-/// The format that this version reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format that this version reads and writes. In the first one, numbers of queues had 32 bits of
+/// their incarnation.
+pub const FORMAT_VERSION: u32 = 2;
 
 const IDENTITY_FILE: &str = "folder.toml";
 const SHARD_PREFIX: &str = "shard-";
@@ -334,10 +335,13 @@ mod tests {
         let place = tempfile::tempdir().expect("a temporary folder");
         drop(Folder::open(place.path(), 1 << 20, 2).expect("a new folder"));
         let file = place.path().join(IDENTITY_FILE);
-        let text =
-            fs::read_to_string(&file).expect("readable").replace("format_version = 1", "format_version = 2");
-        fs::write(&file, text).expect("writable");
-        let refused = Folder::open(place.path(), 1 << 20, 2).expect_err("version 2 is not ours");
-        assert!(refused.text.contains("format version 2"), "{}", refused.text);
+        let own = format!("format_version = {FORMAT_VERSION}");
+        for other in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
+            let text = fs::read_to_string(&file).expect("readable");
+            fs::write(&file, text.replace(&own, &format!("format_version = {other}"))).expect("writable");
+            let refused = Folder::open(place.path(), 1 << 20, 2).expect_err("another version is not ours");
+            assert!(refused.text.contains(&format!("format version {other}")), "{}", refused.text);
+            fs::write(&file, text).expect("writable");
+        }
     }
 }

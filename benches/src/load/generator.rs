@@ -21,8 +21,10 @@ use crate::report::HostGaps;
 /// A broker that answers nothing for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Batches that are sent by the timetable before replies are looked for again, however late they are.
-const SENDS_A_TURN_MAX: usize = 256;
+/// Batches that are sent by the timetable before replies are looked for again, however late they are: as many as
+/// receives are under way by default. With many more, a client that is late would send for most of its time and
+/// have its consumers ask once in a while, and the backlog that grows would be its own doing.
+const SENDS_A_TURN_MAX: usize = 32;
 
 /// From the start of a timetable until the first message is due.
 const HEAD_START_NS: u64 = 20_000_000;
