@@ -262,11 +262,21 @@ fn queues(count: usize, batches: usize) {
 }
 
 /// What cleaning copies for each byte newly written (rule 17) while `stored` messages stay on a queue
-/// beside a hot one, at the default growth factor. Files and disks have no part in it.
+/// beside a hot one, at the default growth factor, and what a message of the hot one costs with that and alone.
+/// Files and disks have no part in it.
 fn copied(stored: usize) {
     let defaults = LogOptions::new(Durability::Memory, [0; 16], 0);
     println!("growth factor {}, segments of {} KiB", defaults.growth_factor, defaults.segment_bytes >> 10);
-    let mut bench = Bench::with_log(LogOptions { hot_bytes_max: 1 << 40, ..defaults });
+    let options = LogOptions { hot_bytes_max: 1 << 40, ..defaults };
+    let mut alone = Bench::with_log(options.clone());
+    let mut alone_ns = || {
+        let start_ns = processor_ns();
+        (0..10 * BATCHES).for_each(|_| alone.lifecycle());
+        (processor_ns() - start_ns) as f64 / (10 * BATCHES * BATCH) as f64
+    };
+    // Into memory that has to be cleared, and then into the same again.
+    let alone_ns = [alone_ns(), alone_ns(), alone_ns()][2];
+    let mut bench = Bench::with_log(options);
     for _ in 0..stored / BATCH {
         bench.send();
         bench.turn();
@@ -274,11 +284,13 @@ fn copied(stored: usize) {
     bench.queue = bench.create("hot");
     // First until the log is as long as it ever is: what is copied before that is nothing.
     let live_bytes = bench.log.live_bytes();
-    let (mut written, mut turns, mut longest) = (0, 0, 0);
+    let (mut written, mut turns, mut longest, mut batches) = (0, 0, 0, 0);
+    let mut start_ns = processor_ns();
     let mut turned_at = bench.log.end();
     let (mut copied_before, mut end_before) = (0, bench.log.end());
     while turns <= 5 {
         bench.lifecycle();
+        batches += 1;
         longest = longest.max(bench.log.log_bytes());
         if bench.log.begin() < turned_at {
             continue;
@@ -287,20 +299,24 @@ fn copied(stored: usize) {
         let copied = bench.copied_bytes - copied_before;
         let new = turned_at.0 - end_before.0 - copied;
         let share = copied as f64 / new as f64;
-        println!("turn {turns}: {copied} bytes copied, {new} newly written: {share:.3} a byte");
+        let each_ns = (processor_ns() - start_ns) as f64 / (batches * BATCH) as f64;
+        println!(
+            "turn {turns}: {copied} bytes copied, {new} newly written: {share:.3} a byte; {each_ns:.1} ns a message"
+        );
         if turns > 0 {
             written += new;
         }
         if turns == 0 {
-            bench.copied_bytes = 0;
+            (bench.copied_bytes, start_ns, batches) = (0, processor_ns(), 0);
         }
         (copied_before, end_before) = (bench.copied_bytes, turned_at);
         turns += 1;
     }
     let share = bench.copied_bytes as f64 / written as f64;
+    let each_ns = (processor_ns() - start_ns) as f64 / (batches * BATCH) as f64;
     println!(
         "{stored} stored ({live_bytes} bytes), log of {longest} bytes at most, turned 5 times: \
-         {share:.3} bytes copied a byte newly written"
+         {share:.3} bytes copied a byte newly written; {each_ns:.1} ns a message of the hot queue, {alone_ns:.1} where it is alone"
     );
 }
 

@@ -16,6 +16,9 @@ const HINTED_NS: u64 = 200 * MS;
 /// 23, and what publishing takes).
 const YOUNGER_NS: u64 = 120 * MS;
 
+/// How old the word of what another shard has may be when a receive goes there: it comes every 10 ms.
+const TOLD_NS: u64 = 15 * MS;
+
 /// Interest in a queue that was shown this long ago still holds.
 const INTEREST_NS: u64 = 900 * MS;
 
@@ -96,10 +99,18 @@ impl Receives {
     /// A shard that served much younger messages, and did so again when it had to know of this one.
     fn served_younger(&self, to_ns: u64, window: Window, bounds: Bounds) -> Option<String> {
         let travels_ns = bounds.travels_ns();
+        // A receive may go where there was something older until another one took it, just before.
+        let came_late = |came_ns: u64| {
+            let told_ns = came_ns.saturating_sub(TOLD_NS + travels_ns)..=came_ns + travels_ns;
+            self.first.iter().any(|(_, _, left_ns, sent_ns)| *sent_ns <= to_ns && told_ns.contains(left_ns))
+        };
         for receiver in 0..bounds.shards {
             let later = || {
-                self.first.iter().filter(|(at, _, left_ns, sent_ns)| {
-                    *at == receiver && *left_ns < window.from_ns && *sent_ns > to_ns + YOUNGER_NS + travels_ns
+                self.first.iter().filter(|(at, came_ns, left_ns, sent_ns)| {
+                    *at == receiver
+                        && *left_ns < window.from_ns
+                        && *sent_ns > to_ns + YOUNGER_NS + travels_ns
+                        && !came_late(*came_ns)
                 })
             };
             let Some(first_ns) = later().map(|(_, _, left_ns, _)| *left_ns).min() else { continue };
