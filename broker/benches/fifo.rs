@@ -151,7 +151,10 @@ impl Bench {
         self.out.clear();
         self.engine.advance(self.now_ms, &mut self.log, &mut self.out, STEPS_A_TURN);
         match self.log.cleaning_chunk(256 << 10) {
-            Cleaning::Begins(old) => self.engine.carry_definitions(self.now_ms, &old, &mut self.log),
+            Cleaning::Begins(old) => {
+                self.engine.carry_definitions(self.now_ms, &old, &mut self.log);
+                self.engine.carry_queues(self.now_ms, &old, 0, u32::MAX, &mut self.log);
+            }
             Cleaning::Records(records) => {
                 for record in &records {
                     self.engine.carry(self.now_ms, record.position, record.raw(), &mut self.log);
