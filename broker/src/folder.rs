@@ -248,7 +248,11 @@ fn is_number(text: &str) -> bool {
 
 fn check_identity(path: &Path, identity: &Identity) -> Result<(), Failure> {
     let problem = if identity.format_version != FORMAT_VERSION {
-        format!("has format version {}, this broker reads {FORMAT_VERSION}", identity.format_version)
+        format!(
+            "has format version {}, this broker reads {FORMAT_VERSION}: run it with the broker that made it, or \
+             give this one another --data-dir",
+            identity.format_version
+        )
     } else if !(1..=SHARDS_MAX).contains(&identity.shards) {
         format!("has {} shards, this version serves 1 to {SHARDS_MAX}", identity.shards)
     } else if !identity.segment_bytes.is_power_of_two() {
