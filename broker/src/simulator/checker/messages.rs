@@ -190,7 +190,10 @@ impl Checker {
         let delay_min = self.queues.get(&received.queue).map_or(0, |queue| queue.delay_seconds_min);
         let delay_ns = message.delay_seconds.unwrap_or(delay_min) * SECOND;
         if self.elapsed_ns_max(from_ns, window.to_ns) < delay_ns {
-            return self.violation(format!("message {id} was received before its delay had passed"));
+            return self.violation(format!(
+                "message {id} was received at {} before its delay of {delay_ns} had passed since {from_ns}",
+                window.to_ns
+            ));
         }
         let (Some(from_ms), Some(sent_ms)) = (self.engine_ms(window.from_ns), self.engine_ms(from_ns)) else {
             return;
