@@ -75,8 +75,12 @@ impl Clock {
 
     /// Another shard's time is further: this one goes on from there. At a start they have come as far as
     /// their logs say; later they differ by what a turn takes.
-    pub fn catch_up(&mut self, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
+    pub fn catch_up(&mut self, now_ms: u64, clocks: Clocks) {
+        if now_ms > self.now_ms {
+            self.now_ms = now_ms;
+            // As where it follows the wall: else shards would drive each other on, by a part of a millisecond each time.
+            self.at_ns = clocks.monotonic_ns;
+        }
     }
 
     /// By how much retention lags behind engine time while a jump of the wall is not believed.
@@ -148,15 +152,24 @@ mod tests {
         let wall = |ms| 1_000_000 + ms;
         let mut ahead = Clock::start(Some(2_000_500), at(0, wall(0)));
         let mut behind = Clock::start(Some(2_000_000), at(0, wall(0)));
-        behind.catch_up(ahead.tick(at(10, wall(10))));
+        behind.catch_up(ahead.tick(at(10, wall(10))), at(10, wall(10)));
         behind.tick(at(11, wall(11)));
         for ms in [500, 5_000, 50_000] {
             let apart = ahead.tick(at(ms, wall(ms))).abs_diff(behind.tick(at(ms, wall(ms))));
             assert!(apart <= 11, "{apart} ms after {ms}");
         }
         let now_ms = behind.now_ms();
-        behind.catch_up(now_ms - 1);
+        behind.catch_up(now_ms - 1, at(50_000, wall(50_000)));
         assert_eq!(behind.now_ms(), now_ms);
+    }
+
+    #[test]
+    fn catching_up_counts_no_time_twice() {
+        let clocks = |us: u64| Clocks { monotonic_ns: us * 1_000, wall_ms: 1_000 + us / 1_000 };
+        let mut behind = Clock::start(None, clocks(900));
+        // The other one has followed the wall to its next millisecond meanwhile.
+        behind.catch_up(1_001, clocks(1_000));
+        assert_eq!(behind.tick(clocks(1_950)), 1_001, "the wall is there, too");
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<F: Flaws> Core<F> {
             let Some((number, change)) = self.exchange.followed.take_first() else { return };
             let followed_ms =
                 self.engine.follow(self.clock.now_ms(), &change, &mut self.log, &mut self.outputs);
-            self.clock.catch_up(followed_ms);
+            self.clock.catch_up(followed_ms, self.clocks);
             self.forget_what_is_gone(&change);
             self.write_replies();
             if number != NO_STEP {

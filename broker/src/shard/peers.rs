@@ -65,7 +65,7 @@ impl<F: Flaws> Core<F> {
             Item::TaskLooked { look, shares } => self.task_looked(from, look, &shares),
             Item::GroupShares(parts) => self.exchange.shares.heard(from, parts),
             Item::Ready { time_ms } => {
-                self.clock.catch_up(time_ms);
+                self.clock.catch_up(time_ms, self.clocks);
                 self.exchange.start.ready[usize::from(from)] = true;
             }
             Item::Drained => self.exchange.drained[usize::from(from)] = true,

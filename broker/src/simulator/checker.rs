@@ -25,8 +25,7 @@ pub use fifo::group_of;
 pub use moves::{Life, ListedTask};
 
 /// Engine time goes in whole milliseconds, at either end of an interval, and may run one ahead.
-/// Where a shard starts again it goes on from the furthest of all shards' times, which may be one more ahead.
-const CLOCK_STEP_NS: u64 = 3 * MS;
+const CLOCK_STEP_NS: u64 = 2 * MS;
 
 /// When a request took effect: after the shard was handed it, before its reply left.
 #[derive(Debug, Clone, Copy)]
