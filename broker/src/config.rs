@@ -17,6 +17,8 @@ use crate::journal::LOG_SEGMENTS_MIN;
 /// Longest body of a request to the SQS-compatible endpoint, where nothing is said: a batch of 1 MiB whose
 /// texts take three times as much in a form or in JSON that escapes all but ASCII, and what is around them.
 const SQS_BODY_BYTES_MAX: u32 = 4 << 20;
+/// Most of [`Config::gather_us`]: by then nothing is gained any more.
+const GATHER_US_MAX: u32 = 10_000;
 /// Shortest of the endpoint's timeouts.
 const SQS_TIMEOUT_MS_MIN: u32 = 100;
 const SQS_BODY_BYTES_MAX_RANGE: std::ops::RangeInclusive<u32> = 64 << 10..=64 << 20;
@@ -178,6 +180,8 @@ pub struct Config {
     pub pin_threads: bool,
     /// How long a shard looks for more to do before it sleeps.
     pub busy_poll_us: u32,
+    /// How far apart a shard's turns begin at least while clients ask it for something.
+    pub gather_us: u32,
     /// Size of the log's segments in a folder that is new.
     pub segment_bytes: u32,
     /// How much of all shards' logs stays in memory; with `durability = "memory"`, how large they may be.
@@ -218,6 +222,7 @@ impl Default for Config {
             shards: None,
             pin_threads: true,
             busy_poll_us: 0,
+            gather_us: 0,
             segment_bytes: 64 << 20,
             hot_bytes_max: 512 << 20,
             log_bytes_max: None,
@@ -275,6 +280,8 @@ pub struct Changes {
     pub pin_threads: Option<bool>,
     /// See [`Config::busy_poll_us`].
     pub busy_poll_us: Option<u32>,
+    /// See [`Config::gather_us`].
+    pub gather_us: Option<u32>,
     /// See [`Config::segment_bytes`].
     pub segment_bytes: Option<u32>,
     /// See [`Config::hot_bytes_max`].
@@ -427,6 +434,7 @@ impl Config {
             shards: self.shards,
             pin_threads: Some(self.pin_threads),
             busy_poll_us: Some(self.busy_poll_us),
+            gather_us: Some(self.gather_us),
             segment_bytes: Some(self.segment_bytes),
             hot_bytes_max: Some(self.hot_bytes_max),
             log_bytes_max: self.log_bytes_max,
@@ -464,6 +472,7 @@ impl Config {
         self.shards = changes.shards.or(self.shards);
         set(&mut self.pin_threads, changes.pin_threads);
         set(&mut self.busy_poll_us, changes.busy_poll_us);
+        set(&mut self.gather_us, changes.gather_us);
         set(&mut self.segment_bytes, changes.segment_bytes);
         set(&mut self.hot_bytes_max, changes.hot_bytes_max);
         set(&mut self.log_growth_factor, changes.log_growth_factor);
@@ -495,6 +504,12 @@ impl Config {
             "log_growth_factor must be at least 2".to_owned()
         } else if self.in_flight_max == 0 || self.deduplication_max == 0 {
             "in_flight_max and deduplication_max must be over 0".to_owned()
+        } else if self.gather_us > GATHER_US_MAX {
+            format!("gather_us is {}: it must be {GATHER_US_MAX} at most", self.gather_us)
+        } else if self.gather_us > 0 && self.busy_poll_us > 0 {
+            "gather_us and busy_poll_us are both set: a shard either waits for requests to come together or \
+             looks for them all the time"
+                .to_owned()
         } else if let Some(problem) = self.problem_of_endpoint() {
             problem
         } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {
@@ -663,6 +678,8 @@ mod tests {
             "handshake_timeout_ms = 0",
             "in_flight_max = 0",
             "deduplication_max = 0",
+            "gather_us = 10001",
+            "gather_us = 100\nbusy_poll_us = 100",
         ] {
             let file = file_with(text);
             assert!(load(Some(file.path()), Changes::default()).is_err(), "{text}");

@@ -202,6 +202,9 @@ struct ServeFlags {
     /// Microseconds for which a shard looks for more to do before it sleeps, which takes its core [default: 0].
     #[arg(long, value_name = "MICROSECONDS")]
     busy_poll_us: Option<u32>,
+    /// Microseconds that requests may wait for others to come with them, which saves processor time [default: 0].
+    #[arg(long, value_name = "MICROSECONDS")]
+    gather_us: Option<u32>,
     /// A configuration file (TOML); variables (TENPIN_DATA_DIR …) win over it, and flags over those.
     #[arg(long, value_name = "FILE", env = "TENPIN_CONFIG")]
     config: Option<PathBuf>,
@@ -282,6 +285,7 @@ impl ServeFlags {
             durability: self.durability,
             shards: self.shards,
             busy_poll_us: self.busy_poll_us,
+            gather_us: self.gather_us,
             ..Changes::default()
         };
         Layers::read(self.config.as_deref(), std::env::vars_os().filter_map(config::text_of), changes)

@@ -171,6 +171,7 @@ fn make_shard<D: RealDriver>(
         handshake_timeout_ms: config.handshake_timeout_ms,
         keep_alive_timeout_ms: config.keep_alive_timeout_ms,
         busy_poll_ns: u64::from(config.busy_poll_us) * 1_000,
+        gather_ns: u64::from(config.gather_us) * 1_000,
         ..ShardOptions::default()
     };
     let mesh = ShardMesh::new(setup.peer, identity.shards);
@@ -208,6 +209,7 @@ fn wait_for_any<D: RealDriver>(
     entries: &mut Vec<libc::pollfd>,
 ) -> Result<(), ShardError> {
     let mut timeout: Option<Duration> = None;
+    let mut gathers_for = Duration::ZERO;
     entries.clear();
     for (shard, _) in shards.iter_mut().zip(has_stopped).filter(|(_, has_stopped)| !**has_stopped) {
         let wait = shard.rest_elsewhere()?;
@@ -216,10 +218,15 @@ fn wait_for_any<D: RealDriver>(
             return Ok(());
         }
         timeout = wait.map(|wait| timeout.map_or(wait, |timeout| timeout.min(wait))).or(timeout);
+        gathers_for = gathers_for.max(shard.gathers_for().unwrap_or_default());
         entries.push(entry(shard.wait_handle()));
     }
     if entries.is_empty() {
         return Ok(());
+    }
+    if gathers_for > Duration::ZERO {
+        thread::sleep(timeout.map_or(gathers_for, |timeout| timeout.min(gathers_for)));
+        timeout = timeout.map(|timeout| timeout.saturating_sub(gathers_for));
     }
     poll(entries, timeout).map_err(ShardError::Driver)
 }

@@ -92,6 +92,7 @@ macro_rules! all_conformance_tests {
                 a_busy_client_does_not_shut_out_the_others,
                 waking_ends_the_wait,
                 a_poll_ends_when_its_time_is_up,
+                gathering_does_what_was_asked_and_keeps_what_happens,
                 stopping_to_accept_leaves_connections_alone,
                 what_arrives_around_a_hand_over_arrives_once_and_in_order,
                 a_send_under_way_ends_before_a_hand_over,

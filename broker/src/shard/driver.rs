@@ -191,6 +191,13 @@ pub trait Driver {
     /// An error is one that the driver cannot go on after; the shard ends.
     fn poll<S: EventSink>(&mut self, timeout: Option<Duration>, sink: &mut S) -> io::Result<()>;
 
+    /// Carries out what was asked and lets so much time pass, without being woken for each thing that happens
+    /// meanwhile: the next [`Driver::poll`] hands it over. May end early where very much has happened.
+    fn gather(&mut self, time: Duration) -> io::Result<()> {
+        std::thread::sleep(time);
+        Ok(())
+    }
+
     /// Starts sending all of `buffer`. At most one send is under way for a connection; the caller
     /// waits for [`Event::Sent`] before the next. For a connection that is gone the buffer is
     /// dropped.

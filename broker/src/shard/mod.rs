@@ -87,6 +87,8 @@ pub struct ShardOptions {
     pub requests_out_max: u32,
     /// How long the shard looks for more to do, after something has happened, before it sleeps.
     pub busy_poll_ns: u64,
+    /// How far apart turns begin at least of which the first was asked for something.
+    pub gather_ns: u64,
 }
 
 impl Default for ShardOptions {
@@ -97,6 +99,7 @@ impl Default for ShardOptions {
             frame_bytes_max: 4 << 20,
             requests_out_max: 256,
             busy_poll_ns: 0,
+            gather_ns: 0,
         }
     }
 }
@@ -185,8 +188,25 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
         timeout
     }
 
+    /// How long requests are still to come together before the shard looks for them: it was asked for something
+    /// in its last turn, and has nothing else to do.
+    pub fn gathers_for(&mut self) -> Option<Duration> {
+        let Self { driver, core, .. } = self;
+        if core.options.gather_ns == 0 || !core.was_asked {
+            return None;
+        }
+        let since_ns = driver.clocks().monotonic_ns.saturating_sub(core.clocks.monotonic_ns);
+        let left = Duration::from_nanos(core.options.gather_ns.saturating_sub(since_ns));
+        let left = core.timeout().map_or(left, |timeout| timeout.min(left));
+        (left > Duration::ZERO).then_some(left)
+    }
+
     /// Waits for something to happen, does what follows from it, and starts what it leads to.
     pub fn turn(&mut self) -> Result<Turn, ShardError> {
+        if let Some(time) = self.gathers_for() {
+            // Others need not wake it meanwhile: it has not said that it rests.
+            self.driver.gather(time).map_err(ShardError::Driver)?;
+        }
         let timeout = self.rest();
         self.turn_within(timeout)
     }
@@ -222,6 +242,7 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
         let Self { core, driver, mesh, .. } = self;
         core.mesh_has_more = mesh.receive(&mut |from, incoming| {
             core.happened_ns = core.clocks.monotonic_ns;
+            core.was_asked = true;
             match incoming {
                 Incoming::Parcel(parcel) => core.take_parcel(from, parcel),
                 Incoming::HandedOver(HandedOver { socket, unread }) => {
@@ -306,6 +327,8 @@ struct Core<F: Flaws> {
     clocks: Clocks,
     /// When something happened last, by the monotonic clock.
     happened_ns: u64,
+    /// Whether this turn brought anything from a client or from another shard.
+    was_asked: bool,
     /// Whether the mesh may have more.
     mesh_has_more: bool,
     journal_failure: Option<io::Error>,
@@ -348,6 +371,7 @@ impl<F: Flaws> Core<F> {
             loopback: VecDeque::new(),
             clocks: Clocks { monotonic_ns: 0, wall_ms: 0 },
             happened_ns: 0,
+            was_asked: false,
             mesh_has_more: false,
             journal_failure: None,
             found_damage: false,
@@ -489,6 +513,7 @@ impl<F: Flaws> EventSink for Core<F> {
     fn turn_begins(&mut self, clocks: Clocks) {
         self.clock.tick(clocks);
         self.clocks = clocks;
+        self.was_asked = false;
         // Before anything is judged by a time that may have jumped (rule 9).
         self.engine.set_retention_lag_ms(self.clock.retention_lag_ms());
     }
@@ -496,7 +521,10 @@ impl<F: Flaws> EventSink for Core<F> {
     fn event(&mut self, event: Event<'_>) {
         self.happened_ns = self.clocks.monotonic_ns;
         match event {
-            Event::Data { connection, bytes } => self.take_data(connection, bytes),
+            Event::Data { connection, bytes } => {
+                self.was_asked = true;
+                self.take_data(connection, bytes);
+            }
             Event::Sent { connection, buffer, written } => self.sent(connection, buffer, written),
             Event::Accepted { connection } => self.accepted(connection),
             Event::Closed { connection, .. } => self.closed(connection),

@@ -39,6 +39,8 @@ struct Script {
     has_disk: bool,
     /// Bytes of those that have.
     written: Vec<usize>,
+    /// For how long requests were to come together.
+    gathered: Vec<Duration>,
 }
 
 impl Driver for Script {
@@ -70,6 +72,11 @@ impl Driver for Script {
                 sink.event(Event::Data { connection, bytes: &data });
             }
         }
+        Ok(())
+    }
+
+    fn gather(&mut self, time: Duration) -> io::Result<()> {
+        self.gathered.push(time);
         Ok(())
     }
 
@@ -130,6 +137,7 @@ fn shard_with(folder: &Path, log_options: LogOptions, options: ShardOptions) -> 
         writes: VecDeque::new(),
         has_disk: true,
         written: Vec::new(),
+        gathered: Vec::new(),
     };
     let opened = opened.expect("nothing can go wrong");
     Shard::new(driver, Alone::default(), opened, options, Arc::new(AtomicBool::new(false)))
@@ -322,6 +330,28 @@ fn a_shard_that_polls_sleeps_once_nothing_has_happened_for_so_long() {
         let receive = ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) };
         ask(&mut shard, Request::Receive(receive), |_| ());
         turn(&mut shard);
+    }
+}
+
+#[test]
+fn requests_come_together_only_after_a_turn_that_had_some_and_until_the_next_is_due() {
+    let gather = Duration::from_micros(300);
+    let options = ShardOptions { gather_ns: gather.as_nanos() as u64, ..ShardOptions::default() };
+    let (mut shard, queue) = with_queue(shard_with("".as_ref(), memory(), options));
+    let next = |shard: &mut TestShard| {
+        shard.turn().expect("the shard goes on");
+        std::mem::take(&mut shard.driver_mut().gathered)
+    };
+    next(&mut shard);
+    assert_eq!(next(&mut shard), [], "the last turn brought back what was sent, and no request");
+    let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) });
+    for (passed_us, left_us) in [(0, Some(300)), (100, Some(200)), (300, None), (400, None)] {
+        say(&mut shard, CLIENT, receive);
+        turn(&mut shard);
+        pass(&mut shard, Duration::from_micros(passed_us));
+        let left: Vec<_> = left_us.map(Duration::from_micros).into_iter().collect();
+        assert_eq!(next(&mut shard), left, "{passed_us} microseconds after the turn began");
+        assert_eq!(next(&mut shard), []);
     }
 }
 

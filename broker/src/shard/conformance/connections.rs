@@ -139,6 +139,23 @@ pub(super) fn waking_ends_the_wait<W: World>() {
     }
 }
 
+pub(super) fn gathering_does_what_was_asked_and_keeps_what_happens<W: World>() {
+    const TIME: Duration = Duration::from_millis(1);
+    let mut run = Run::<W>::new();
+    let (mut client, connection) = run.connect();
+    for round in 0..3 {
+        assert_eq!(client.write(b"may I?").unwrap(), 6);
+        run.world.driver().gather(TIME).unwrap();
+        run.poll(Some(Duration::ZERO));
+        assert_eq!(run.seen.data(connection).len(), 6 * (round + 1), "the next poll hands it over");
+        run.send(connection, b"yes".to_vec());
+        run.world.driver().gather(TIME).unwrap();
+        let mut answer = [0; 4];
+        assert_eq!(client.read(&mut answer).unwrap(), 3, "it went out without a poll");
+        run.until_sent(connection);
+    }
+}
+
 pub(super) fn a_poll_ends_when_its_time_is_up<W: World>() {
     let mut run = Run::<W>::new();
     let before = run.world.driver().clocks().monotonic_ns;

@@ -224,6 +224,13 @@ impl Driver for UringDriver {
         Ok(())
     }
 
+    fn gather(&mut self, time: Duration) -> io::Result<()> {
+        match self.own_timeout(Some(time)) {
+            Some(time) if time > Duration::ZERO => self.kernel.ring.gather(time, &mut self.completions),
+            _ => Ok(()),
+        }
+    }
+
     fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
         let kernel = &mut *self.kernel;
         kernel.sockets.send(connection, buffer, &mut kernel.ring);

@@ -23,6 +23,9 @@ const COMPLETION_ENTRIES: u32 = 16 << 10;
 /// at once; writes and reads of files that have begun take as long as the disk.
 const TURNS_TO_END_MAX: usize = 10_000;
 
+/// So many completions end a wait in which they come together: far fewer than there is room for.
+const GATHERED_MAX: usize = 1024;
+
 /// What the kernel is asked to wait at most; it refuses times that do not fit its clock.
 const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 30);
 
@@ -264,6 +267,21 @@ impl Ring {
         timeout: Option<Duration>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
+        self.turn_for(1, timeout, completions)
+    }
+
+    /// As [`Ring::turn`], but waits for the whole time, or until very much has happened. Where the kernel's work
+    /// is deferred this thread is not woken before.
+    pub(super) fn gather(&mut self, time: Duration, completions: &mut Vec<Completion>) -> io::Result<()> {
+        self.turn_for(GATHERED_MAX, Some(time), completions)
+    }
+
+    fn turn_for(
+        &mut self,
+        wanted: usize,
+        timeout: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
         while !self.waiting.is_empty() {
             self.enter(0, None)?;
             if !self.fill_submission_queue() {
@@ -272,9 +290,8 @@ impl Ring {
                 return Ok(());
             }
         }
-        let has_completions = !self.ring.completion().is_empty();
-        let wants = usize::from(!has_completions && timeout != Some(Duration::ZERO));
-        self.enter(wants, timeout)?;
+        let is_there = self.ring.completion().len() >= wanted || timeout == Some(Duration::ZERO);
+        self.enter(if is_there { 0 } else { wanted }, timeout)?;
         self.take_completions(completions);
         Ok(())
     }
