@@ -148,7 +148,7 @@ impl<F: Flaws> Engine<F> {
         let group = &mut self.groups[place];
         group.slots -= 1;
         if group.slots == 0 {
-            self.groups.free(place);
+            self.groups.leave_empty(place);
         }
     }
 
@@ -387,7 +387,7 @@ impl<F: Flaws> Engine<F> {
     pub(super) fn recover_groups(&mut self) {
         for place in self.groups.places() {
             if self.groups.is_used(place) && self.groups[place].slots == 0 {
-                self.groups.free(place);
+                self.groups.leave_empty(place);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Message groups: which there are, what stands in each, and which of them are ready.
 //!
 //! A group is known by a keyed hash of its queue and its id, is made by its first message and goes
-//! with its last one. Its messages form a list in the order of their sequences, whose links lie
+//! with its last one. Some of those that went last keep their places, as the next message of a busy group
+//! comes soon; nothing but [`Groups::find_or_make`] sees these. Its messages form a list in the order of their sequences, whose links lie
 //! beside the slots ([`Member`]). A group is ready when its first message may be given out; the ready
 //! ones of a queue stand in the order of these messages' turns, so that a receive takes the first and
 //! costs the same however many groups wait for something. Whether messages in flight keep a group
@@ -20,6 +21,9 @@ use crate::prefetch::prefetch;
 /// Groups in a chunk: the table grows by chunks (rule 32).
 const CHUNK_GROUPS: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 12;
+
+/// Empty groups that keep their places.
+const EMPTY_MAX: u32 = 4_096;
 
 /// What a message of a group has beside its slot. Says something where the slot has
 /// [`FLAG_MEMBER`](super::slot::FLAG_MEMBER).
@@ -59,7 +63,7 @@ pub(super) struct Group {
     pub purged_through: u64,
     /// Where it stands among the ready ones of its queue, or [`NO_TURN`].
     turn: Turn,
-    /// The ready ones behind and before it: see [`ReadyGroups`](super::ready::ReadyGroups).
+    /// The ready ones behind and before it (see [`ReadyGroups`](super::ready::ReadyGroups)), or the empty ones.
     pub ready_next: u32,
     pub ready_previous: u32,
 }
@@ -113,11 +117,23 @@ pub(super) struct Groups {
     used: u32,
     free: u32,
     index: Index,
+    /// Empty groups in the order in which they became so.
+    empty: u32,
+    empty_head: u32,
+    empty_tail: u32,
 }
 
 impl Groups {
     pub fn new() -> Self {
-        Self { chunks: Vec::new(), used: 0, free: NONE, index: Index::new() }
+        Self {
+            chunks: Vec::new(),
+            used: 0,
+            free: NONE,
+            index: Index::new(),
+            empty: 0,
+            empty_head: NONE,
+            empty_tail: NONE,
+        }
     }
 
     /// A group is going to be looked for soon.
@@ -127,15 +143,23 @@ impl Groups {
     }
 
     /// The group with this key.
-    #[inline]
+    #[cfg(test)]
     pub fn find(&self, key: Key) -> Option<u32> {
+        self.find_any(key).filter(|&place| self.is_used(place))
+    }
+
+    #[inline]
+    fn find_any(&self, key: Key) -> Option<u32> {
         self.index.find(key, |place| &self[place].key)
     }
 
     /// The group with this key, made where there is none.
     #[inline]
     pub fn find_or_make(&mut self, key: Key) -> u32 {
-        if let Some(place) = self.find(key) {
+        if let Some(place) = self.find_any(key) {
+            if self[place].slots == EMPTY {
+                self.take_empty(place);
+            }
             return place;
         }
         let place = self.place(Group::new(key));
@@ -163,9 +187,44 @@ impl Groups {
         place
     }
 
-    /// Forgets a group that no slot refers to.
-    pub fn free(&mut self, place: u32) {
-        debug_assert_eq!(self[place].slots, 0, "a group goes with its last message");
+    /// No slot refers to a group any more.
+    #[inline]
+    pub fn leave_empty(&mut self, place: u32) {
+        let last = self.empty_tail;
+        let group = &mut self[place];
+        debug_assert_eq!(group.slots, 0, "a group goes with its last message");
+        *group = Group { slots: EMPTY, ready_previous: last, ..Group::new(group.key) };
+        match last {
+            NONE => self.empty_head = place,
+            last => self[last].ready_next = place,
+        }
+        self.empty_tail = place;
+        self.empty += 1;
+        if self.empty > EMPTY_MAX {
+            let oldest = self.empty_head;
+            self.take_empty(oldest);
+            self.free(oldest);
+        }
+    }
+
+    /// Makes an empty group one like any other that has no messages yet.
+    #[inline]
+    fn take_empty(&mut self, place: u32) {
+        let group = &mut self[place];
+        group.slots = 0;
+        let (previous, next) = (group.ready_previous, group.ready_next);
+        match previous {
+            NONE => self.empty_head = next,
+            previous => self[previous].ready_next = next,
+        }
+        match next {
+            NONE => self.empty_tail = previous,
+            next => self[next].ready_previous = previous,
+        }
+        self.empty -= 1;
+    }
+
+    fn free(&mut self, place: u32) {
         self.index.remove(self[place].key, place);
         let free = self.free;
         let group = &mut self[place];
@@ -179,14 +238,16 @@ impl Groups {
         0..self.used
     }
 
-    /// Whether there is a group at this place.
+    /// Whether there is a group at this place, and not one that went.
     pub fn is_used(&self, place: u32) -> bool {
-        self[place].slots != FREE
+        self[place].slots < EMPTY
     }
 }
 
 /// In [`Group::slots`]: the place is free.
 const FREE: u32 = u32::MAX;
+/// In [`Group::slots`]: the group went, and keeps its place for its next message.
+const EMPTY: u32 = u32::MAX - 1;
 
 #[inline]
 fn at(chunks: &[Vec<Group>], place: u32) -> &Group {
@@ -213,17 +274,53 @@ impl std::ops::IndexMut<u32> for Groups {
 mod tests {
     use super::*;
 
+    fn key(number: u64) -> Key {
+        Key([number, number << 52])
+    }
+
     #[test]
-    fn a_freed_place_is_used_again_and_its_key_is_forgotten() {
+    fn a_group_that_went_begins_anew_in_its_place() {
         let mut groups = Groups::new();
-        let key = |number: u64| Key([number, number << 52]);
         let first = groups.find_or_make(key(1));
         let second = groups.find_or_make(key(2));
         assert_eq!((groups.find_or_make(key(1)), groups.find(key(2))), (first, Some(second)));
-        groups.free(first);
+        groups[first].purged_through = 7;
+        groups[first].head = 3;
+        groups.leave_empty(first);
         assert_eq!(groups.find(key(1)), None);
         assert!(!groups.is_used(first) && groups.is_used(second));
-        assert_eq!(groups.find_or_make(key(3)), first);
-        assert_eq!(groups.find(key(3)), Some(first));
+        assert_eq!(groups.find_or_make(key(1)), first);
+        assert!(groups.is_used(first));
+        let group = &groups[first];
+        assert_eq!((group.slots, group.head, group.tail, group.purged_through), (0, NONE, NONE, 0));
+    }
+
+    #[test]
+    fn the_one_that_has_been_empty_longest_gives_its_place_away() {
+        let mut groups = Groups::new();
+        let places: Vec<u32> =
+            (0..=u64::from(EMPTY_MAX) + 2).map(|number| groups.find_or_make(key(number))).collect();
+        for &place in &places[..EMPTY_MAX as usize] {
+            groups.leave_empty(place);
+        }
+        // From the front, the middle and the end of the order.
+        for number in [0, 1_000, EMPTY_MAX as usize - 1] {
+            assert_eq!(groups.find_or_make(key(number as u64)), places[number]);
+        }
+        for number in [1_000, EMPTY_MAX as usize - 1, 0] {
+            groups.leave_empty(places[number]);
+        }
+        for &place in &places[EMPTY_MAX as usize..] {
+            groups.leave_empty(place);
+        }
+        // Three more than fit: the first, the second and the third that were not used again.
+        let new = u64::from(EMPTY_MAX) + 100;
+        for (made, gone) in [(new, 3), (new + 1, 2), (new + 2, 1)] {
+            assert_eq!(groups.find_or_make(key(made)), places[gone]);
+        }
+        assert_eq!(groups.find_or_make(key(new + 3)), places.len() as u32, "no other place is free");
+        for number in [0, 4, 1_000, 1_001] {
+            assert_eq!(groups.find_or_make(key(number as u64)), places[number]);
+        }
     }
 }

@@ -266,7 +266,7 @@ impl<F: Flaws> Engine<F> {
         self.shares.entry(place).lingers = false;
         self.groups[place].slots -= 1;
         if self.groups[place].slots == 0 {
-            self.groups.free(place);
+            self.groups.leave_empty(place);
         }
     }
 
