@@ -24,6 +24,10 @@ const NEARLY_DEAD_PART: u64 = 32;
 /// … and there are so many segments.
 pub(super) const NEARLY_DEAD_FROM_SEGMENTS: u64 = 4;
 
+/// Without files: so many segments whose memory was taken back may lie between others, each of some hundred
+/// bytes here. With more, what lies before them is copied behind them.
+const VACANT_MAX: u64 = 1 << 16;
+
 /// What there is to clean.
 #[derive(Debug)]
 pub enum Cleaning {
@@ -175,7 +179,7 @@ impl<F: Flaws> Log<F> {
     }
 
     fn is_cleaning_due(&self) -> bool {
-        if self.is_nearly_dead() {
+        if self.is_nearly_dead() || self.has_many_gaps() {
             return true;
         }
         if self.frees_segments() {
@@ -215,7 +219,12 @@ impl<F: Flaws> Log<F> {
     /// is warm. What is copied stays far below the bound of rule 17.
     fn is_nearly_dead(&self) -> bool {
         let copied_bytes = self.live[0].saturating_mul(NEARLY_DEAD_PART);
-        self.segments_taken() >= NEARLY_DEAD_FROM_SEGMENTS && copied_bytes <= self.geometry.segment_bytes()
+        self.segments.len() as u64 >= NEARLY_DEAD_FROM_SEGMENTS
+            && copied_bytes <= self.geometry.segment_bytes()
+    }
+
+    fn has_many_gaps(&self) -> bool {
+        !self.options.has_files() && self.vacant > VACANT_MAX
     }
 
     /// Bytes of the oldest segment from a block at or before the cleaner's offset on.

@@ -208,8 +208,27 @@ impl<F: Flaws> Log<F> {
             }
             self.files.retiring.extend(segment.file.map(|file| (serial, file)));
         }
+        self.vacate_dead();
         self.mark_emptied();
         self.free_files();
+    }
+
+    /// Takes back the memory of segments in which nothing is live, wherever they are: without files nobody
+    /// recovers from them, so that no order has to be kept. Else what stays for long would keep all behind it.
+    fn vacate_dead(&mut self) {
+        let tail_serial = self.tail_serial();
+        for serial in std::mem::take(&mut self.dead) {
+            let Some(index) = serial.checked_sub(self.first_serial) else { continue };
+            let segment = &mut self.segments[index as usize];
+            if serial == tail_serial || segment.is_vacant || self.live[index as usize] > 0 {
+                continue;
+            }
+            segment.is_vacant = true;
+            self.vacant += 1;
+            if let Some(memory) = segment.memory.take() {
+                self.give_memory_back(memory);
+            }
+        }
     }
 
     fn drop_oldest(&mut self) -> super::log::Segment {

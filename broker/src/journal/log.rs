@@ -61,6 +61,8 @@ pub struct Log<F: Flaws> {
     pub(super) chain_end: Position,
     /// How many of `segments` are vacant.
     pub(super) vacant: u64,
+    /// Without files: segments before the tail in which nothing was live at some time.
+    pub(super) dead: Vec<u64>,
     /// What was closed, written and synced.
     pub(super) commit: Commit,
     /// The files that belong to no segment.
@@ -96,7 +98,8 @@ pub(super) struct Segment {
     pub(super) end: usize,
     /// Where the last batch of the segment before ends: what this one's header says.
     pub(super) previous_end: Position,
-    /// A serial that was never filled: recovery leaves gaps.
+    /// A serial that was never filled, as recovery leaves gaps; or, without files, one whose memory was
+    /// taken back before its turn.
     pub(super) is_vacant: bool,
     /// Where the log ended when nothing in it was live any more.
     pub(super) emptied_at: Option<Position>,
@@ -134,6 +137,7 @@ impl<F: Flaws> Log<F> {
             filled: 0,
             chain_end: Position::ZERO,
             vacant: 0,
+            dead: Vec::new(),
             commit: Commit::default(),
             files: Files::default(),
             cleaner: Cleaner::default(),
@@ -209,11 +213,27 @@ impl<F: Flaws> Log<F> {
     /// Counts a record as live no longer.
     #[inline]
     pub fn release(&mut self, position: Position, length: u32) {
+        self.no_longer_live(position, u64::from(length), "only live records are released, and once");
+        self.live_count -= 1;
+    }
+
+    #[inline]
+    fn no_longer_live(&mut self, position: Position, bytes: u64, rule: &str) {
         let index = self.index(position);
         let live = &mut self.live[index];
-        *live = live.checked_sub(u64::from(length)).expect("only live records are released, and once");
-        self.live_total_bytes -= u64::from(length);
-        self.live_count -= 1;
+        *live = live.checked_sub(bytes).expect(rule);
+        if *live == 0 && index + 1 < self.live.len() {
+            self.note_dead(index);
+        }
+        self.live_total_bytes -= bytes;
+    }
+
+    /// Nothing in a segment before the tail is live, or what is was not counted yet.
+    #[cold]
+    fn note_dead(&mut self, index: usize) {
+        if !self.options.has_files() {
+            self.dead.push(self.first_serial + index as u64);
+        }
     }
 
     /// Counts bytes as live that something in the segment of this position will take when it is
@@ -228,10 +248,7 @@ impl<F: Flaws> Log<F> {
     /// Counts such bytes as live no longer.
     #[inline]
     pub fn discharge(&mut self, position: Position, bytes: u64) {
-        let index = self.index(position);
-        let live = &mut self.live[index];
-        *live = live.checked_sub(bytes).expect("only what was charged is discharged");
-        self.live_total_bytes -= bytes;
+        self.no_longer_live(position, bytes, "only what was charged is discharged");
     }
 
     /// Whether two positions lie in one segment.
@@ -282,10 +299,8 @@ impl<F: Flaws> Log<F> {
     /// Counts as live no longer what was noted.
     pub fn settle_released(&mut self, tally: &mut Tally) {
         if tally.count > 0 {
-            let index = self.index(self.geometry.position(tally.serial, 0));
-            let live = &mut self.live[index];
-            *live = live.checked_sub(tally.bytes).expect("only live records are released, and once");
-            self.live_total_bytes -= tally.bytes;
+            let segment = self.geometry.position(tally.serial, 0);
+            self.no_longer_live(segment, tally.bytes, "only live records are released, and once");
             self.live_count -= tally.count;
         }
         *tally = Tally::default();
@@ -384,6 +399,9 @@ impl<F: Flaws> Log<F> {
         {
             last.end = if self.options.has_files() { self.filled } else { (self.tail - self.base) as usize };
             self.appended_before += last.end as u64;
+        }
+        if self.live.back() == Some(&0) {
+            self.note_dead(self.live.len() - 1);
         }
         let memory = self.take_memory();
         let previous_end = self.chain_end;

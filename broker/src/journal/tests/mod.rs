@@ -7,7 +7,9 @@ mod model;
 use model::{World, options};
 use proptest::prelude::*;
 
-use super::{Durability, Log, LogOptions, OpenError, Position, Room, SEGMENT_BYTES_MIN, inspect, verify};
+use super::{
+    Cleaning, Durability, Log, LogOptions, OpenError, Position, Room, SEGMENT_BYTES_MIN, inspect, verify,
+};
 use crate::flaws::{Flaw, Flaws, Sound};
 use crate::simulator::bugs::Planted;
 
@@ -249,22 +251,66 @@ fn a_full_disk_leaves_room_to_delete() {
 fn a_log_in_memory_frees_what_is_dead() {
     let options = LogOptions { hot_bytes_max: 2 << 20, ..options(Durability::Memory) };
     let mut log = Log::<Sound>::in_memory(options);
-    let keeper = log.append(1, 5, 8, 40, true, |bytes| bytes.fill(7));
-    log.live(keeper, 64);
-    for _ in 0..20_000 {
+    let keep = |log: &mut Log<Sound>, value: u8| {
+        let position = log.append(1, 5, 8, 40_000, true, |bytes| bytes.fill(value));
+        log.live(position, 40_024);
+        position
+    };
+    let append = |log: &mut Log<Sound>, tally: &mut super::Tally| {
         let position = log.append(1, 5, 8, 400, true, |bytes| bytes.fill(9));
-        log.live(position, 424);
-        log.release(position, 424);
+        log.note_live(tally, position, 424);
+        position
+    };
+    let keepers = [7, 8].map(|value| {
+        let position = keep(&mut log, value);
+        for _ in 0..10_000 {
+            // Some batches are in two segments, and are counted when the first is full.
+            let mut tally = super::Tally::default();
+            let batch = [(); 10].map(|()| append(&mut log, &mut tally));
+            log.settle_live(&mut tally);
+            let _ = log.cleaning_chunk(4096);
+            for position in batch {
+                assert!(
+                    log.bytes(position, 424).is_some_and(|bytes| bytes[24..].iter().all(|&byte| byte == 9))
+                );
+                log.note_released(&mut tally, position, 424);
+            }
+            log.settle_released(&mut tally);
+            let _ = log.cleaning_chunk(4096);
+        }
+        position
+    });
+    assert!(log.segments.len() > 1_000, "what is kept is where it was");
+    assert!(log.segments_taken() <= 4, "one segment for each, and the tail's");
+    assert_eq!(log.room(), Room::All);
+    for (position, value) in keepers.into_iter().zip([7, 8]) {
+        let bytes = log.bytes(position, 40_024).expect("it is live");
+        assert!(bytes[24..].iter().all(|&byte| byte == value));
+        log.release(position, 40_024);
         let _ = log.cleaning_chunk(4096);
     }
-    assert!(log.log_bytes() > 1 << 20, "the keeper holds the log");
-    let room = log.room();
-    assert_ne!(room, Room::All);
-    log.release(keeper, 64);
-    let _ = log.cleaning_chunk(4096);
-    assert_eq!(log.segments.len(), 1);
-    assert_eq!(log.room(), Room::All);
+    assert_eq!((log.segments.len(), log.vacant), (1, 0));
     assert_eq!(log.committed(), Position::MAX);
+}
+
+/// What is live for ever does not make the list of segments before the tail longer and longer.
+#[test]
+fn a_log_in_memory_goes_on_from_what_is_kept_in_time() {
+    let options = LogOptions { hot_bytes_max: 2 << 20, ..options(Durability::Memory) };
+    let mut log = Log::<Sound>::in_memory(options);
+    let keeper = log.append(1, 5, 8, 40_000, true, |bytes| bytes.fill(7));
+    log.live(keeper, 40_024);
+    let segment_bytes = log.options().segment_bytes as usize;
+    let mut begun = 0;
+    while begun == 0 {
+        log.append(1, 5, 8, segment_bytes / 2, true, |_| ());
+        if let Cleaning::Begins(old) = log.cleaning_chunk(4096) {
+            assert!(old.contains(&keeper));
+            begun = log.segments.len();
+        }
+        assert!(log.segments_taken() <= 3);
+    }
+    assert!((1 << 16..=(1 << 16) + 3).contains(&begun), "{begun} segments");
 }
 
 /// Rule 16: what may be refused depends on the longest record, however records are counted.
