@@ -102,6 +102,10 @@ pub struct Counts {
     pub delayed: u64,
     /// Receives that wait.
     pub waiting: u64,
+    /// Of the whole broker: bytes appended to its logs, and those of them that cleaning has copied.
+    pub log_bytes: u64,
+    /// See above.
+    pub log_copied_bytes: u64,
 }
 
 impl Counts {
@@ -118,6 +122,8 @@ impl Counts {
                 Some(StatisticCode::InFlight) => counts.in_flight = value,
                 Some(StatisticCode::Delayed) => counts.delayed = value,
                 Some(StatisticCode::Waiting) => counts.waiting = value,
+                Some(StatisticCode::LogBytes) => counts.log_bytes = value,
+                Some(StatisticCode::LogCopiedBytes) => counts.log_copied_bytes = value,
                 _ => {}
             }
         }

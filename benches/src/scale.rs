@@ -1,4 +1,5 @@
-//! What a message costs as one thing grows: bodies, batches, connections, queues, groups, a backlog, shards.
+//! What a message costs as one thing grows: bodies, batches, connections, queues, groups, a backlog, what is
+//! stored on another queue, shards.
 
 use clap::ValueEnum;
 
@@ -26,6 +27,8 @@ pub enum Over {
     Groups,
     /// Messages queued beside.
     Backlog,
+    /// Messages that stay stored on another queue.
+    Stored,
     /// Shards of the broker.
     Shards,
 }
@@ -41,6 +44,7 @@ impl Over {
             Over::Queues => &[1, 10, 100, 1_000, 10_000],
             Over::Groups => &[1, 10, 100, 1_000, 10_000, 100_000],
             Over::Backlog => &[0, 1_000, 100_000, 1_000_000],
+            Over::Stored => &[0, 1_000_000],
             Over::Shards => &[1, 2, 4],
         }
     }
@@ -55,6 +59,7 @@ impl Over {
             Over::Queues => "queues",
             Over::Groups => "groups",
             Over::Backlog => "queued beside",
+            Over::Stored => "stored on another queue",
             Over::Shards => "shards",
         }
     }
@@ -72,6 +77,7 @@ impl Over {
             Over::Queues => LoadOptions { queues: count, ..load },
             Over::Groups => LoadOptions { fifo_groups: value.max(1), ..load },
             Over::Backlog => LoadOptions { backlog: value, ..load },
+            Over::Stored => LoadOptions { stored: value, ..load },
             Over::Shards => load,
         })
     }
@@ -113,12 +119,28 @@ pub fn run(arguments: &ScaleArguments) -> Verdict {
                 let name = line_of(over, &variant);
                 record.variant = format!("{name}, {} {value}", over.name());
                 tell(&record);
+                if over == Over::Stored {
+                    tell_copied(&record);
+                }
                 report.records.push(record);
             }
         }
     }
     arguments.drawing.draw(|| chart_of(over, values, &report))?;
     finish("scale", &report, &arguments.report)
+}
+
+/// How much of what went to the log cleaning had copied.
+fn tell_copied(record: &Record) {
+    let bytes = |name: &str| record.more["log"][name].as_u64().unwrap_or_default();
+    let (all, copied) = (bytes("bytes"), bytes("copied_bytes"));
+    let new = all.saturating_sub(copied).max(1);
+    println!(
+        "{:23}{} MiB newly written to the log since the start, {:.3} bytes copied for each",
+        "",
+        new >> 20,
+        copied as f64 / new as f64
+    );
 }
 
 /// What the values of one line of the chart have in common.

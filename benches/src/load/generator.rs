@@ -14,8 +14,10 @@ use super::measured::{Measured, Snapshot, Times};
 use super::open::{Behind, Open, Timetable};
 use super::state::{Ends, Phase, State};
 use super::{LoadOptions, books};
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::measure::{self, Gaps};
+use crate::progress::Progress;
+use crate::random::Random;
 use crate::report::HostGaps;
 
 /// A broker that answers nothing for so long has failed.
@@ -54,6 +56,7 @@ impl<'a> Generator<'a> {
         let epoll = Epoll::new()?;
         let mut client = Client::connect(address)?;
         make_queues(options, &mut client)?;
+        store(options, &mut client)?;
         let senders = options.connections;
         let shares = senders.div_ceil(options.queues.max(1)) as u64;
         let streams_per_queue = options.fifo_groups.max(shares).max(1);
@@ -373,5 +376,36 @@ fn make_queues(options: &LoadOptions, client: &mut Client) -> io::Result<()> {
     for queue in 0..options.queues {
         client.create_with(&options.queue_name(queue), &attributes)?;
     }
+    Ok(())
+}
+
+/// Has messages stored on a queue that nothing else is done with.
+fn store(options: &LoadOptions, client: &mut Client) -> io::Result<()> {
+    /// Sends under way at once.
+    const DEPTH: u64 = 64;
+    if options.stored == 0 {
+        return Ok(());
+    }
+    let queue = client.create_with("stored", &[])?;
+    let progress = Progress::new("storing", options.stored);
+    let (mut random, mut body) = (Random::new(2), Vec::new());
+    let (mut sent, mut stored) = (0, 0);
+    while stored < options.stored {
+        while sent < options.stored && sent - stored < DEPTH * options.batch as u64 {
+            body.resize(options.bodies.next(&mut random), b'.');
+            let count = (options.stored - sent).min(options.batch as u64);
+            client.submit_bodies(queue, (0..count).map(|_| &body[..]))?;
+            sent += count;
+        }
+        let (_, Answer::Sent(outcomes)) = client.next_answer()? else {
+            return Err(io::Error::other("a send was not answered as one"));
+        };
+        stored += outcomes.len() as u64;
+        if let Some(refusal) = outcomes.into_iter().find_map(Result::err) {
+            return Err(io::Error::other(format!("a message could not be stored: {refusal}")));
+        }
+        progress.set(stored);
+    }
+    progress.finish();
     Ok(())
 }

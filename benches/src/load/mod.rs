@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use tenpin_protocol::NO_QUEUE;
 
 pub use self::books::{Account, Books, Fates};
 pub(crate) use self::epoll::Epoll;
@@ -33,6 +34,7 @@ use self::generator::Generator;
 use self::measured::Measured;
 pub(crate) use self::open::{Open, Timetable};
 pub use self::options::{LoadOptions, Shape};
+use crate::client::Client;
 use crate::measure;
 use crate::process::BrokerCommand;
 use crate::progress::Progress;
@@ -152,10 +154,10 @@ pub fn run_once(
         (0..measure::cores()).map(|core| measure::spin_probe(core, PROBE)).collect();
     let load_average = measure::load_average();
     let name = &variant.name;
-    let (measured, memory) = match &variant.target {
+    let (measured, memory, (log_bytes, log_copied_bytes)) = match &variant.target {
         Target::Running { address, pid } => {
             let measured = load(options, name, *address, *pid, None, look)?;
-            (measured, pid.and_then(|pid| measure::process_memory(pid).ok()))
+            (measured, pid.and_then(|pid| measure::process_memory(pid).ok()), log_of(*address)?)
         }
         Target::Started { command, parent } => {
             let folder = tempfile::Builder::new().prefix("tenpin-bench-").tempdir_in(parent)?;
@@ -165,13 +167,14 @@ pub fn run_once(
             let (address, pid) = (broker.address(), Some(broker.pid()));
             let measured = load(options, name, address, pid, Some(&command.folder), look)?;
             let memory = broker.memory().ok();
+            let log = log_of(address)?;
             let (status, printed) = broker.stop(STOP_MAX)?;
             if !status.success() {
                 return Err(io::Error::other(format!(
                     "the broker stopped with {status}; it printed:\n{printed}"
                 )));
             }
-            (measured, memory)
+            (measured, memory, log)
         }
     };
     let mut record = record(command, options, variant, run, &measured);
@@ -187,7 +190,8 @@ pub fn run_once(
             "watched_ms": PROBE.as_millis() as u64 * probes.len() as u64,
             "gap_ms": total.as_secs_f64() * 1e3,
             "longest_ms": longest.as_secs_f64() * 1e3,
-        }
+        },
+        "log": { "bytes": log_bytes, "copied_bytes": log_copied_bytes },
     });
     if options.is_overload {
         let seconds = measured.length.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -198,6 +202,12 @@ pub fn run_once(
         });
     }
     Ok(record)
+}
+
+/// Bytes appended to a broker's logs since its start, and those of them that cleaning has copied.
+fn log_of(address: SocketAddr) -> io::Result<(u64, u64)> {
+    let counts = Client::connect(address)?.counts(NO_QUEUE)?;
+    Ok((counts.log_bytes, counts.log_copied_bytes))
 }
 
 fn record(command: &str, options: &LoadOptions, variant: &Variant, run: u32, measured: &Measured) -> Record {

@@ -32,6 +32,8 @@ pub struct LoadOptions {
     pub bodies: BodySizes,
     /// Messages queued before anything is received.
     pub backlog: u64,
+    /// Messages that stay on a queue of their own meanwhile.
+    pub stored: u64,
     /// Queues, over which connections and requests are spread.
     pub queues: usize,
     /// Queues that stand beside them with nothing to do.
@@ -75,6 +77,7 @@ impl Default for LoadOptions {
             batch: 10,
             bodies: BodySizes::fixed(64),
             backlog: 0,
+            stored: 0,
             queues: 1,
             idle_queues: 0,
             idle_connections: 0,
@@ -135,6 +138,7 @@ impl LoadOptions {
             "batch": self.batch,
             "body": self.bodies.to_string(),
             "backlog": self.backlog,
+            "stored": self.stored,
             "queues": self.queues,
             "idle_queues": self.idle_queues,
             "idle_connections": self.idle_connections,
