@@ -21,6 +21,8 @@ pub(super) const CLEARED_MAX: usize = 256;
 
 /// The longest wait of a long poll.
 const WAIT_MS_MAX: u32 = 20_000;
+/// What was written to the log so long ago is probably in no cache any more.
+const CACHED_BYTES: u64 = 1 << 20;
 /// The longest visibility timeout.
 pub(super) const VISIBILITY_SECONDS_MAX: u32 = 43_200;
 
@@ -224,8 +226,9 @@ impl<F: Flaws> Engine<F> {
         if taken.is_empty() {
             return Err(if has_more { Nothing::More } else { Nothing::Empty });
         }
-        if is_fifo {
-            // Neighbours of a group are anywhere in the log.
+        // Neighbours of a group are anywhere in the log, and those of a long backlog were written long ago.
+        let is_far = taken.first().is_some_and(|first| first.position.0 + CACHED_BYTES < log.end().0);
+        if is_fifo || is_far {
             taken.iter().for_each(|delivery| log.expect(delivery.position, delivery.length));
         }
         self.seal_handles(incarnation, taken);
@@ -311,6 +314,7 @@ impl<F: Flaws> Engine<F> {
                 queue.fresh_tail = NONE;
             } else {
                 self.slab[head].list_previous = NONE;
+                self.slab.expect_run(head, taken.count as u32);
             }
         }
         taken

@@ -143,6 +143,13 @@ impl Slab {
         if index < self.used { Some(&self[index]) } else { None }
     }
 
+    /// So many slots from one on are probably going to be looked at soon: messages that were sent one after the
+    /// other mostly lie so.
+    #[inline]
+    pub fn expect_run(&self, first: u32, count: u32) {
+        (first..first + count).filter_map(|index| self.get(index)).for_each(prefetch);
+    }
+
     /// Whether another chunk is needed soon, which nobody makes yet.
     #[inline]
     pub fn wants_chunk(&mut self) -> bool {
