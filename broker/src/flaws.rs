@@ -106,4 +106,6 @@ flaws! {
     /// What a connection that goes has asked other shards does not make room for other requests (breaks
     /// rule 25).
     LoseCreditOfGoneConnections = "lose-credit-of-gone-connections",
+    /// An answer that comes while further requests wait for room makes none (breaks rule 25).
+    LoseCreditOnOverflow = "lose-credit-on-overflow",
 }

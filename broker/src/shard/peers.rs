@@ -181,7 +181,9 @@ impl<F: Flaws> Core<F> {
 
     fn take_reply(&mut self, from: u16, mut reply: Reply) {
         if from != self.exchange.me && self.returns_credit(from, &reply) {
-            self.exchange.outbox.give_credit(from);
+            if !F::has(Flaw::LoseCreditOnOverflow) || self.exchange.outbox.has_credit(from) {
+                self.exchange.outbox.give_credit(from);
+            }
         }
         if !reply.deliveries.is_empty() && self.is_stale(&reply) && !F::has(Flaw::SendStaleDeliveries) {
             // Rule 2: the messages may be somebody else's by now.
