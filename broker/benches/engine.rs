@@ -4,9 +4,8 @@
 //! one message to be sent, delivered and deleted in batches of ten; the memory that a visible message
 //! takes beside its record; and the longest turn while a million visibility deadlines are due at once.
 //! An argument is a depth to measure alone, 0 the deadlines; a second one the batches of a run, few of
-//! them for a simulated processor that counts instructions. `-- copied 1000000` asks what cleaning copies while
-//! that many messages stay stored on a queue beside a hot one, until the log has turned five times;
-//! `-- queues 100000` what a message costs among so many queues.
+//! them for a simulated processor that counts instructions. `-- queues 100000` asks what a message costs among
+//! so many queues.
 
 use std::time::{Duration, Instant};
 
@@ -39,20 +38,13 @@ struct Bench {
     now_ms: u64,
     queue: u64,
     batches: u64,
-    /// Bytes that cleaning wrote again.
-    copied_bytes: u64,
 }
 
 impl Bench {
     fn new() -> Self {
         // As the broker's without files, but with room for any depth.
-        Self::with_log(LogOptions {
-            hot_bytes_max: 1 << 40,
-            ..LogOptions::new(Durability::Memory, [0; 16], 0)
-        })
-    }
-
-    fn with_log(options: LogOptions) -> Self {
+        let options =
+            LogOptions { hot_bytes_max: 1 << 40, ..LogOptions::new(Durability::Memory, [0; 16], 0) };
         let mut log = Log::in_memory(options);
         let options = EngineOptions { in_flight_max: u64::MAX, ..EngineOptions::new(0, [1, 2]) };
         let mut engine = Engine::new(options);
@@ -60,7 +52,7 @@ impl Bench {
         engine.finish_recovery(now_ms, &mut log).expect("there is nothing");
         engine.start(now_ms, [1; 16], &mut log);
         let out = Outputs::default();
-        let mut bench = Self { engine, log, out, now_ms, queue: 0, batches: 0, copied_bytes: 0 };
+        let mut bench = Self { engine, log, out, now_ms, queue: 0, batches: 0 };
         bench.queue = bench.create("bench");
         bench
     }
@@ -116,9 +108,7 @@ impl Bench {
             self.now_ms += 1;
             self.out.clear();
             self.engine.advance(self.now_ms, &mut self.log, &mut self.out, STEPS_A_TURN);
-            let before = self.log.end();
             clean(&mut self.engine, &mut self.log, self.now_ms);
-            self.copied_bytes += self.log.end().0 - before.0;
         }
     }
 
@@ -264,76 +254,9 @@ fn queues(count: usize, batches: usize) {
     }
 }
 
-/// What a message costs where nothing else is stored, once the log's memory is there.
-fn alone_ns(options: LogOptions) -> f64 {
-    let mut bench = Bench::with_log(options);
-    let mut each_ns = 0.0;
-    for _ in 0..3 {
-        let start_ns = processor_ns();
-        (0..10 * BATCHES).for_each(|_| bench.lifecycle());
-        each_ns = (processor_ns() - start_ns) as f64 / (10 * BATCHES * BATCH) as f64;
-    }
-    each_ns
-}
-
-/// What cleaning copies for each byte newly written (rule 17) while `stored` messages stay on a queue
-/// beside a hot one, at the default growth factor, and what a message of the hot one costs with that and alone.
-/// Files and disks have no part in it.
-fn copied(stored: usize) {
-    let defaults = LogOptions::new(Durability::Memory, [0; 16], 0);
-    println!("growth factor {}, segments of {} KiB", defaults.growth_factor, defaults.segment_bytes >> 10);
-    let options = LogOptions { hot_bytes_max: 1 << 40, ..defaults };
-    let alone_ns = alone_ns(options.clone());
-    let mut bench = Bench::with_log(options);
-    for _ in 0..stored / BATCH {
-        bench.send();
-        bench.turn();
-    }
-    bench.queue = bench.create("hot");
-    // First until the log is as long as it ever is: what is copied before that is nothing.
-    let live_bytes = bench.log.live_bytes();
-    let (mut written, mut turns, mut longest, mut batches) = (0, 0, 0, 0);
-    let mut start_ns = processor_ns();
-    let mut turned_at = bench.log.end();
-    let (mut copied_before, mut end_before) = (0, bench.log.end());
-    while turns <= 5 {
-        bench.lifecycle();
-        batches += 1;
-        longest = longest.max(bench.log.log_bytes());
-        if bench.log.begin() < turned_at {
-            continue;
-        }
-        turned_at = bench.log.end();
-        let copied = bench.copied_bytes - copied_before;
-        let new = turned_at.0 - end_before.0 - copied;
-        let share = copied as f64 / new as f64;
-        let each_ns = (processor_ns() - start_ns) as f64 / (batches * BATCH) as f64;
-        println!(
-            "turn {turns}: {copied} bytes copied, {new} newly written: {share:.3} a byte; {each_ns:.1} ns a message"
-        );
-        if turns > 0 {
-            written += new;
-        }
-        if turns == 0 {
-            (bench.copied_bytes, start_ns, batches) = (0, processor_ns(), 0);
-        }
-        (copied_before, end_before) = (bench.copied_bytes, turned_at);
-        turns += 1;
-    }
-    let share = bench.copied_bytes as f64 / written as f64;
-    let each_ns = (processor_ns() - start_ns) as f64 / (batches * BATCH) as f64;
-    println!(
-        "{stored} stored ({live_bytes} bytes), log of {longest} bytes at most, turned 5 times: \
-         {share:.3} bytes copied a byte newly written; {each_ns:.1} ns a message of the hot queue, {alone_ns:.1} where it is alone"
-    );
-}
-
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
     let depth = numbers.next();
-    if std::env::args().any(|argument| argument == "copied") {
-        return copied(depth.unwrap_or(1_000_000));
-    }
     let batches = numbers.next().unwrap_or(BATCHES);
     if std::env::args().any(|argument| argument == "queues") {
         return queues(depth.unwrap_or(100_000), batches);
