@@ -413,8 +413,8 @@ pub struct CrowdArguments {
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub folder: PathBuf,
     /// Drivers, in turn.
-    #[arg(long, value_delimiter = ',', default_value = "uring,epoll")]
-    pub io: Vec<String>,
+    #[arg(long, alias = "io", value_delimiter = ',', default_value = "uring,epoll")]
+    pub driver: Vec<String>,
     /// Numbers of shards, in turn.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     pub shards: Vec<u16>,
@@ -431,8 +431,11 @@ pub struct CrowdArguments {
     #[arg(long, default_value_t = 100)]
     pub rounds: usize,
     /// Bytes of each body.
-    #[arg(long, default_value_t = 1_024)]
-    pub body_bytes: usize,
+    #[arg(long, alias = "body-bytes", default_value_t = 1_024)]
+    pub body: usize,
+    /// Writes all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Of `kill`.
@@ -465,6 +468,9 @@ pub struct KillArguments {
     /// For the choices; random if not given.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Writes what was counted to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Where a name and port are, by IPv4 where they are by both, as a broker listens that is given a name.

@@ -22,7 +22,7 @@ use crate::measure::{self, Memory};
 use crate::process::{BrokerCommand, BrokerProcess};
 use crate::progress::Progress;
 use crate::random::Random;
-use crate::report::{HostGaps, Percentiles, Record, RequestTimes};
+use crate::report::{Percentiles, Record, RequestTimes};
 
 /// The queue that is used.
 const QUEUE: &str = "backlog";
@@ -144,7 +144,7 @@ impl BacklogReport {
             disk_bytes_per_message: None,
             syscalls_per_message: None,
             load_average: measure::load_average(),
-            host_gaps: HostGaps::default(),
+            host_gaps: None,
             more: json!({ "queued": leg(&self.queued), "recovered": recovered, "drained": leg(&self.drained) }),
         }
     }

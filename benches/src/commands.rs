@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::arguments::{
     self, BacklogArguments, CrowdArguments, HelloArguments, KillArguments, LatencyArguments, ReportArguments,
     SoakArguments, Task, ThroughputArguments,
@@ -15,7 +17,7 @@ use crate::crowd::{self, CrowdOptions};
 use crate::kill::{self, KillOptions};
 use crate::load::{self, LoadOptions, Shape, Variant};
 use crate::process::BrokerCommand;
-use crate::report::{Record, Report};
+use crate::report::{self, Record, Report};
 use crate::soak::{self, SoakOptions, Soaked};
 use crate::{compare, fanin, hello, measure, overload, payload, scale};
 
@@ -146,6 +148,7 @@ fn rate_chart(report: &Report, variants: &[Variant], rates: &[u64]) -> String {
         for (name, figure) in [
             ("p50", (|record| record.latency_us.p50) as fn(&Record) -> f64),
             ("p99", |record| record.latency_us.p99),
+            ("p99.9", |record| record.latency_us.p999),
             ("p99.99", |record| record.latency_us.p9999),
         ] {
             let points = rates.iter().filter_map(|rate| {
@@ -239,7 +242,8 @@ fn backlog(arguments: &BacklogArguments, name: &str) -> Verdict {
 fn run_crowd(arguments: &CrowdArguments) -> Verdict {
     println!("{}", measure::machine());
     let program = arguments::program(&arguments.spawn)?;
-    for io in &arguments.io {
+    let mut runs = Vec::new();
+    for io in &arguments.driver {
         for shards in &arguments.shards {
             let folder = tempfile::Builder::new().prefix("tenpin-crowd-").tempdir_in(&arguments.folder)?;
             let mut command = BrokerCommand::new(&program, &folder.path().join("data"));
@@ -253,10 +257,30 @@ fn run_crowd(arguments: &CrowdArguments) -> Verdict {
                 idle: arguments.connections,
                 busy: arguments.busy,
                 rounds: arguments.rounds,
-                body_bytes: arguments.body_bytes,
+                body_bytes: arguments.body,
             };
-            println!("{io}, shards {shards}: {}", crowd::run(&command.start()?, &options)?);
+            let report = crowd::run(&command.start()?, &options)?;
+            println!("{io}, shards {shards}: {report}");
+            runs.push(json!({
+                "settings": {
+                    "driver": io,
+                    "shards": shards,
+                    "durability": arguments.durability,
+                    "connections": arguments.connections,
+                    "busy": arguments.busy,
+                    "body": arguments.body,
+                },
+                "resident_bytes_idle": report.idle_bytes,
+                "resident_bytes_with_one_client": report.alone_bytes,
+                "resident_bytes_crowded": report.crowded_bytes,
+                "resident_bytes_after_traffic": report.busy_bytes,
+                "bytes_a_silent_connection": report.bytes_each(),
+                "messages_per_second": report.messages as f64 / report.took.as_secs_f64().max(f64::MIN_POSITIVE),
+            }));
         }
+    }
+    if let Some(file) = &arguments.json {
+        report::write_runs("crowd", &runs, file)?;
     }
     Ok(true)
 }
@@ -280,6 +304,27 @@ fn run_kill(arguments: &KillArguments) -> Verdict {
     };
     let report = kill::run(&options)?;
     println!("{report}");
+    if let Some(file) = &arguments.json {
+        let run = json!({
+            "settings": {
+                "driver": arguments.driver,
+                "durability": arguments.durability,
+                "broker_arguments": arguments.broker_arguments,
+                "connections": options.connections,
+                "body_bytes_max": options.body_bytes_max,
+                "seed": seed,
+            },
+            "kills": report.kills,
+            "kills_while_starting": report.kills_while_starting,
+            "sends_acknowledged": report.totals.acknowledged,
+            "deletes_acknowledged": report.totals.deleted,
+            "received": report.totals.received,
+            "redelivered": report.totals.redelivered,
+            "promises_broken": report.totals.violations,
+            "recovered_ms_max": report.recovery_longest.as_secs_f64() * 1e3,
+        });
+        report::write_runs("kill", &[run], file)?;
+    }
     let is_kept = report.totals.violations == 0;
     if !is_kept {
         println!("the data folder is kept: {}", folder.keep().display());

@@ -138,8 +138,8 @@ pub struct Record {
     pub syscalls_per_message: Option<f64>,
     /// Of the minute before the run.
     pub load_average: f64,
-    /// Pauses in which the host gave no time.
-    pub host_gaps: HostGaps,
+    /// Pauses in which the host gave no time; none where nothing looked for them while the run was on.
+    pub host_gaps: Option<HostGaps>,
     /// Whatever only this command tells.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub more: Value,
@@ -167,13 +167,17 @@ impl Record {
             ),
         };
         let _ = write!(text, "  load {:.1}", self.load_average);
-        let HostGaps { count, total_ms, longest_ms, real_time } = self.host_gaps;
-        let whose = if real_time { "" } else { ", with what other processes took" };
-        let _ = write!(
-            text,
-            "\n{:>22} {count} gaps of {total_ms:.1} ms in all, longest {longest_ms:.1} ms{whose}",
-            "",
-        );
+        let _ = match self.host_gaps {
+            None => write!(text, "\n{:>22} gaps were looked for before the run only", ""),
+            Some(HostGaps { count, total_ms, longest_ms, real_time }) => {
+                let whose = if real_time { "" } else { ", with what other processes took" };
+                write!(
+                    text,
+                    "\n{:>22} {count} gaps of {total_ms:.1} ms in all, longest {longest_ms:.1} ms{whose}",
+                    "",
+                )
+            }
+        };
         let Percentiles { samples, max, .. } = self.latency_in_gaps_us;
         if samples > 0 {
             let _ = write!(text, "; {samples} samples in them, at most {max:.0} µs");
@@ -280,22 +284,35 @@ impl Report {
 
     /// Everything, as JSON.
     pub fn json(&self, command: &str) -> Value {
-        json!({
-            "tool": concat!("tenpin-bench ", env!("CARGO_PKG_VERSION")),
-            "command": command,
-            "machine": measure::machine(),
-            "load_average": measure::load_average(),
-            "notes": self.notes,
-            "runs": self.records,
-        })
+        whole(command, &self.notes, &self.records)
     }
 
     /// Writes the JSON to a file.
     pub fn write_json(&self, command: &str, file: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_string_pretty(&self.json(command))?;
-        text.push('\n');
-        std::fs::write(file, text)
+        write(&self.json(command), file)
     }
+}
+
+/// What a command has measured that is no load, as JSON to a file.
+pub fn write_runs(command: &str, runs: &[Value], file: &Path) -> io::Result<()> {
+    write(&whole(command, &[], runs), file)
+}
+
+fn whole(command: &str, notes: &[String], runs: &[impl Serialize]) -> Value {
+    json!({
+        "tool": concat!("tenpin-bench ", env!("CARGO_PKG_VERSION")),
+        "command": command,
+        "machine": measure::machine(),
+        "load_average": measure::load_average(),
+        "notes": notes,
+        "runs": runs,
+    })
+}
+
+fn write(json: &Value, file: &Path) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(json)?;
+    text.push('\n');
+    std::fs::write(file, text)
 }
 
 /// Columns under each other: the first to the left, the others to the right.

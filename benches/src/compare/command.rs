@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use crate::commands::{Verdict, finish};
 use crate::load::{self, LoadOptions, Target, Variant};
 use crate::measure;
 use crate::process::BrokerCommand;
+use crate::progress::Progress;
 use crate::report::{Percentiles, Record, Report, RequestTimes};
 
 /// Of `compare`.
@@ -60,6 +61,9 @@ pub struct CompareArguments {
     /// Compare latency from send to receive, at so many messages a second by a timetable, one a request.
     #[arg(long)]
     pub rate: Option<u64>,
+    /// The server of NATS; the one in the PATH if not given.
+    #[arg(long, value_name = "PATH")]
+    pub nats: Option<PathBuf>,
     /// The program of fauxqs; the one in the PATH if not given.
     #[arg(long, value_name = "PATH")]
     pub fauxqs: Option<PathBuf>,
@@ -100,6 +104,7 @@ pub fn run(arguments: &CompareArguments) -> Verdict {
     let mut report = Report::default();
     let places = Places {
         tenpin: arguments::program(&arguments.spawn)?,
+        nats: arguments.nats.clone(),
         fauxqs: arguments.fauxqs.clone(),
         elasticmq_jar: arguments.elasticmq.clone(),
         moto_python: arguments.moto.clone(),
@@ -195,6 +200,7 @@ fn run_peer(
     core: Option<usize>,
     run: u32,
 ) -> io::Result<Record> {
+    let probed = load::probe();
     let load_average = measure::load_average();
     let folder = tempfile::Builder::new().prefix("tenpin-peer-").tempdir_in(&arguments.folder)?;
     let running = places.start(peer, folder.path(), core)?;
@@ -216,17 +222,25 @@ fn run_peer(
     let (address, pid) = (running.address, running.pid());
     let host = address.to_string();
     let session = |index: usize, role: Role| peer.session(&host, index, role, load.batch);
+    let progress = Progress::of_time(&peer.title(), load.warm_up + load.length);
+    let begun = Instant::now();
     let outcome = std::thread::scope(|scope| {
         let thread = scope.spawn(|| match load.rate {
             Some(rate) => latency::run(&work, rate, address, pid, &session),
             None => rounds::run(&work, address, pid, &|index| session(index, Role::Rounds { messages })),
         });
+        while !thread.is_finished() {
+            std::thread::park_timeout(load::LOOK);
+            progress.set(begun.elapsed().as_millis() as u64);
+        }
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the load's thread panicked")))
     })
     .map_err(|error| io::Error::other(format!("{}: {error}", peer.title())))?;
+    progress.finish();
     let memory = measure::process_memory(pid).ok();
     let mut record = record(peer, load, run, &outcome);
     record.load_average = load_average;
+    record.more = probed;
     record.broker_resident_bytes_max = memory.map(|memory| memory.resident_bytes_max);
     Ok(record)
 }
@@ -264,7 +278,7 @@ fn record(peer: &Peer, load: &LoadOptions, run: u32, outcome: &Outcome) -> Recor
         disk_bytes_per_message: None,
         syscalls_per_message: None,
         load_average: f64::NAN,
-        host_gaps: timed.map(|(_, _, gaps)| *gaps).unwrap_or_default(),
+        host_gaps: timed.map(|(_, _, gaps)| *gaps),
         more: Value::Null,
     }
 }

