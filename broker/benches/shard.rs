@@ -2,9 +2,14 @@
 //! does nothing.
 //!
 //! `cargo bench -p tenpin-broker --bench shard` prints the processor's time for one message to be sent,
-//! received and deleted, in rounds as `tenpin-bench lifecycle` asks for them. An argument is the number
-//! of turns of a run, few of them for a simulated processor that counts instructions.
+//! received and deleted, in rounds as `tenpin-bench throughput` asks for them. An argument is the number
+//! of turns of a run, few of them for a simulated processor that counts instructions. `-- longest` prints how
+//! long turns are at most, and of what.
 
+#[path = "shard/turns.rs"]
+mod turns;
+
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -41,6 +46,18 @@ struct Clients {
     asked: Vec<Vec<u8>>,
     answered: Vec<Vec<u8>>,
     accepted: bool,
+    /// Memory that the shard wants made ahead, and chunks that were.
+    pages: Vec<FreshPage>,
+    wanted: Vec<WantedChunk>,
+    made: VecDeque<Chunk>,
+}
+
+impl Clients {
+    /// Does what a broker's own thread does for its shard.
+    fn make_ahead(&mut self) {
+        self.pages.drain(..).for_each(|page| page.make());
+        self.made.extend(self.wanted.drain(..).map(WantedChunk::make));
+    }
 }
 
 impl Driver for Clients {
@@ -76,7 +93,9 @@ impl Driver for Clients {
             if written > 0 {
                 sink.event(Event::Sent { connection, buffer: std::mem::take(answered), written });
             }
-            sink.event(Event::Data { connection, bytes: asked });
+            if !asked.is_empty() {
+                sink.event(Event::Data { connection, bytes: asked });
+            }
         }
         self.accepted = true;
         Ok(())
@@ -97,10 +116,14 @@ impl Driver for Clients {
     fn prepare_segment(&mut self, _: FileNumber, _: u64) {}
     fn finish_segment(&mut self, _: FileNumber, _: u64, _: u64) {}
     fn remove_segment(&mut self, _: FileNumber) {}
-    fn make_page(&mut self, _: FreshPage) {}
-    fn make_chunk(&mut self, _: WantedChunk) {}
+    fn make_page(&mut self, page: FreshPage) {
+        self.pages.push(page);
+    }
+    fn make_chunk(&mut self, wanted: WantedChunk) {
+        self.wanted.push(wanted);
+    }
     fn take_chunk(&mut self) -> Option<Chunk> {
-        None
+        self.made.pop_front()
     }
 }
 
@@ -118,11 +141,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(LogOptions::new(Durability::Memory, [0; 16], 0), EngineOptions::new(0, [1, 2]))
+    }
+
+    fn with(log: LogOptions, engine: EngineOptions) -> Self {
         let clocks = Clocks { monotonic_ns: 1_700_000_000_000_000_000, wall_ms: 1_700_000_000_000 };
         let opened = open(
             &mut RealStorage::new(std::path::PathBuf::new()),
-            LogOptions::new(Durability::Memory, [0; 16], 0),
-            EngineOptions::new(0, [1, 2]),
+            log,
+            engine,
             clocks,
             [1; 16],
             &mut |_| {},
@@ -133,6 +160,9 @@ impl Bench {
             asked: vec![Vec::new(); CONNECTIONS],
             answered: vec![Vec::new(); CONNECTIONS],
             accepted: false,
+            pages: Vec::new(),
+            wanted: Vec::new(),
+            made: VecDeque::new(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let mut shard = Shard::new(clients, Alone::default(), opened, ShardOptions::default(), stop);
@@ -185,6 +215,9 @@ fn processor_ns() -> u64 {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "longest") {
+        return turns::longest();
+    }
     let turns = std::env::args().find_map(|argument| argument.parse::<usize>().ok()).unwrap_or(500);
     let mut bench = Bench::new();
     let mut runs: Vec<f64> = (0..9)

@@ -10,7 +10,7 @@
 //! difference is what they cost, without start-up and setting up. The baseline is keyed by the compiler and by what
 //! the processor can do, since both decide which instructions there are. Exit codes: 0 where nothing has grown by
 //! more than 5 %, 1 where something has (it is named, with the functions that it is spent in), 77 where nothing could
-//! be compared.
+//! be compared, or one of the cases could not.
 
 mod cases;
 
@@ -77,6 +77,7 @@ fn check(compares: bool) -> std::io::Result<ExitCode> {
     let is_known = baseline.has(&key);
     let folder = tempfile::tempdir()?;
     let mut grown = Vec::new();
+    let mut new = Vec::new();
     let mut counts = Vec::new();
     for case in CASES {
         let counted = count::count(case, folder.path())?;
@@ -84,6 +85,9 @@ fn check(compares: bool) -> std::io::Result<ExitCode> {
         println!("{:<44} {:>10.1} {:<14} {judgement}", case.name, counted.instructions, case.unit);
         if compares && judgement.has_grown() {
             grown.push((case.name, judgement, counted.profile));
+        }
+        if judgement == Judgement::New {
+            new.push(case.name);
         }
         counts.push((case.name, counted.instructions));
     }
@@ -105,8 +109,17 @@ fn check(compares: bool) -> std::io::Result<ExitCode> {
         println!("\nGROWN: {name}: {judgement}. Where it is spent, with its setting up:");
         println!("{}", count::functions(profile));
     }
+    if !new.is_empty() {
+        println!(
+            "SKIPPED: the baseline has nothing for {}: {} OF {} CASES WERE COUNTED AND NOT COMPARED. \
+             tenpin-instructions --write adds them",
+            new.join("; "),
+            new.len(),
+            CASES.len()
+        );
+    }
     if grown.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(if new.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SKIPPED) });
     }
     println!(
         "{} of {} cases cost over {} % more instructions than the baseline. Where that has to be: \
