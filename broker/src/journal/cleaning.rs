@@ -125,6 +125,11 @@ impl<F: Flaws> Log<F> {
         result
     }
 
+    /// Whether there is more to let go of, which the next turn does.
+    pub fn has_more_to_let_go(&self) -> bool {
+        self.retires_more
+    }
+
     /// Takes the records back when they are carried.
     pub fn cleaned(&mut self, records: Vec<Carried>) {
         drop(records);

@@ -16,6 +16,10 @@ use crate::shard::driver::FileNumber;
 
 /// Files kept ready for new segments where the reserve needs no more; what is freed beyond is removed.
 const SPARE_FILES_MAX: u64 = 8;
+/// Segments in which nothing is live any more are let go so many bytes at a time, and one at least: there may be
+/// hundreds at once where large messages are purged or a backlog has been copied, and the kernel takes ten microseconds
+/// and more to have the memory of each back.
+const RETIRED_BYTES_A_TIME: u64 = 16 << 20;
 /// How long after a file could not be made (a full disk) the next attempt comes.
 const PREPARE_AGAIN_AFTER_MS: u64 = 1_000;
 /// The files that belong to no segment of the log.
@@ -192,6 +196,9 @@ impl<F: Flaws> Log<F> {
     /// Lets go of segments in which nothing is live, oldest first, as far as that is safe. Called
     /// once a turn, when nobody holds bytes of a record any more.
     pub(super) fn retire(&mut self) {
+        let segments_max = (RETIRED_BYTES_A_TIME / self.geometry.segment_bytes()).max(1);
+        let mut retired = 0;
+        self.retires_more = false;
         while self.segments.len() > 1 {
             if self.segments[0].is_vacant {
                 self.vacant -= 1;
@@ -201,6 +208,11 @@ impl<F: Flaws> Log<F> {
             if self.live[0] > 0 || !self.is_retirable() {
                 break;
             }
+            if retired == segments_max {
+                self.retires_more = true;
+                break;
+            }
+            retired += 1;
             let serial = self.first_serial;
             let segment = self.drop_oldest();
             if let Some(memory) = segment.memory {
@@ -208,21 +220,27 @@ impl<F: Flaws> Log<F> {
             }
             self.files.retiring.extend(segment.file.map(|file| (serial, file)));
         }
-        self.vacate_dead();
+        self.vacate_dead(segments_max - retired);
         self.mark_emptied();
         self.free_files();
     }
 
     /// Takes back the memory of segments in which nothing is live, wherever they are: without files nobody
     /// recovers from them, so that no order has to be kept. Else what stays for long would keep all behind it.
-    fn vacate_dead(&mut self) {
+    fn vacate_dead(&mut self, mut segments_max: u64) {
         let tail_serial = self.tail_serial();
-        for serial in std::mem::take(&mut self.dead) {
+        while let Some(serial) = self.dead.pop() {
             let Some(index) = serial.checked_sub(self.first_serial) else { continue };
             let segment = &mut self.segments[index as usize];
             if serial == tail_serial || segment.is_vacant || self.live[index as usize] > 0 {
                 continue;
             }
+            if segments_max == 0 {
+                self.dead.push(serial);
+                self.retires_more = true;
+                return;
+            }
+            segments_max -= 1;
             segment.is_vacant = true;
             self.vacant += 1;
             if let Some(memory) = segment.memory.take() {

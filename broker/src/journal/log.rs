@@ -75,6 +75,8 @@ pub struct Log<F: Flaws> {
     /// No segment before this one is in memory.
     pub(super) hot_serial: u64,
     spare_memories: Vec<SegmentMemory>,
+    /// Whether more segments may go than have been let go of.
+    pub(super) retires_more: bool,
     flaws: PhantomData<fn() -> F>,
 }
 
@@ -145,6 +147,7 @@ impl<F: Flaws> Log<F> {
             windows: Windows::default(),
             hot_serial: first_serial,
             spare_memories: Vec::new(),
+            retires_more: false,
             flaws: PhantomData,
             options,
         }

@@ -100,6 +100,7 @@ impl<F: Flaws> Core<F> {
                 true
             }
         };
+        self.upkeep.has_more |= self.log.has_more_to_let_go();
         self.upkeep.copied_bytes += self.log.appended_bytes().saturating_sub(before);
     }
 

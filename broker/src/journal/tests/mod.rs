@@ -313,6 +313,32 @@ fn a_log_in_memory_goes_on_from_what_is_kept_in_time() {
     assert!((1 << 16..=(1 << 16) + 3).contains(&begun), "{begun} segments");
 }
 
+/// Rule 31: where much is dead at once, as a backlog of large messages is that was purged, it goes a little at a time,
+/// behind what stays and when nothing does.
+#[test]
+fn a_log_lets_go_of_a_few_segments_at_a_time() {
+    let expected = [[27, 23, 19, 15, 11, 7, 3, 2], [27, 23, 19, 15, 11, 7, 3, 1]];
+    for (stays, expected) in [true, false].into_iter().zip(expected) {
+        let options =
+            LogOptions { hot_bytes_max: 1 << 30, ..LogOptions::new(Durability::Memory, [0; 16], 0) };
+        let mut log = Log::<Sound>::in_memory(options);
+        let keeper = log.append(1, 5, 8, 40, true, |bytes| bytes.fill(7));
+        log.live(keeper, 64);
+        while log.segments.len() < 31 {
+            log.append(1, 5, 8, 1 << 20, true, |bytes| bytes[0] = 9);
+        }
+        if !stays {
+            log.release(keeper, 64);
+        }
+        let mut taken = Vec::new();
+        while taken.is_empty() || log.has_more_to_let_go() {
+            let _ = log.cleaning_chunk(4096);
+            taken.push(log.segments_taken());
+        }
+        assert_eq!(taken, expected);
+    }
+}
+
 /// Rule 16: what may be refused depends on the longest record, however records are counted.
 #[test]
 fn records_counted_together_leave_as_much_room_as_one_by_one() {
