@@ -180,10 +180,9 @@ impl<F: Flaws> Core<F> {
     }
 
     fn take_reply(&mut self, from: u16, mut reply: Reply) {
-        if from != self.exchange.me && self.returns_credit(from, &reply) {
-            if !F::has(Flaw::LoseCreditOnOverflow) || self.exchange.outbox.has_credit(from) {
-                self.exchange.outbox.give_credit(from);
-            }
+        let is_lost = F::has(Flaw::LoseCreditOnOverflow) && !self.exchange.outbox.has_credit(from);
+        if from != self.exchange.me && self.returns_credit(from, &reply) && !is_lost {
+            self.exchange.outbox.give_credit(from);
         }
         if !reply.deliveries.is_empty() && self.is_stale(&reply) && !F::has(Flaw::SendStaleDeliveries) {
             // Rule 2: the messages may be somebody else's by now.

@@ -231,15 +231,18 @@ impl Checker {
     }
 
     /// How far engine time may at most have moved between two times: with the monotonic clock, and
-    /// by each jump that the wall made forward.
+    /// by each jump that the wall made forward. One from which the wall came back may have been missed by a
+    /// shard that stood still meanwhile; it hears of it from another one, whose time has gone on, later.
     fn elapsed_ns_max(&self, from_ns: u64, to_ns: u64) -> u64 {
+        // One just before is noticed with the next whole millisecond.
+        let is_within = |at_ns: u64| (from_ns.saturating_sub(CLOCK_STEP_NS)..=to_ns).contains(&at_ns);
+        let came_back = |since_ns: u64| {
+            self.wall_jumps.iter().any(|&(at_ns, by_ms)| by_ms < 0 && (since_ns..=to_ns).contains(&at_ns))
+        };
         let jumps_ms: u64 = self
             .wall_jumps
             .iter()
-            // One just before is noticed with the next whole millisecond.
-            .filter(|(at_ns, by_ms)| {
-                (from_ns.saturating_sub(CLOCK_STEP_NS)..=to_ns).contains(at_ns) && *by_ms > 0
-            })
+            .filter(|&&(at_ns, by_ms)| by_ms > 0 && (is_within(at_ns) || at_ns < from_ns && came_back(at_ns)))
             .map(|(_, by_ms)| by_ms.unsigned_abs())
             .sum();
         to_ns.saturating_sub(from_ns) + jumps_ms * MS + CLOCK_STEP_NS
