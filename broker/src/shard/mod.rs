@@ -42,6 +42,8 @@ mod routes;
 mod searches;
 pub(crate) mod segment_files;
 mod sharing;
+#[cfg(test)]
+mod starting_tests;
 mod statistics;
 mod table;
 mod tries;

@@ -15,7 +15,7 @@ use tenpin_protocol::{
 };
 
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
-use super::{Shard, ShardOptions, limits, open};
+use super::{Opened, Shard, ShardOptions, limits, open};
 use crate::engine::{Chunk, EngineOptions, WantedChunk};
 use crate::exchange::REQUEST_BYTES_OUT_MAX;
 use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
@@ -25,7 +25,7 @@ use crate::journal::memory::FreshPage;
 use crate::journal::real_storage::RealStorage;
 use crate::journal::{Durability, LogOptions};
 
-const CLOCKS: Clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
+pub(super) const CLOCKS: Clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
 /// More than anything here takes.
 const TURNS_MAX: usize = 5_000;
 /// Turns after which a shard that nobody answers has done what it can.
@@ -55,7 +55,7 @@ pub(super) struct Party {
 
 /// A shard's clients; its clock stands still unless time is said to pass.
 #[derive(Default)]
-struct Script {
+pub(super) struct Script {
     parties: Vec<Party>,
     passed: Duration,
 }
@@ -151,7 +151,7 @@ struct Wire {
     answer_bytes: usize,
 }
 
-struct WireMesh {
+pub(super) struct WireMesh {
     me: u16,
     wire: Rc<RefCell<Wire>>,
 }
@@ -195,7 +195,7 @@ impl Mesh for WireMesh {
 }
 
 pub(super) struct Pair {
-    shards: [Shard<Script, WireMesh, Sound>; 2],
+    pub(super) shards: [Shard<Script, WireMesh, Sound>; 2],
     wire: Rc<RefCell<Wire>>,
 }
 
@@ -206,16 +206,25 @@ impl Pair {
 
     /// Two shards that may have so many messages of a queue in flight together.
     fn with_in_flight_max(in_flight_max: u64) -> Self {
+        Self::starting(in_flight_max, |_| ())
+    }
+
+    /// Two shards that have not had a turn yet, with what `prepare` has put into them.
+    pub(super) fn starting(in_flight_max: u64, prepare: impl FnOnce(&mut [Opened<Sound>; 2])) -> Self {
         let wire = Rc::<RefCell<Wire>>::default();
-        let shards = [0, 1].map(|me| {
+        let mut opened = [0, 1].map(|me| {
             let log_options = LogOptions::new(Durability::Memory, [7; 16], me);
             let engine_options = EngineOptions { shards: 2, in_flight_max, ..EngineOptions::new(me, [1, 2]) };
             // There are no files.
             let mut storage = RealStorage::new("");
             let opened =
                 open::<_, Sound>(&mut storage, log_options, engine_options, CLOCKS, [1; 16], &mut |_| {});
-            let opened = opened.expect("nothing can go wrong");
-            let mesh = WireMesh { me, wire: Rc::clone(&wire) };
+            opened.expect("nothing can go wrong")
+        });
+        prepare(&mut opened);
+        let mut me = 0..;
+        let shards = opened.map(|opened| {
+            let mesh = WireMesh { me: me.next().expect("there are enough"), wire: Rc::clone(&wire) };
             let stop = Arc::new(AtomicBool::new(false));
             Shard::new(Script::default(), mesh, opened, ShardOptions::default(), stop)
         });
@@ -265,6 +274,13 @@ impl Pair {
     }
 
     pub(super) fn connect(&mut self, shard: usize) -> (usize, usize) {
+        let who = self.greet(shard);
+        self.answer(who, |answer| assert!(matches!(answer, Response::Hello(_))));
+        who
+    }
+
+    /// A client that says hello as soon as the shard has a turn.
+    pub(super) fn greet(&mut self, shard: usize) -> (usize, usize) {
         let parties = &mut self.shards[shard].driver_mut().parties;
         parties.push(Party::default());
         let who = (shard, parties.len() - 1);
@@ -275,7 +291,6 @@ impl Pair {
             ..Hello::default()
         };
         self.submit(who, &Request::Hello(hello), 1);
-        self.answer(who, |answer| assert!(matches!(answer, Response::Hello(_))));
         who
     }
 
@@ -296,6 +311,13 @@ impl Pair {
             }
         }
         unreachable!("they live on one shard after the other");
+    }
+
+    /// How many queues the first shard has told the second of that are still on their way.
+    pub(super) fn queues_under_way(&self) -> usize {
+        let wire = self.wire.borrow();
+        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        items.map(|item| if let Item::CatalogState(entries) = item { entries.len() } else { 0 }).sum()
     }
 
     fn request_bytes_under_way(&self) -> usize {
