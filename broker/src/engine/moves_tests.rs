@@ -326,6 +326,17 @@ fn what_stands_behind_a_message_on_its_way_expires_in_its_time() {
     }
 }
 
+/// However long the other shard takes.
+#[test]
+fn what_stands_behind_a_message_on_its_way_expires_meanwhile() {
+    let mut pair = failed::<Sound>();
+    pair.step(Step::Send);
+    let world = &mut pair.shards[0];
+    world.advance(4 * 24 * 60 * 60 * 1_000, ALL);
+    world.drain();
+    assert_eq!(world.counts(pair.work), [0, 1, 0, 0]);
+}
+
 #[test]
 fn a_message_that_is_freed_before_it_arrived_is_in_neither_queue() {
     fn keeps<F: Flaws>() -> bool {
@@ -351,6 +362,32 @@ fn a_message_whose_arrival_is_forgotten_comes_twice() {
     assert!(!Planted::with(Flaw::ForgetArrivalsInCleaning, once::<Planted>));
 }
 
+/// Has a shard's log room for receives, and not for sends.
+fn take_room(world: &mut World<Sound>) {
+    let bound = (2..64).map(|segments| segments * (16 << 20)).find(|&bound| {
+        world.log.set_log_bytes_max(bound);
+        world.log.room() == crate::journal::Room::NoSends
+    });
+    assert!(bound.is_some());
+}
+
+/// Rule 16: a shard without room takes no message from another one, where it can be received meanwhile.
+#[test]
+fn without_room_for_it_a_message_stays_where_it_is() {
+    let mut pair = failed::<Sound>();
+    take_room(&mut pair.shards[1]);
+    for step in [Step::Want, Step::Bring { twice: false }] {
+        pair.step(step);
+    }
+    assert_eq!(pair.answers[0].1, MoveAnswer::NoRoom);
+    pair.step(Step::Answer { twice: false });
+    assert_eq!(pair.receive(0), ["1"]);
+    pair.shards[1].log.set_log_bytes_max(u64::MAX);
+    pair.step(Step::Advance);
+    assert!(pair.receive(0).is_empty());
+    assert_eq!(pair.settle(), (0, 1));
+}
+
 /// Rule 16: where room is short a move waits, and its message can be received meanwhile.
 #[test]
 fn without_room_a_move_waits_and_its_message_is_delivered() {
@@ -358,13 +395,7 @@ fn without_room_a_move_waits_and_its_message_is_delivered() {
     for step in [Step::Send, Step::Receive, Step::Advance] {
         pair.step(step);
     }
-    let world = &mut pair.shards[0];
-    // Room for receives, and not for sends.
-    let bound = (2..64).map(|segments| segments * (16 << 20)).find(|&bound| {
-        world.log.set_log_bytes_max(bound);
-        world.log.room() == crate::journal::Room::NoSends
-    });
-    assert!(bound.is_some());
+    take_room(&mut pair.shards[0]);
     assert_eq!(pair.receive(0), ["1"], "as often as it takes");
     pair.shards[0].log.set_log_bytes_max(u64::MAX);
     pair.step(Step::Advance);

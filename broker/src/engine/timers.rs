@@ -1,6 +1,6 @@
 //! What time brings: deadlines, and the slices of longer work, a bounded number of steps a call.
 
-use super::slot::{NONE, State};
+use super::slot::{FLAG_MOVING, NONE, State};
 use super::wheel::{Step, Wheel};
 use super::{Engine, Outputs};
 use crate::flaws::Flaws;
@@ -155,7 +155,12 @@ impl<F: Flaws> Engine<F> {
     #[inline]
     fn first_to_expire(&self, index: u32) -> Option<(u64, u32)> {
         let queue = &self.queues[index];
-        let plain = (queue.fresh_head != NONE).then_some(queue.fresh_head);
+        let mut head = queue.fresh_head;
+        // What is on its way to another shard does not expire, nor keep what stands behind it from that.
+        while head != NONE && self.slab[head].flags() & FLAG_MOVING != 0 {
+            head = self.slab[head].list_next;
+        }
+        let plain = (head != NONE).then_some(head);
         let grouped = if queue.fair.is_some() { self.first_fair_fresh(index) } else { None };
         let heads = plain.into_iter().chain(grouped);
         heads.map(|head| (self.expiry_ms(queue, &self.slab[head]), head)).min()
