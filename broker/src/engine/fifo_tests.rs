@@ -291,6 +291,25 @@ fn an_attempt_is_repeated_until_something_of_it_changes() {
     assert_eq!(attempt(&mut world, queue, "x", 10), []);
 }
 
+/// Rule 27: the messages are given again only as they were given, by that very delivery and until its deadline.
+#[test]
+fn an_attempt_is_not_repeated_with_messages_that_were_given_anew_since() {
+    for is_received in [false, true] {
+        let mut world = world::<Sound>();
+        let queue = create(&mut world, &[]);
+        send(&mut world, queue, &[("1", "a", "1")]);
+        let first = attempt(&mut world, queue, "x", 10);
+        if is_received {
+            world.hide(queue, &first[0].handle, 0).expect("it is in flight");
+            // Until the same time as before.
+            assert_eq!(world.received(queue, 1, 10), ["1"]);
+        } else {
+            world.hide(queue, &first[0].handle, 20).expect("it is in flight");
+        }
+        assert_eq!(attempt(&mut world, queue, "x", 10), []);
+    }
+}
+
 /// The broker finds that the first answer never left only after the client has asked once more.
 #[test]
 fn what_a_repeated_attempt_was_given_is_not_taken_back_with_the_first_answer() {
@@ -368,6 +387,25 @@ fn what_follows_a_refused_one_is_refused_until_its_sender_begins_again() {
     assert!(send_as(&mut world, CONNECTION, queue, &[flagged("6")])[0].is_err());
     assert!(send_as(&mut world, CONNECTION, queue, &[(("2", "a", "2"), false)])[0].is_ok());
     assert!(send_as(&mut world, CONNECTION, queue, &[flagged("6")])[0].is_ok());
+}
+
+/// Rule 35, where a batch is refused as a whole.
+#[test]
+fn what_follows_a_refused_batch_is_refused_until_its_sender_begins_again() {
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[]);
+    let bound = (2..64).map(|segments| segments * (16 << 20)).find(|&bound| {
+        world.log.set_log_bytes_max(bound);
+        world.log.room() == crate::journal::Room::NoSends
+    });
+    assert!(bound.is_some());
+    assert!(send(&mut world, queue, &[("1", "a", "1")]).is_empty(), "there is no room");
+    world.log.set_log_bytes_max(u64::MAX);
+    let flagged = |group| ((group, group, group), true);
+    let sent = send_as(&mut world, CONNECTION, queue, &[flagged("a"), flagged("b")]);
+    assert_eq!(sent.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true]);
+    assert!(send(&mut world, queue, &[("1", "a", "1")])[0].is_ok());
+    assert!(send_as(&mut world, CONNECTION, queue, &[flagged("a")])[0].is_ok());
 }
 
 #[test]
@@ -450,7 +488,7 @@ fn fields_are_checked() {
 /// Rule 21: where a queue lives was decided when it was made.
 #[test]
 fn a_queue_stays_where_it_is_whatever_its_scope_becomes() {
-    let mut world = World::<Sound>::new(EngineOptions { shards: 5, ..EngineOptions::new(0, [1, 2]) });
+    let mut world = World::<Sound>::new(EngineOptions { shards: 5, ..EngineOptions::new(3, [1, 2]) });
     let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
     let homes: std::collections::BTreeSet<u16> = (0..20)
         .map(|number| {

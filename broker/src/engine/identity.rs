@@ -195,6 +195,24 @@ mod tests {
         assert_eq!(identity.last_sequence(), last);
     }
 
+    /// Where a folder was restored from a backup, two lines of history have the same sequences.
+    #[test]
+    fn all_of_a_starts_epoch_is_in_its_ids() {
+        let ids = |epoch| {
+            let mut identity = Identity::new();
+            identity.begin_start(epoch);
+            let sequence = identity.next_sequence();
+            identity.message_id(sequence)
+        };
+        let epochs = (0..16).map(|place| {
+            let mut epoch = [7; 16];
+            epoch[place] = 8;
+            epoch
+        });
+        let distinct: BTreeSet<_> = epochs.chain([[7; 16]]).map(ids).collect();
+        assert_eq!(distinct.len(), 17);
+    }
+
     #[test]
     fn replay_never_goes_back() {
         let mut identity = Identity::new();

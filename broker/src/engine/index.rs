@@ -426,6 +426,19 @@ mod tests {
         }
     }
 
+    /// Rule 32: however many there are, one more splits one bucket at most.
+    #[test]
+    fn a_key_more_costs_a_bucket_at_most() {
+        let keys: Vec<Key> = (0..20_000).map(key).collect();
+        let key_at = |place: u32| &keys[place as usize];
+        let mut index = Index::new();
+        for (place, &key) in keys.iter().enumerate() {
+            let before = index.buckets.used;
+            index.insert(key, place as u32, key_at);
+            assert!(index.buckets.used - before <= 1, "{} buckets at once", index.buckets.used - before);
+        }
+    }
+
     proptest! {
         #[test]
         fn it_knows_what_a_map_knows(actions in prop::collection::vec((0..400_u64, 0..3_u8), 1..3_000)) {

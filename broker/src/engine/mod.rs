@@ -48,6 +48,8 @@ mod model;
 mod move_records;
 mod moves;
 #[cfg(test)]
+mod moves_model;
+#[cfg(test)]
 mod moves_tests;
 mod noise;
 mod origins;

@@ -618,7 +618,16 @@ pub(super) fn read_message(bytes: &[u8]) -> Option<([u8; 16], u32, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use tenpin_protocol::{
+        Attribute, AttributeCode, AttributeValue, ContentFields, Entries, Operation, SendEntry, write_content,
+    };
+
+    use super::super::tests::{CONNECTION, START_MS};
+    use super::super::{Change, Command, EngineOptions, Planned, RawName, Ticket};
     use super::*;
+    use crate::flaws::Sound;
+    use crate::journal::real_storage::RealStorage;
+    use crate::journal::{Durability, LogOptions};
 
     fn open(number: u64, to_shard: u16) -> Outgoing {
         let record =
@@ -639,5 +648,45 @@ mod tests {
         assert_eq!(moves.open_from(1, Position(150)), Some(11));
         assert_eq!(moves.open_from(1, Position(200)), Some(30));
         assert_eq!(moves.open_from(3, Position(200)), None);
+    }
+
+    /// The same of a move that ends, where the log has a disk.
+    #[test]
+    fn a_move_that_has_just_ended_may_be_open_after_a_crash() {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let options = LogOptions::new(Durability::Fsync, [7; 16], 0);
+        let opened = Log::<Sound>::open(
+            &mut RealStorage::new(folder.path()),
+            options,
+            &mut |_| {},
+            &mut |_, _| Ok(()),
+        );
+        let (mut log, mut out) = (opened.expect("an empty folder opens").0, Outputs::default());
+        let mut engine = Engine::<Sound>::new(EngineOptions { shards: 2, ..EngineOptions::new(0, [1, 2]) });
+        engine.finish_recovery(START_MS, &mut log).expect("there is nothing");
+        engine.start(START_MS, [1; 16], &mut log);
+        let attributes = [Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1))];
+        let name = RawName { account: "", region: "", name: "q.fifo" };
+        let tags = Entries::default();
+        let command = Command::CreateQueue { name, attributes: Entries::of(&attributes), tags };
+        let planned = engine.plan(START_MS, command, &log).expect("it is right");
+        let Planned::Change(change, _) = planned else { panic!("it is new") };
+        engine.apply_change(START_MS, &change, &mut log, &mut out);
+        let Change::Define(definition) = change else { panic!("it is a queue") };
+        let queue = definition.number();
+        let fields =
+            ContentFields { group: Some("g"), deduplication_id: Some("d"), ..ContentFields::default() };
+        let mut content = Vec::new();
+        write_content(&mut content, b"a", &fields);
+        let entries = [SendEntry::with_content(&content, 1).expect("it was written")];
+        let ticket = Ticket { connection: CONNECTION, correlation: 1, operation: Operation::Send };
+        let send = Command::Send { queue, entries: Entries::of(&entries) };
+        engine.apply(START_MS, ticket, send, &mut log, &mut out);
+        assert!(engine.begin_move_out(0, 1, queue, 0, &mut log));
+        let number = *engine.moves.outgoing.keys().next().expect("it has begun");
+        engine.moved_out(START_MS, number, MoveAnswer::Taken, &mut log, &mut out);
+        assert!(engine.moves.outgoing.is_empty() && log.durable() < log.end());
+        assert_eq!(engine.moves.open_from(1, log.durable()), Some(number));
+        assert_eq!(engine.moves.open_from(1, log.end()), None);
     }
 }

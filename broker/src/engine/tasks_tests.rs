@@ -305,3 +305,41 @@ fn a_task_moves_a_few_messages_a_turn() {
     world.drain();
     assert_eq!(world.counts(work)[0], 40);
 }
+
+/// Rule 31: of large messages a turn moves fewer.
+#[test]
+fn a_task_moves_some_bytes_a_turn() {
+    const MESSAGES: u64 = 8;
+    let (mut world, work, letters) = world::<Sound>(1);
+    let body = "x".repeat(100 << 10);
+    (0..MESSAGES).for_each(|_| world.send(work, &[&body]));
+    fail(&mut world, work, 2);
+    assert_eq!(world.counts(letters), [MESSAGES, 0, 0, 0]);
+    start(&mut world, letters, None, 0);
+    for turns in 1..=2 {
+        world.advance(0, 1);
+        assert_eq!(world.counts(work)[0], 3 * turns, "the last one may be over");
+    }
+    world.drain();
+    assert_eq!(world.counts(work)[0], MESSAGES);
+}
+
+/// Rule 16: a task sends, and so it waits where there is no room for sends.
+#[test]
+fn a_task_waits_for_room() {
+    let (mut world, work, letters) = dead(5);
+    start(&mut world, letters, None, 0);
+    let bound = (2..64).map(|segments| segments * (16 << 20)).find(|&bound| {
+        world.log.set_log_bytes_max(bound);
+        world.log.room() == crate::journal::Room::NoSends
+    });
+    assert!(bound.is_some());
+    world.advance(1_000, ALL);
+    world.drain();
+    assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (0, 5));
+    world.log.set_log_bytes_max(u64::MAX);
+    world.advance(1_000, ALL);
+    world.drain();
+    assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (5, 0));
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Completed);
+}

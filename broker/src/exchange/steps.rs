@@ -142,3 +142,19 @@ impl FollowedSteps {
         Some(number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_says_of_a_change_that_it_has_it_once_that_is_on_its_disk() {
+        let mut followed = FollowedSteps::default();
+        followed.applied(1, Position(100));
+        followed.applied(2, Position(200));
+        assert_eq!(followed.next_durable(Position(99)), None);
+        assert_eq!(followed.next_durable(Position(100)), Some(1));
+        assert_eq!(followed.next_durable(Position(100)), None);
+        assert_eq!(followed.next_durable(Position(200)), Some(2));
+    }
+}

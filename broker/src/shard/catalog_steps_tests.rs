@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tenpin_protocol::{
-    CreateQueueRequest, ErrorCode, Goodbye, ListMoveTasksRequest, PurgeRequest, Request, Response,
+    CreateQueueRequest, ErrorCode, Goodbye, ListMoveTasksRequest, OpenRequest, PurgeRequest, Request,
+    Response,
 };
 
 use super::peers_tests::{ALONE, Pair};
@@ -32,6 +33,8 @@ fn the_minute_between_purges_begins_when_the_first_is_on_every_shard() {
     pair.submit(second, &purge, 1);
     (0..ALONE).for_each(|_| pair.turn(0));
     assert!(pair.party(first).answered.is_empty(), "the other shard does not have it");
+    // It is there later than the second was asked for.
+    pair.pass(MINUTE / 2);
     assert_eq!(pair.answer(first, outcome), Ok(()));
     // It says nothing more, and is let go for that.
     pair.party(first).has_left = true;
@@ -43,6 +46,22 @@ fn the_minute_between_purges_begins_when_the_first_is_on_every_shard() {
         pair.submit(second, &purge, 1);
         assert_eq!(pair.answer(second, outcome), expected);
     }
+}
+
+/// Nobody hears of a queue that some shard does not know yet.
+#[test]
+fn what_is_said_of_a_queue_waits_until_every_shard_has_it() {
+    let mut pair = Pair::new();
+    let (first, second) = (pair.connect(0), pair.connect(0));
+    let create = CreateQueueRequest { name: "late", ..CreateQueueRequest::default() };
+    pair.submit(first, &Request::CreateQueue(create), 1);
+    (0..ALONE).for_each(|_| pair.turn(0));
+    let open = OpenRequest { name: "late", ..OpenRequest::default() };
+    pair.submit(second, &Request::Open(open), 1);
+    (0..ALONE).for_each(|_| pair.turn(0));
+    assert!(pair.party(second).answered.is_empty());
+    pair.answer(second, |answer| assert!(matches!(answer, Response::Open(_)), "{answer:?}"));
+    pair.answer(first, |answer| assert!(matches!(answer, Response::CreateQueue(_)), "{answer:?}"));
 }
 
 #[test]

@@ -423,6 +423,18 @@ mod tests {
         assert_eq!(connection.undelivered(), [message(1)]);
     }
 
+    /// Rule 4: what was held until its ground was durable was not written either.
+    #[test]
+    fn what_is_held_when_the_connection_closes_was_not_delivered() {
+        let mut connection = connection();
+        for slot in [1, 2] {
+            connection.held_buffer().extend_from_slice(&[0; 10]);
+            connection.note_held_deliveries([message(slot)].into_iter());
+        }
+        connection.release_held(10, 1);
+        assert_eq!(connection.undelivered(), [message(1), message(2)]);
+    }
+
     #[test]
     fn held_replies_leave_in_order_or_are_dropped() {
         let mut connection = connection();

@@ -320,6 +320,13 @@ impl Pair {
         items.map(|item| if let Item::CatalogState(entries) = item { entries.len() } else { 0 }).sum()
     }
 
+    /// How many messages the first shard has given the second that are still on their way.
+    pub(super) fn moves_under_way(&self) -> usize {
+        let wire = self.wire.borrow();
+        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        items.filter(|item| matches!(item, Item::Move(_))).count()
+    }
+
     fn request_bytes_under_way(&self) -> usize {
         let wire = self.wire.borrow();
         let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
@@ -613,4 +620,75 @@ fn no_more_is_in_flight_on_both_shards_than_on_one() {
         });
     }
     assert_eq!(received, IN_FLIGHT_MAX);
+}
+
+/// Rule 26: a group that holds much on one shard waits behind others on another one, too.
+#[test]
+fn a_group_that_is_noisy_on_one_shard_is_on_the_other() {
+    let mut pair = Pair::new();
+    let (here, there) = (pair.connect(0), pair.connect(1));
+    let queue = pair.create(here, false);
+    let give = |pair: &mut Pair, who, group: &str| {
+        let fields = ContentFields { group: Some(group), ..ContentFields::default() };
+        let mut content = Vec::new();
+        write_content(&mut content, group.as_bytes(), &fields);
+        let entry = SendEntry::with_content(&content, group.len()).expect("just written");
+        pair.submit(who, &Request::Send(SendRequest { queue, entries: Entries::of(&[entry]) }), 1);
+        pair.answer(who, |answer| assert!(matches!(answer, Response::Send(_))));
+    };
+    let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 1) });
+    for _ in 0..40 {
+        give(&mut pair, here, "loud");
+        pair.submit(here, &receive, 1);
+        assert_eq!(pair.answer(here, received_of), 1);
+    }
+    // While it has a group, the other shard is told.
+    give(&mut pair, there, "kept");
+    pair.submit(there, &receive, 1);
+    assert_eq!(pair.answer(there, received_of), 1);
+    for _ in 0..4 {
+        pair.pass(Duration::from_millis(100));
+        for _ in 0..10 {
+            pair.turn(0);
+            pair.turn(1);
+        }
+    }
+    give(&mut pair, there, "loud");
+    give(&mut pair, there, "quiet");
+    pair.submit(there, &receive, 1);
+    pair.answer(there, |answer| match answer {
+        Response::Receive(reply) => {
+            assert_eq!(reply.messages.iter().map(|message| message.body).collect::<Vec<_>>(), [b"quiet"]);
+        }
+        other => panic!("{other:?}"),
+    });
+}
+
+/// Rule 25: a shard that does not answer has so many requests of another one, and the others wait.
+#[test]
+fn requests_to_a_shard_that_does_not_answer_wait_by_their_number() {
+    let most = ShardOptions::default().requests_out_max as usize;
+    let each = limits::ASKED_ELSEWHERE_MAX as usize;
+    let mut pair = Pair::new();
+    let first = pair.connect(0);
+    let queue = pair.create(first, true);
+    let clients: Vec<_> = (0..2 * most / each).map(|_| pair.connect(0)).collect();
+    let fields = ContentFields { group: Some("g"), deduplication_id: Some("d"), ..ContentFields::default() };
+    let mut content = Vec::new();
+    write_content(&mut content, b"a", &fields);
+    let entries = [SendEntry::with_content(&content, 1).expect("just written")];
+    let send = Request::Send(SendRequest { queue, entries: Entries::of(&entries) });
+    for &who in &clients {
+        pair.submit(who, &send, each);
+    }
+    (0..ALONE).for_each(|_| pair.turn(0));
+    let under_way = {
+        let wire = pair.wire.borrow();
+        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        items.filter(|item| matches!(item, Item::Request(_))).count()
+    };
+    assert_eq!(under_way, most);
+    for who in clients {
+        (0..each).for_each(|_| pair.answer(who, |answer| assert!(matches!(answer, Response::Send(_)))));
+    }
 }

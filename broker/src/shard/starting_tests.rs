@@ -9,7 +9,8 @@ use super::Opened;
 use super::driver::ConnectionId;
 use super::peers_tests::{ALONE, CLOCKS, Pair};
 use crate::clock::Clock;
-use crate::engine::{Change, Command, Outputs, Planned, RawName, Ticket};
+use crate::engine::{Change, Command, Home, Outputs, Planned, RawName, Ticket};
+use crate::exchange::moves::TAKEN_A_TURN;
 use crate::flaws::Sound;
 
 const IN_FLIGHT_MAX: u64 = 10;
@@ -39,6 +40,32 @@ fn create(opened: &mut [Opened<Sound>; 2], name: &str, attributes: &[Attribute<'
         Change::Define(definition) => definition.number(),
         other => panic!("{other:?}"),
     }
+}
+
+/// A FIFO queue that lives on this shard, and its name.
+fn create_on(
+    opened: &mut [Opened<Sound>; 2],
+    shard: u16,
+    name: &str,
+    attributes: &[Attribute<'_>],
+) -> (u64, String) {
+    for number in 0.. {
+        let name = format!("{name}-{number}.fifo");
+        let queue = create(opened, &name, attributes, &[0, 1]);
+        if opened[0].engine.home(queue) == Home::Shard(shard) {
+            return (queue, name);
+        }
+    }
+    unreachable!("they live on one shard after the other")
+}
+
+fn send_to_group(opened: &mut Opened<Sound>, queue: u64, group: &str) {
+    let fields =
+        ContentFields { group: Some(group), deduplication_id: Some(group), ..ContentFields::default() };
+    let mut content = Vec::new();
+    write_content(&mut content, b"a", &fields);
+    let entry = SendEntry::with_content(&content, 1).expect("just written");
+    apply(opened, Command::Send { queue, entries: Entries::of(&[entry]) });
 }
 
 fn apply(opened: &mut Opened<Sound>, command: Command<'_>) {
@@ -159,11 +186,7 @@ fn requests_of_another_shard_that_wait_for_the_start_keep_their_order() {
     let mut queue = 0;
     let mut pair = Pair::starting(IN_FLIGHT_MAX, |opened| {
         let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
-        let mut numbers = 0..;
-        while queue == 0 || opened[0].engine.home(queue) != crate::engine::Home::Shard(0) {
-            let name = format!("q{}.fifo", numbers.next().unwrap_or(0));
-            queue = create(opened, &name, &[fifo], &[0, 1]);
-        }
+        queue = create_on(opened, 0, "q", &[fifo]).0;
     });
     // The second shard hears all from the first one before that hears that it has.
     (0..ALONE).for_each(|_| pair.turn(0));
@@ -190,4 +213,50 @@ fn requests_of_another_shard_that_wait_for_the_start_keep_their_order() {
         other => panic!("{other:?}"),
     });
     assert_eq!(bodies, [b"0", b"1", b"2", b"3", b"4"]);
+}
+
+/// Rule 31: of many messages that go to another shard a turn gives some, and takes some.
+#[test]
+fn shards_give_and_take_a_few_messages_a_turn() {
+    const GIVEN_A_TURN_MAX: usize = 8;
+    const LETTERS: usize = 30;
+    let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
+    let mut letters = 0;
+    let mut pair = Pair::starting(1_000, |opened| {
+        let (queue, name) = create_on(opened, 1, "letters", &[fifo]);
+        letters = queue;
+        let policy = format!(
+            r#"{{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:{name}","maxReceiveCount":1}}"#
+        );
+        let redrive = Attribute::new(AttributeCode::RedrivePolicy, AttributeValue::Text(&policy));
+        let (work, _) = create_on(opened, 0, "work", &[fifo, redrive]);
+        for number in 0..LETTERS {
+            send_to_group(&mut opened[0], work, &number.to_string());
+        }
+        let receive = Command::Receive {
+            queue: work,
+            count_max: 10,
+            wait_ms: Some(0),
+            visibility_seconds: Some(0),
+            reply_bytes_max: u32::MAX,
+            attempt_id: None,
+        };
+        (0..LETTERS).for_each(|_| apply(&mut opened[0], receive));
+    });
+    (0..ALONE).for_each(|_| pair.turn(0));
+    pair.turn(1);
+    let mut given = 0;
+    for _ in 0..ALONE {
+        pair.turn(0);
+        let more = pair.moves_under_way() - given;
+        assert!(more <= GIVEN_A_TURN_MAX, "{more} messages in a turn");
+        given += more;
+    }
+    assert_eq!(given, LETTERS);
+    let visible = |pair: &Pair| pair.shards[1].engine().visible(letters) as usize;
+    assert_eq!(visible(&pair), 0);
+    for taken in [TAKEN_A_TURN, LETTERS] {
+        pair.turn(1);
+        assert_eq!(visible(&pair), taken);
+    }
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tenpin_protocol::{
-    CreateQueueRequest, DeleteRequest, Entries, ErrorCode, Goodbye, Hello, NO_QUEUE, PurgeRequest,
-    ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode, StatsRequest, VERSION,
-    split_frame,
+    CreateQueueRequest, DeleteQueueRequest, DeleteRequest, Entries, ErrorCode, Goodbye, Hello, NO_QUEUE,
+    PurgeRequest, ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode, StatsRequest,
+    VERSION, split_frame,
 };
 
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
@@ -41,6 +41,9 @@ struct Script {
     written: Vec<usize>,
     /// For how long requests were to come together.
     gathered: Vec<Duration>,
+    /// Files that are filled at once, and reads, which all fail.
+    filled: VecDeque<FileNumber>,
+    reads: VecDeque<JournalRead>,
 }
 
 impl Driver for Script {
@@ -61,6 +64,12 @@ impl Driver for Script {
         {
             self.written.push(write.bytes.as_ref().len());
             sink.event(Event::JournalWritten(Ok(())));
+        }
+        while let Some(file) = self.filled.pop_front() {
+            sink.event(Event::SegmentPrepared { file, result: Ok(()) });
+        }
+        while let Some(read) = self.reads.pop_front() {
+            sink.event(Event::JournalReadDone { read, result: Err(io::ErrorKind::Other.into()) });
         }
         while let Some((connection, buffer)) = self.back.pop_front() {
             let written = buffer.len();
@@ -99,9 +108,15 @@ impl Driver for Script {
         self.writes.push_back(write);
     }
     fn journal_sync(&mut self, _file: FileNumber) {}
-    fn journal_read(&mut self, _read: JournalRead) {}
-    fn prepare_segment(&mut self, _file: FileNumber, _length: u64) {}
-    fn finish_segment(&mut self, _file: FileNumber, _from: u64, _length: u64) {}
+    fn journal_read(&mut self, read: JournalRead) {
+        self.reads.push_back(read);
+    }
+    fn prepare_segment(&mut self, file: FileNumber, _length: u64) {
+        self.filled.push_back(file);
+    }
+    fn finish_segment(&mut self, file: FileNumber, _from: u64, _length: u64) {
+        self.filled.push_back(file);
+    }
     fn remove_segment(&mut self, _file: FileNumber) {}
     fn make_page(&mut self, _page: FreshPage) {}
     fn make_chunk(&mut self, _wanted: WantedChunk) {}
@@ -138,6 +153,8 @@ fn shard_with(folder: &Path, log_options: LogOptions, options: ShardOptions) -> 
         has_disk: true,
         written: Vec::new(),
         gathered: Vec::new(),
+        filled: VecDeque::new(),
+        reads: VecDeque::new(),
     };
     let opened = opened.expect("nothing can go wrong");
     Shard::new(driver, Alone::default(), opened, options, Arc::new(AtomicBool::new(false)))
@@ -162,7 +179,7 @@ fn answers(shard: &mut TestShard, connection: ConnectionId) -> Vec<Result<usize,
                 None => Ok(reply.outcomes.len()),
             },
             Response::Delete(reply) => Ok(reply.outcomes.len()),
-            Response::Purge(_) => Ok(0),
+            Response::Purge(_) | Response::DeleteQueue(_) => Ok(0),
             Response::Error(error) => Err(error.code().expect("a known one")),
             Response::Receive(reply) => Ok(reply.messages.iter().count()),
             other => panic!("{other:?}"),
@@ -258,6 +275,58 @@ fn the_minute_between_purges_begins_when_the_first_is_on_disk() {
         (0..5).for_each(|_| turn(&mut shard));
         assert_eq!(answers(&mut shard, OTHER), expected);
     }
+}
+
+/// Rule 1: that a queue is not there any more is known once its deletion is on disk.
+#[test]
+fn a_purge_of_what_is_deleted_rests_on_the_deletion() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let log = LogOptions::new(Durability::Fsync, [7; 16], 0);
+    let (mut shard, queue) = with_queue(shard_in(folder.path(), log));
+    shard.driver_mut().has_disk = false;
+    say(&mut shard, CLIENT, Request::DeleteQueue(DeleteQueueRequest { queue }));
+    turn(&mut shard);
+    say(&mut shard, OTHER, Request::Purge(PurgeRequest { queue }));
+    (0..5).for_each(|_| turn(&mut shard));
+    assert_eq!((answers(&mut shard, CLIENT), answers(&mut shard, OTHER)), (vec![], vec![]));
+    shard.driver_mut().has_disk = true;
+    (0..5).for_each(|_| turn(&mut shard));
+    assert_eq!(answers(&mut shard, CLIENT), [Ok(0)]);
+    assert_eq!(answers(&mut shard, OTHER), [Err(ErrorCode::QueueDoesNotExist)]);
+}
+
+/// Rule 15: what can never be read again is set aside, and whoever runs the broker is told, once.
+#[test]
+fn operators_are_told_of_what_the_disk_has_lost() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let segment_bytes = 64 << 10;
+    let log = LogOptions::new(Durability::Fsync, [7; 16], 0);
+    let log = LogOptions { segment_bytes, hot_bytes_max: 0, ..log };
+    let (mut shard, queue) = with_queue(shard_in(folder.path(), log));
+    let send = |shard: &mut TestShard, bytes: usize| {
+        let body = vec![7; bytes];
+        let entries = [SendEntry::new(&body)];
+        say(shard, CLIENT, Request::Send(SendRequest { queue, entries: Entries::of(&entries) }));
+        (0..3).for_each(|_| turn(shard));
+    };
+    send(&mut shard, 100);
+    say(&mut shard, OTHER, Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 1) }));
+    (0..3).for_each(|_| turn(&mut shard));
+    shard.driver_mut().answered[1].clear();
+    // All that comes later is deleted at once, so that the segment that the first one is in is cleaned.
+    let told = (0..200).find_map(|_| {
+        send(&mut shard, 20_000);
+        let receive = ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 1) };
+        say(&mut shard, OTHER, Request::Receive(receive));
+        (0..3).for_each(|_| turn(&mut shard));
+        delete_received(&mut shard, queue);
+        (0..3).for_each(|_| turn(&mut shard));
+        shard.news()
+    });
+    assert!(told.is_some_and(|text| text.contains("cannot be read any more")), "{told:?}");
+    assert_eq!(shard.engine().counts(queue).map(|counts| counts.damaged), Some(1));
+    (0..10).for_each(|_| turn(&mut shard));
+    assert_eq!(shard.news(), None);
 }
 
 /// Rule 31: of many queues a turn looks at some.

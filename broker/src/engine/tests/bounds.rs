@@ -62,6 +62,62 @@ fn a_million_deadlines_are_spread_over_turns() {
     assert_eq!(world.counts(queue), [10_000, 0, 0, 0]);
 }
 
+/// Rule 31: what expires in the order of sending has one timer, which takes a part a turn.
+#[test]
+fn what_expires_together_goes_over_turns() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    for _ in 0..100 {
+        world.send(queue, &["b"; 10]);
+    }
+    world.now_ms += 4 * 24 * 60 * 60 * 1_000;
+    let mut before = world.engine.stored_messages();
+    assert_eq!(before, 1_000);
+    while before > 0 {
+        assert!(world.advance(0, 100).0 || world.engine.stored_messages() == 0);
+        let stored = world.engine.stored_messages();
+        assert!((1..=100).contains(&(before - stored)), "{} in a turn", before - stored);
+        before = stored;
+    }
+}
+
+/// Rule 31: the order of what was returned goes a part a turn, too.
+#[test]
+fn what_a_purge_leaves_of_an_order_goes_over_turns() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    for _ in 0..100 {
+        world.send(queue, &["b"; 10]);
+    }
+    for _ in 0..100 {
+        world.receive(queue, 10, 30);
+    }
+    world.advance(30_000, ALL);
+    world.ask(Command::Purge { queue });
+    let left = |world: &World<Sound>| world.engine.discarded.iter().map(|map| map.len()).sum::<usize>();
+    let mut before = left(&world);
+    assert_eq!(before, 1_000);
+    while before > 0 {
+        assert!(world.advance(0, 4).0);
+        assert!(before - left(&world) <= 4 * 8, "{} in a turn", before - left(&world));
+        before = left(&world);
+    }
+}
+
+/// Rule 31: what damage has left is looked for in a part of the slots a turn.
+#[test]
+fn a_turn_rescues_from_a_few_slots() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    world.send(queue, &["b"; 10]);
+    let lost = world.records[0]..world.log.end();
+    let aside = |world: &World<Sound>| world.counts(queue)[3];
+    for turn in 1..=5 {
+        let is_done = world.engine.rescue(world.now_ms, &lost, 2, &mut world.log);
+        assert_eq!((aside(&world), is_done), (2 * turn, turn == 5));
+    }
+}
+
 /// Rule 16: where even deliveries have no room any more, deletes go on.
 #[test]
 fn without_room_for_receives_deletes_go_on() {

@@ -8,7 +8,8 @@ use model::{World, options};
 use proptest::prelude::*;
 
 use super::{
-    Cleaning, Durability, Log, LogOptions, OpenError, Position, Room, SEGMENT_BYTES_MIN, inspect, verify,
+    Cleaning, ColdRecord, Durability, Log, LogOptions, OpenError, Position, Room, SEGMENT_BYTES_MIN, inspect,
+    verify,
 };
 use crate::flaws::{Flaw, Flaws, Sound};
 use crate::simulator::bugs::Planted;
@@ -534,4 +535,32 @@ fn a_batch_of_another_history_is_not_taken_for_the_next_one() {
     world.restart(false).expect("it is no damage");
     assert_eq!(world.history.len(), 2);
     assert!(world.report.cut.is_some(), "what lies there is told of");
+}
+
+/// Rule 13: a file is not used again while somebody still reads from it, though nothing in it is needed any more.
+#[test]
+fn a_file_that_is_read_from_is_not_used_again() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 3);
+    let message = world.send(500);
+    world.settle();
+    world.restart(false).expect("it is no damage");
+    let file = world.log.segments[0].file.expect("it has been written");
+    let (position, length) = world.live[&message];
+    assert_eq!(world.log.cold_record(position, length), ColdRecord::Reading);
+    let read = world.log.next_read().expect("it has to be read");
+    assert_eq!(read.file, file);
+    world.delete(message);
+    let go_on = |world: &mut World<Sound>| {
+        for _ in 0..40 {
+            let garbage = world.send(20_000);
+            world.turn(1);
+            world.delete(garbage);
+        }
+    };
+    let waits = |world: &World<Sound>| world.log.files.retiring.iter().any(|(_, retiring)| *retiring == file);
+    go_on(&mut world);
+    assert!(world.log.first_serial > world.log.geometry.serial(position) && waits(&world));
+    world.log.read_done(read, Ok(vec![0; read.length as usize]));
+    go_on(&mut world);
+    assert!(!waits(&world));
 }
