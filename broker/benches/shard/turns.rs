@@ -23,7 +23,7 @@ const MANY: usize = 1_000_000;
 const STORED: usize = 200_000;
 /// Large ones that are purged, and their bodies.
 const LARGE: usize = 10_000;
-const LARGE_BODY: [u8; 64 << 10] = [b'x'; 64 << 10];
+static LARGE_BODY: [u8; 64 << 10] = [b'x'; 64 << 10];
 /// Turns of a client that sends, receives and deletes.
 const TURNS: usize = 200_000;
 
