@@ -8,7 +8,7 @@ use tenpin_client::{MessageState, Peeked, QueueAttributes};
 
 use crate::common::TestBroker;
 use crate::history::History;
-use crate::model::{Delay, Key, Path, QUEUES, Stored, is_fifo};
+use crate::model::{Delay, Held, Key, Path, QUEUES, Stored, is_fifo};
 use crate::receives::{Ask, number_in};
 
 /// A message as it was shown, and where.
@@ -16,6 +16,18 @@ struct Seen {
     queue: usize,
     key: Key,
     peeked: Peeked,
+}
+
+impl Stored {
+    /// It was seen how often it was received: whether a receive took it whose answer never came.
+    fn settle_lost_receive(&mut self, receive_count: u32) {
+        if std::mem::take(&mut self.may_be_received) && receive_count == self.received + 1 {
+            self.received += 1;
+            self.received_here += 1;
+            (self.delay, self.held) =
+                (Delay::None, Some(Held { handle: None, changed: false, may_be_over: true }));
+        }
+    }
 }
 
 impl Seen {
@@ -130,6 +142,12 @@ impl History {
             Path::Task => (peeked.receive_count == 0, &[MessageState::Visible][..]),
             Path::Stayed => (is_count(peeked.receive_count), self.states_of(stored, crash)),
         };
+        let received_before = if path == Path::Task { 0 } else { stored.received };
+        let (is_count, states) = if stored.may_be_received && peeked.receive_count == received_before + 1 {
+            (true, &[MessageState::Visible, MessageState::InFlight][..])
+        } else {
+            (is_count, states)
+        };
         if !is_count {
             return wrong("it was received another number of times");
         }
@@ -200,6 +218,7 @@ impl History {
         }
         let stored = self.model.stored.get_mut(&key).expect("it was judged");
         stored.is_here();
+        stored.settle_lost_receive(peeked.receive_count);
         let lost = stored.received - peeked.receive_count;
         if lost > 0 {
             stored.received -= lost;

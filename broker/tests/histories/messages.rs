@@ -256,6 +256,7 @@ impl History {
             maybe_letter_in: None,
             maybe_moved_to: None,
             may_be_gone: false,
+            may_be_received: false,
         });
     }
 }
@@ -286,7 +287,7 @@ impl History {
         let mut held: Vec<Issued> = (self.model.stored.values())
             .filter(|message| message.queue == queue)
             .filter_map(|message| {
-                let handle = message.held.as_ref()?.handle.clone();
+                let handle = message.held.as_ref()?.handle.clone()?;
                 let (key, arrival) = (message.key, message.arrival);
                 Some(Issued { queue, incarnation: self.model.incarnation(queue), key, arrival, handle })
             })
@@ -302,8 +303,7 @@ impl History {
         let is_old = |issued: &Issued| {
             let message = self.model.stored.get(&issued.key);
             message.is_some_and(|message| {
-                let held = message.held.as_ref();
-                message.arrival == issued.arrival && held.is_none_or(|held| held.handle != issued.handle)
+                message.arrival == issued.arrival && !message.is_held_by(&issued.handle)
             })
         };
         let of_queue = |issued: &&Issued| issued.queue == queue;
@@ -368,8 +368,8 @@ impl History {
             }
             return;
         }
-        let held = message.held.as_ref().filter(|held| held.handle == picked.handle);
-        match held {
+        let is_this = message.is_held_by(&picked.handle);
+        match message.held.as_ref().filter(|_| is_this) {
             Some(_) if !is_fifo(queue) => assert_eq!(error, None, "deleting {key:?}"),
             None if !is_fifo(queue) => {
                 assert_eq!(error, None, "deleting {key:?}");
@@ -394,7 +394,7 @@ impl History {
         let held = self.model.stored.values().filter(|message| message.queue == queue);
         let held: Vec<Picked> = held
             .filter_map(|message| {
-                let handle = message.held.as_ref()?.handle.clone();
+                let handle = message.held.as_ref()?.handle.clone()?;
                 let (key, arrival) = (message.key, message.arrival);
                 let issued = Issued { queue, incarnation, key, arrival, handle: handle.clone() };
                 Some(Picked { handle, issued: Some(issued) })
@@ -460,7 +460,7 @@ impl History {
             return assert!(error == invalid || error == not_in_flight, "{key:?}: {error:?}");
         }
         let is_unsure = message.is_unsure();
-        let is_this = message.held.as_ref().is_some_and(|held| held.handle == picked.handle);
+        let is_this = message.is_held_by(&picked.handle);
         match &mut message.held {
             Some(held) if is_this || !is_fifo(queue) => {
                 if held.may_be_over && error == not_in_flight {

@@ -36,7 +36,8 @@ pub type Key = (u64, Option<u64>);
 /// A delivery that hides its message.
 #[derive(Debug, Clone)]
 pub struct Held {
-    pub handle: ReceiptHandle,
+    /// None: nobody was told.
+    pub handle: Option<ReceiptHandle>,
     /// It was hidden anew since.
     pub changed: bool,
     /// It was hidden for so short that it may be visible again.
@@ -80,6 +81,8 @@ pub struct Stored {
     pub maybe_moved_to: Option<usize>,
     /// What was purged or deleted while it may have been elsewhere.
     pub may_be_gone: bool,
+    /// A receive may have taken it whose answer never came.
+    pub may_be_received: bool,
 }
 
 impl Stored {
@@ -97,6 +100,11 @@ impl Stored {
 
     pub fn is_surely_held(&self) -> bool {
         self.held.as_ref().is_some_and(|held| !held.may_be_over)
+    }
+
+    /// Whether this is the handle of the delivery that hides it.
+    pub fn is_held_by(&self, handle: &ReceiptHandle) -> bool {
+        self.held.as_ref().is_some_and(|held| held.handle.as_ref() == Some(handle))
     }
 
     /// It is where it was last known to be.
@@ -276,12 +284,7 @@ impl Model {
     /// What the task that is active may have moved by now.
     pub fn note_task(&mut self) {
         let Some(Active { letters, destination, .. }) = self.task else { return };
-        let is_delayed: BTreeSet<Key> = self
-            .stored
-            .values()
-            .filter(|message| self.delay_of(message) == Delay::Long)
-            .map(|message| message.key)
-            .collect();
+        let is_delayed = self.long_delayed();
         for message in self.stored.values_mut().filter(|message| !is_delayed.contains(&message.key)) {
             let source = match message.queue {
                 queue if queue == letters => message.source,
@@ -303,6 +306,20 @@ impl Model {
         let leaving = self.leaving.iter().filter(|left| left.0 == queue).count();
         let perhaps = count(&|message| message.queue == queue && may_be(message)) + leaving;
         (surely, perhaps)
+    }
+
+    /// What a receive may have given whose answer did not come.
+    pub fn note_lost_receive(&mut self, queue: usize) {
+        let is_delayed: BTreeSet<Key> = self.long_delayed();
+        for message in self.stored.values_mut() {
+            message.may_be_received |=
+                message.may_be_in(queue) && !message.is_surely_held() && !is_delayed.contains(&message.key);
+        }
+    }
+
+    fn long_delayed(&self) -> BTreeSet<Key> {
+        let is_delayed = |message: &&Stored| self.delay_of(message) == Delay::Long;
+        self.stored.values().filter(is_delayed).map(|message| message.key).collect()
     }
 
     /// Whether a receive that does not wait must give something, on whatever shard that is.

@@ -1,6 +1,6 @@
 //! Receiving, at once or by waiting, under an attempt id or none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tenpin_client::{ErrorCode, Message, NewMessage, Receive};
 
@@ -12,6 +12,8 @@ use crate::model::{Delay, Held, IN_FLIGHT_MAX, Issued, Key, Path, QUEUES, Stored
 pub const HELD_FOR: Duration = Duration::from_secs(7_200);
 const WAITS_FOR: Duration = Duration::from_secs(20);
 const ATTEMPTS: u64 = 3;
+/// What the broker takes off a delivery's time at most, as its shards' clocks differ.
+const CLOCKS_DIFFER_BY: Duration = Duration::from_millis(10);
 /// So many of what was given out last are named again.
 const ISSUED_MAX: usize = 80;
 
@@ -27,6 +29,13 @@ pub struct Ask {
 impl Ask {
     pub fn hiding(most: usize) -> Self {
         Self { most, visibility: Some(HELD_FOR), attempt: None }
+    }
+
+    /// Whether messages may have been visible again before they could be given out: such an answer has none
+    /// of them (rule 2).
+    fn may_have_lapsed(&self, took: Duration) -> bool {
+        let hidden_for = self.visibility.unwrap_or(HELD_FOR);
+        !hidden_for.is_zero() && took + CLOCKS_DIFFER_BY >= hidden_for
     }
 
     fn receive(&self, wait: Duration) -> Receive {
@@ -96,7 +105,9 @@ impl History {
         self.model.note_receive(queue);
         let must_give = repeated.is_some() || self.model.must_give(queue);
         let asked = self.queue(queue);
+        let began = Instant::now();
         let answer = self.runtime.block_on(asked.receive_with(&ask.receive(Duration::ZERO)));
+        let may_have_lapsed = ask.may_have_lapsed(began.elapsed());
         if ask.attempt.is_some() && !is_fifo(queue) {
             assert_eq!(
                 code_of(&answer),
@@ -113,7 +124,11 @@ impl History {
         }
         assert!(is_fifo(queue) || surely < IN_FLIGHT_MAX, "{surely} were in flight, and no refusal");
         let messages = answer.unwrap();
-        assert!(!messages.is_empty() || !must_give, "nothing came of {} for {ask:?}", QUEUES[queue]);
+        assert!(
+            !messages.is_empty() || !must_give || may_have_lapsed,
+            "nothing came of {} for {ask:?}",
+            QUEUES[queue]
+        );
         if let Some(repeated) = repeated {
             self.check_repeated(queue, &messages, &repeated);
             return messages.len();
@@ -121,6 +136,11 @@ impl History {
         let bound = ask.most.min(IN_FLIGHT_MAX.saturating_sub(surely));
         assert!(messages.len() <= bound, "{} came of {} at most", messages.len(), bound);
         self.take(queue, ask, &messages);
+        if may_have_lapsed {
+            self.tell(format!("a delivery from {} may have lapsed", QUEUES[queue]));
+            self.model.note_lost_receive(queue);
+            self.look();
+        }
         messages.len()
     }
 
@@ -129,8 +149,9 @@ impl History {
         let attempt = (queue, self.model.incarnation(queue), ask.attempt?);
         let given = self.model.attempts.get(&attempt)?;
         let is_as_it_was = |(key, handle): &(Key, tenpin_client::ReceiptHandle)| {
-            let held = self.model.stored.get(key).and_then(|message| message.held.as_ref());
-            held.is_some_and(|held| held.handle == *handle && !held.changed)
+            self.model.stored.get(key).is_some_and(|message| {
+                message.is_held_by(handle) && message.held.as_ref().is_some_and(|held| !held.changed)
+            })
         };
         given.iter().all(is_as_it_was).then(|| given.clone())
     }
@@ -195,7 +216,7 @@ impl History {
         }
         let may_be_over = ask.visibility.is_some_and(|visibility| visibility < HELD_FOR);
         stored.delay = Delay::None;
-        stored.held = Some(Held { handle: handle.clone(), changed: false, may_be_over });
+        stored.held = Some(Held { handle: Some(handle.clone()), changed: false, may_be_over });
         let issued = Issued { queue, incarnation, key, arrival: stored.arrival, handle };
         if self.model.issued.len() == ISSUED_MAX {
             self.model.issued.remove(0);
@@ -274,6 +295,7 @@ impl History {
                 };
                 message.is_surely_in(queue)
                     && message.is_surely_held()
+                    && message.held.as_ref().is_some_and(|held| held.handle.is_some())
                     && !self.model.is_letter(message)
                     && (!is_fifo(queue) || is_alone())
             })
@@ -288,7 +310,7 @@ impl History {
         let messages = if let Some(key) = back {
             self.tell(format!("wait on {} for {key:?} to come back", QUEUES[queue]));
             let stored = &self.model.stored[&key];
-            let handle = stored.held.as_ref().expect("it is held").handle.clone();
+            let handle = stored.held.as_ref().and_then(|held| held.handle.clone()).expect("it is held");
             let issued = Issued {
                 queue,
                 incarnation: self.model.incarnation(queue),
@@ -320,6 +342,8 @@ impl History {
         assert!(!messages.is_empty(), "who waited on {} was given nothing", QUEUES[queue]);
         self.note("a wait is served");
         self.take(queue, &ask, &messages);
+        // Another shard may have been asked for messages as well, which go back to it (rule 24).
+        self.look();
     }
 }
 
