@@ -8,6 +8,7 @@ pub mod http;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use tenpin_benches::client::Client;
@@ -118,14 +119,39 @@ impl TestBroker {
 
     /// Kills it and starts another one on the same folder.
     pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
         self.process.take().expect("it runs").kill().unwrap();
+    }
+
+    /// Starts another one on the same folder, once it has ended.
+    pub fn restart(&mut self) {
+        assert!(self.process.is_none(), "it runs");
         self.process = Some(self.command.start().unwrap());
+    }
+
+    /// Gives the folder another number of shards, once it has ended.
+    pub fn reshard(&mut self, shards: usize) {
+        assert!(self.process.is_none(), "it runs");
+        let mut command = Command::new(program());
+        command.args(["journal", "reshard", "--data-dir"]).arg(&self.command.folder);
+        let output = command.args(["--shards", &shards.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let config_file = self.folder.path().join("tenpin.toml");
+        let config = std::fs::read_to_string(&config_file).unwrap();
+        let line = |shards: usize| format!("shards = {shards}\n");
+        std::fs::write(config_file, config.replace(&line(self.shards), &line(shards))).unwrap();
+        self.shards = shards;
     }
 
     /// Stops it with SIGTERM, expects success, and starts another one on the same folder.
     pub fn stop_and_restart(&mut self) {
         self.stop();
-        self.process = Some(self.command.start().unwrap());
+        self.restart();
     }
 
     /// Stops it with SIGTERM, and expects success.

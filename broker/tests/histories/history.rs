@@ -14,7 +14,7 @@ use crate::model::{FIFO_FROM, Model, QUEUES};
 const TOLD_MAX: usize = 400;
 
 /// What has to happen in a run now and then, or the test is of no use.
-pub const HAPPENS: [&str; 18] = [
+pub const HAPPENS: [&str; 22] = [
     "a duplicate",
     "a send is refused",
     "an old handle deletes",
@@ -33,12 +33,18 @@ pub const HAPPENS: [&str; 18] = [
     "a message is delayed",
     "a message is received while its group is in flight on a standard queue",
     "a wait is served",
+    "a folder gets another number of shards",
+    "a handle from before a change of the shards works",
+    "a handle from before a change of the shards is refused",
+    "an attempt is repeated after a change of the shards",
 ];
 
 pub struct History {
     pub seed: u64,
     pub model: Model,
     pub broker: Option<TestBroker>,
+    /// How many shards the broker had when it began.
+    pub shards: usize,
     pub clients: Vec<Client>,
     /// By client and queue. There is one client more than shards, so that each shard has one.
     queues: Vec<Vec<Queue>>,
@@ -65,6 +71,7 @@ impl History {
         let mut history = Self {
             seed,
             model: Model::new(),
+            shards: broker.shards(),
             broker: Some(broker),
             clients: Vec::new(),
             queues: Vec::new(),

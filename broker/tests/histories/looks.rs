@@ -42,7 +42,7 @@ impl History {
         self.look_after(false);
     }
 
-    fn look_after(&mut self, crash: bool) {
+    pub fn look_after(&mut self, crash: bool) {
         self.tell(format!("look, after a crash: {crash}"));
         self.model.note_task();
         let seen = self.until_right(|history| {
@@ -233,28 +233,6 @@ impl History {
         }
     }
 
-    /// Stops the broker, or kills it, and goes on with what it has kept.
-    pub fn restart(&mut self) {
-        let is_killed = self.once_in(2);
-        self.tell(format!("restart, killed: {is_killed}"));
-        self.model.note_task();
-        // They would try the old port again.
-        self.clients.iter().for_each(tenpin_client::Client::close);
-        if is_killed {
-            self.broker().kill_and_restart();
-        } else {
-            self.broker().stop_and_restart();
-            self.model.stored.values_mut().for_each(|message| message.surely_received = message.received);
-        }
-        self.connect();
-        self.open();
-        if self.model.task.is_some() && self.newest_task().handle.is_some() {
-            self.note("a task goes on after a restart");
-        }
-        self.look_after(is_killed);
-        self.repeat_an_attempt();
-    }
-
     pub fn note_arrival(&mut self, path: Path) {
         match path {
             Path::Stayed => {}
@@ -265,6 +243,11 @@ impl History {
 
     /// Takes everything out; what must be there is, and nothing else.
     pub fn drain(mut self) -> (TestBroker, BTreeMap<&'static str, u64>) {
+        if self.broker().shards() != self.shards {
+            // The next history begins with as many as this one.
+            let shards = self.shards;
+            self.restart_with(false, Some(shards));
+        }
         self.end_the_task();
         self.look();
         for queue in 0..QUEUES.len() {
@@ -280,7 +263,10 @@ impl History {
         self.until_right(|history| {
             (0..QUEUES.len()).for_each(|queue| history.take_all(queue));
             history.look();
-            let is_left = |message: &&Stored| !message.may_be_gone && message.delay != Delay::Long;
+            let model = &history.model;
+            let is_left = |message: &&Stored| {
+                !message.may_be_gone && message.delay != Delay::Long && !model.is_stuck(message)
+            };
             match history.model.stored.values().find(is_left) {
                 Some(message) => Err(format!("{message:?} is left")),
                 None => Ok(()),

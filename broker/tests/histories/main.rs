@@ -17,6 +17,7 @@ mod messages;
 mod model;
 mod queues;
 mod receives;
+mod restarts;
 mod tasks;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tenpin_client::{Error, ErrorCode, MessageId, NewMessage, ReceiptHandle, Sent};
 
 use crate::history::History;
-use crate::model::{Delay, Issued, Key, LONG_DELAY_SECONDS, Model, QUEUES, Stored, is_fifo};
+use crate::model::{Delay, Issued, Key, LONG_DELAY_SECONDS, Model, QUEUES, Standing, Stored, is_fifo};
 
 const GROUPS: u64 = 4;
 const IDS: u64 = 25;
@@ -30,6 +30,12 @@ pub struct Picked {
     pub handle: ReceiptHandle,
     /// None: it never was one.
     pub issued: Option<Issued>,
+}
+
+impl From<Issued> for Picked {
+    fn from(issued: Issued) -> Self {
+        Self { handle: issued.handle.clone(), issued: Some(issued) }
+    }
 }
 
 pub fn code_of<T>(result: &Result<T, Error>) -> Option<ErrorCode> {
@@ -284,21 +290,13 @@ impl Model {
 impl History {
     /// Handles: mostly of what is in flight in a queue, then of whatever was given out, or none at all.
     fn pick(&mut self, queue: usize) -> Vec<Picked> {
-        let mut held: Vec<Issued> = (self.model.stored.values())
-            .filter(|message| message.queue == queue)
-            .filter_map(|message| {
-                let handle = message.held.as_ref()?.handle.clone()?;
-                let (key, arrival) = (message.key, message.arrival);
-                Some(Issued { queue, incarnation: self.model.incarnation(queue), key, arrival, handle })
-            })
-            .collect();
+        let mut held = self.held_in(queue);
         let most = 1 + self.below(9);
         while held.len() > most {
             let place = self.below(held.len());
             held.swap_remove(place);
         }
-        let pick = |issued: Issued| Picked { handle: issued.handle.clone(), issued: Some(issued) };
-        let mut picked: Vec<Picked> = held.into_iter().map(pick).collect();
+        let mut picked: Vec<Picked> = held.into_iter().map(Picked::from).collect();
         // What still names a message, but for another delivery; any of this queue; any at all.
         let is_old = |issued: &Issued| {
             let message = self.model.stored.get(&issued.key);
@@ -312,7 +310,7 @@ impl History {
         let own: Vec<_> = issued.iter().filter(of_queue).cloned().collect();
         for (issued, once_in) in [(old, 2), (own, 4), (issued.clone(), 5)] {
             if !issued.is_empty() && self.once_in(once_in) {
-                picked.push(pick(issued[self.below(issued.len())].clone()));
+                picked.push(Picked::from(issued[self.below(issued.len())].clone()));
             }
         }
         if self.once_in(12) {
@@ -338,24 +336,62 @@ impl History {
         }
     }
 
-    /// What a handle names, where it is one of this queue; else why it is refused.
-    fn named(&mut self, queue: usize, picked: &Picked) -> Result<Option<&mut Stored>, ErrorCode> {
+    /// What a handle names, where it is one of this queue; else why it is refused. What the broker said of it
+    /// tells whether a FIFO queue has moved to another shard.
+    fn named(
+        &mut self,
+        queue: usize,
+        picked: &Picked,
+        said: Option<ErrorCode>,
+    ) -> Result<Option<&mut Stored>, ErrorCode> {
+        const INVALID: ErrorCode = ErrorCode::ReceiptHandleIsInvalid;
         let incarnation = self.model.incarnation(queue);
         let is_of = |issued: &&Issued| (issued.queue, issued.incarnation) == (queue, incarnation);
         let Some(issued) = picked.issued.as_ref().filter(is_of) else {
-            return Err(ErrorCode::ReceiptHandleIsInvalid);
+            self.note("a foreign handle is refused");
+            return Err(INVALID);
         };
+        let standing = self.model.standing(queue, &picked.handle);
+        let message = self.model.stored.get(&issued.key);
+        let message = message.filter(|message| message.arrival == issued.arrival);
+        let (is_there, is_sure) = (message.is_some(), message.is_some_and(|message| !message.is_unsure()));
+        let is_refused = match standing {
+            Standing::Good => false,
+            // Whether it is gone or elsewhere is not known any more.
+            Standing::Moved => true,
+            Standing::Stayed | Standing::Unknown if !is_there => true,
+            Standing::Stayed | Standing::Unknown if !is_sure => said == Some(INVALID),
+            Standing::Stayed => false,
+            Standing::Unknown => {
+                let after = self.model.issued_after[&picked.handle];
+                let between = (queue, incarnation, after, self.model.reshards.len());
+                let moved = said == Some(INVALID);
+                let known = *self.model.fifo_moved.entry(between).or_insert(moved);
+                assert_eq!(known, moved, "a FIFO queue moves whole: {between:?}");
+                moved
+            }
+        };
+        if is_refused {
+            self.note("a handle from before a change of the shards is refused");
+            if let Some(message) = self.model.stored.get_mut(&issued.key)
+                && message.is_held_by(&picked.handle)
+                && let Some(held) = &mut message.held
+            {
+                held.handle = None;
+            }
+            return Err(INVALID);
+        }
+        if standing != Standing::Good {
+            self.note("a handle from before a change of the shards works");
+        }
         let message = self.model.stored.get_mut(&issued.key);
         Ok(message.filter(|message| message.arrival == issued.arrival))
     }
 
     fn judge_deleted(&mut self, queue: usize, picked: &Picked, error: Option<ErrorCode>) {
         const EXPIRED: Option<ErrorCode> = Some(ErrorCode::InvalidParameterValue);
-        let message = match self.named(queue, picked) {
-            Err(refusal) => {
-                self.note("a foreign handle is refused");
-                return assert_eq!(error, Some(refusal));
-            }
+        let message = match self.named(queue, picked, error) {
+            Err(refusal) => return assert_eq!(error, Some(refusal), "{:?}", picked.issued),
             Ok(None) => return assert_eq!(error, None, "what is gone is deleted"),
             Ok(Some(message)) => message,
         };
@@ -388,18 +424,34 @@ impl History {
         self.model.stored.remove(&key);
     }
 
-    /// Deletes all that is in flight in a queue.
-    pub fn delete_held(&mut self, queue: usize) {
+    /// All that is in flight in a queue, as far as it can be named.
+    fn held_in(&self, queue: usize) -> Vec<Issued> {
         let incarnation = self.model.incarnation(queue);
         let held = self.model.stored.values().filter(|message| message.queue == queue);
-        let held: Vec<Picked> = held
-            .filter_map(|message| {
-                let handle = message.held.as_ref()?.handle.clone()?;
-                let (key, arrival) = (message.key, message.arrival);
-                let issued = Issued { queue, incarnation, key, arrival, handle: handle.clone() };
-                Some(Picked { handle, issued: Some(issued) })
-            })
-            .collect();
+        held.filter_map(|message| {
+            let handle = message.held.as_ref()?.handle.clone()?;
+            let (key, arrival) = (message.key, message.arrival);
+            Some(Issued { queue, incarnation, key, arrival, handle })
+        })
+        .collect()
+    }
+
+    /// Makes all that is in flight in a queue visible.
+    pub fn give_back_held(&mut self, queue: usize) {
+        let held: Vec<Picked> = self.held_in(queue).into_iter().map(Picked::from).collect();
+        for batch in held.chunks(10) {
+            let changes: Vec<_> = batch.iter().map(|picked| (&picked.handle, Duration::ZERO)).collect();
+            let asked = self.queue(queue);
+            let outcomes = self.runtime.block_on(asked.change_visibility_batch(&changes)).unwrap();
+            for (picked, outcome) in batch.iter().zip(outcomes) {
+                self.judge_hidden(queue, picked, Duration::ZERO, code_of(&outcome));
+            }
+        }
+    }
+
+    /// Deletes all that is in flight in a queue.
+    pub fn delete_held(&mut self, queue: usize) {
+        let held: Vec<Picked> = self.held_in(queue).into_iter().map(Picked::from).collect();
         for batch in held.chunks(10) {
             let handles: Vec<_> = batch.iter().map(|picked| picked.handle.clone()).collect();
             let asked = self.queue(queue);
@@ -449,8 +501,8 @@ impl History {
         }
         let invalid = Some(ErrorCode::InvalidParameterValue);
         let not_in_flight = if is_fifo(queue) { invalid } else { Some(ErrorCode::MessageNotInflight) };
-        let message = match self.named(queue, picked) {
-            Err(refusal) => return assert_eq!(error, Some(refusal)),
+        let message = match self.named(queue, picked, error) {
+            Err(refusal) => return assert_eq!(error, Some(refusal), "{:?}", picked.issued),
             Ok(_) if timeout > Duration::from_secs(43_200) => return assert_eq!(error, invalid),
             Ok(None) => return assert_eq!(error, invalid, "it is gone"),
             Ok(Some(message)) => message,

@@ -2,7 +2,7 @@
 //! way or another (a dead letter moves when a receive comes to it, a task moves what it finds), a message says so until it
 //! is seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use tenpin_client::{MessageId, ReceiptHandle};
@@ -42,6 +42,19 @@ pub struct Held {
     pub changed: bool,
     /// It was hidden for so short that it may be visible again.
     pub may_be_over: bool,
+}
+
+/// Whether a handle names what it was issued for, as far as that hangs on the number of shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is of this number of shards.
+    Good,
+    /// It is older, and its message has stayed on its shard.
+    Stayed,
+    /// It is older, and its message has not.
+    Moved,
+    /// It is of a FIFO queue, whose shards nobody is told.
+    Unknown,
 }
 
 /// What holds a message of a standard queue back.
@@ -195,6 +208,12 @@ pub struct Model {
     pub task: Option<Active>,
     /// The last sequence number that a send to a queue was given.
     pub last_sequence: BTreeMap<(usize, u32), u64>,
+    /// The numbers of shards that the folder was given.
+    pub reshards: Vec<usize>,
+    /// Of how many of these each handle knows.
+    pub issued_after: HashMap<ReceiptHandle, usize>,
+    /// Whether a FIFO queue has moved to another shard between two of them.
+    pub fifo_moved: BTreeMap<(usize, u32, usize, usize), bool>,
     /// Queues and groups that messages were seen to have left for another shard: theirs may not have heard that yet.
     pub leaving: Vec<(usize, Option<u64>)>,
     next: u64,
@@ -230,6 +249,9 @@ impl Model {
             used: BTreeSet::new(),
             task: None,
             last_sequence: BTreeMap::new(),
+            reshards: Vec::new(),
+            issued_after: HashMap::new(),
+            fifo_moved: BTreeMap::new(),
             leaving: Vec::new(),
             next: 0,
         }
@@ -344,6 +366,35 @@ impl Model {
                         || other.is_unsure()
                         || (other.order < message.order && self.delay_of(other) != Delay::None))
             })
+    }
+
+    /// How a handle of a queue stands after changes of the number of shards.
+    pub fn standing(&self, queue: usize, handle: &ReceiptHandle) -> Standing {
+        let Some(&after) = self.issued_after.get(handle) else { return Standing::Good };
+        // The first of a handle's bytes say on which shard its message is; clients send it there.
+        let bytes = handle.as_bytes();
+        let shard = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        let mut since = self.reshards[after..].iter();
+        match () {
+            () if since.len() == 0 => Standing::Good,
+            () if is_fifo(queue) => Standing::Unknown,
+            () if since.any(|shards| shard >= *shards) => Standing::Moved,
+            () => Standing::Stayed,
+        }
+    }
+
+    /// Whether a message is hidden by a delivery whose handle nobody has, or stands behind such a one.
+    pub fn is_stuck(&self, message: &Stored) -> bool {
+        let is_lost = |other: &&Stored| {
+            other.queue == message.queue
+                && other.is_surely_held()
+                && other.held.as_ref().is_some_and(|held| held.handle.is_none())
+        };
+        let lost: Vec<_> = self.stored.values().filter(is_lost).collect();
+        let is_before = |other: &&Stored| {
+            other.key == message.key || (is_fifo(message.queue) && other.key.1 == message.key.1)
+        };
+        lost.len() >= IN_FLIGHT_MAX || lost.iter().any(is_before)
     }
 
     /// How a message came to where it was seen under this id, if it may have.
