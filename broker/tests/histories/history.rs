@@ -169,7 +169,7 @@ impl History {
             75..78 => self.wait_for_one(),
             78..85 => self.change_a_queue(),
             85..87 => self.purge_or_make_anew(),
-            87..90 => self.look(),
+            87..90 => drop(self.look()),
             90..92 => {
                 let queue = self.below(QUEUES.len());
                 self.look_at(queue);

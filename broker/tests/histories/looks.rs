@@ -20,13 +20,15 @@ struct Seen {
 
 impl Stored {
     /// It was seen how often it was received: whether a receive took it whose answer never came.
-    fn settle_lost_receive(&mut self, receive_count: u32) {
-        if std::mem::take(&mut self.may_be_received) && receive_count == self.received + 1 {
+    fn settle_lost_receive(&mut self, receive_count: u32) -> bool {
+        let is_received = std::mem::take(&mut self.may_be_received) && receive_count == self.received + 1;
+        if is_received {
             self.received += 1;
             self.received_here += 1;
             (self.delay, self.held) =
                 (Delay::None, Some(Held { handle: None, changed: false, may_be_over: true }));
         }
+        is_received
     }
 }
 
@@ -37,12 +39,12 @@ impl Seen {
 }
 
 impl History {
-    /// Waits until all is at rest and as the model has it.
-    pub fn look(&mut self) {
-        self.look_after(false);
+    /// Waits until all is at rest and as the model has it. Gives what was received though no answer said so.
+    pub fn look(&mut self) -> Vec<Key> {
+        self.look_after(false)
     }
 
-    pub fn look_after(&mut self, crash: bool) {
+    pub fn look_after(&mut self, crash: bool) -> Vec<Key> {
         self.tell(format!("look, after a crash: {crash}"));
         self.model.note_task();
         let seen = self.until_right(|history| {
@@ -62,9 +64,15 @@ impl History {
             };
             place(one).partial_cmp(&place(other)).expect("orders are numbers")
         });
-        places.into_iter().for_each(|place| self.settle(place, &seen));
+        let mut received = Vec::new();
+        for place in places {
+            if self.settle(place, &seen) {
+                received.push(seen[place].key);
+            }
+        }
         self.model.leaving.clear();
         self.model.note_task();
+        received
     }
 
     /// All messages of all queues; counters must say the same.
@@ -193,8 +201,8 @@ impl History {
         Ok(())
     }
 
-    /// What was seen is so.
-    fn settle(&mut self, place: usize, seen: &[Seen]) {
+    /// What was seen is so. Says whether it was received though no answer said so.
+    fn settle(&mut self, place: usize, seen: &[Seen]) -> bool {
         let one = &seen[place];
         let (queue, key, peeked) = (one.queue, one.key, &one.peeked);
         let path = self.model.path(&self.model.stored[&key], queue, peeked.id).expect("it was judged");
@@ -218,7 +226,7 @@ impl History {
         }
         let stored = self.model.stored.get_mut(&key).expect("it was judged");
         stored.is_here();
-        stored.settle_lost_receive(peeked.receive_count);
+        let is_received = stored.settle_lost_receive(peeked.receive_count);
         let lost = stored.received - peeked.receive_count;
         if lost > 0 {
             stored.received -= lost;
@@ -231,6 +239,7 @@ impl History {
         if one.is(MessageState::Visible) {
             (stored.held, stored.delay) = (None, Delay::None);
         }
+        is_received
     }
 
     pub fn note_arrival(&mut self, path: Path) {
