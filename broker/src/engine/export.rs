@@ -239,11 +239,13 @@ impl<F: Flaws> Engine<F> {
                     task.share.moved += 1;
                 }
             } else {
-                let now_ms = self.now_ms;
+                let (now_ms, is_fifo) = (self.now_ms, self.is_fifo(self.slab[index].queue));
                 let slot = &mut self.slab[index];
                 slot.set_flags(slot.flags() & !FLAG_MOVING);
                 slot.set_state(State::Returned);
-                slot.available_at_ms = now_ms;
+                // What nobody has received of a FIFO queue stands by its sending, and recovery says so too.
+                let is_fresh = is_fifo && slot.receive_count == 0;
+                slot.available_at_ms = if is_fresh { slot.sent_at_ms() } else { now_ms };
             }
         }
     }

@@ -8,6 +8,7 @@ use tenpin_protocol::{
 use super::tests::{ALL, World};
 use super::*;
 use crate::flaws::{Flaw, Flaws, Sound};
+use crate::journal::RawRecord;
 use crate::simulator::bugs::Planted;
 
 /// Shard 0 has the source and shard 1 the dead-letter queue, both FIFO; messages of shards are lost with
@@ -306,6 +307,62 @@ fn a_task_that_fails_ends_when_what_it_has_on_the_way_is_counted() {
     let ended = share(letters);
     assert_eq!((ended.status, ended.moved), (MoveTaskStatus::Failed, 1));
     assert_eq!(ended.failure.text(), Some("CouldNotDetermineMessageSource"));
+}
+
+/// What a shard exports, with its place and a sum over what it is.
+fn exported(world: &World<Sound>) -> Vec<(u32, u64, u64)> {
+    let mut all = Vec::new();
+    for &position in &world.records {
+        let bytes = world.record(position);
+        let raw = RawRecord::parse(&bytes).expect("the engine wrote it");
+        let message = world.engine.exported_message(position, &raw);
+        all.extend(message.map(|message| (message.slot, message.sequence, message.fingerprint())));
+    }
+    all
+}
+
+#[test]
+fn what_never_left_is_exported_as_it_is_read_back() {
+    // One that nobody has received, as a task moves it, and one that somebody has.
+    for received in [false, true] {
+        let mut pair = Pair::<Sound>::new();
+        let mut content = Vec::new();
+        let fields = tenpin_protocol::ContentFields { group: Some("group"), ..Default::default() };
+        write_content(&mut content, b"sent", &fields);
+        let entry = SendEntry::with_content(&content, 4).expect("it was written");
+        let (source, destination) = (pair.letters, Some(pair.work));
+        let letters = &mut pair.shards[1];
+        letters.apply(Command::Send { queue: source, entries: Entries::of(&[entry]) });
+        if received {
+            assert_eq!(letters.receive(source, 1, 1).len(), 1);
+            letters.advance(1_000, ALL);
+        }
+        let command = Command::StartMoveTask { source, destination, messages_per_second_max: 0 };
+        let planned = letters.engine.plan(letters.now_ms, command, &letters.log).expect("it may start");
+        let Planned::Change(change, _) = planned else { panic!("it is new") };
+        letters.engine.apply_change(letters.now_ms, &change, &mut letters.log, &mut letters.out);
+        letters.advance(1_000, ALL);
+        letters.note_records();
+        assert_eq!(letters.counts(source), [0, 1, 0, 0], "it is on its way");
+        letters.recover();
+        letters.engine.settle_moves_for_export(|_, _| false);
+        let written = exported(letters);
+        assert_eq!(written.len(), 1);
+        let mut other = Pair::<Sound>::new();
+        let target = &mut other.shards[1];
+        for &position in &letters.records {
+            let bytes = letters.record(position);
+            let raw = RawRecord::parse(&bytes).expect("the engine wrote it");
+            if let Some(message) = letters.engine.exported_message(position, &raw) {
+                message.write(message.slot, message.sequence, letters.now_ms, &mut target.log);
+            }
+        }
+        target.note_records();
+        target.now_ms = letters.now_ms;
+        target.recover();
+        assert_eq!(exported(target), written);
+        assert_eq!(target.counts(source), [1, 0, 0, 0]);
+    }
 }
 
 #[test]

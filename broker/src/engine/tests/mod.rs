@@ -78,7 +78,7 @@ impl<F: Flaws> World<F> {
         }
     }
 
-    fn record(&self, position: Position) -> Vec<u8> {
+    pub fn record(&self, position: Position) -> Vec<u8> {
         let prefix = self.log.bytes(position, 4).expect("the log has all in one segment");
         let length = u32::from_le_bytes(prefix.try_into().expect("four bytes"));
         self.log.bytes(position, length).expect("a record lies in one segment").to_vec()
