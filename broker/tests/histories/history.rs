@@ -14,7 +14,7 @@ use crate::model::{FIFO_FROM, Model, QUEUES};
 const TOLD_MAX: usize = 400;
 
 /// What has to happen in a run now and then, or the test is of no use.
-pub const HAPPENS: [&str; 22] = [
+pub const HAPPENS: [&str; 25] = [
     "a duplicate",
     "a send is refused",
     "an old handle deletes",
@@ -36,13 +36,29 @@ pub const HAPPENS: [&str; 22] = [
     "a folder gets another number of shards",
     "a handle from before a change of the shards works",
     "a handle from before a change of the shards is refused",
-    "an attempt is repeated after a change of the shards",
+    "a message is stored whose send was not answered",
+    "a message is gone whose deletion was not answered",
+    "a message is hidden anew or visible without an answer",
+    "messages are received without an answer",
 ];
+
+/// What happens in some runs only; it is counted as well.
+const SELDOM: [&str; 3] = [
+    "an attempt is repeated after a change of the shards",
+    "an attempt that was not answered is repeated",
+    "a task runs whose start was not answered",
+];
+
+/// What has to happen where messages are waited for to expire.
+pub const EXPIRES: [&str; 2] =
+    ["a message that was received expires", "a message that nobody had received expires"];
 
 pub struct History {
     pub seed: u64,
     pub model: Model,
     pub broker: Option<TestBroker>,
+    /// When its step under way began.
+    pub began: Instant,
     /// How many shards the broker had when it began.
     pub shards: usize,
     pub clients: Vec<Client>,
@@ -73,6 +89,7 @@ impl History {
             model: Model::new(),
             shards: broker.shards(),
             broker: Some(broker),
+            began: Instant::now(),
             clients: Vec::new(),
             queues: Vec::new(),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
@@ -95,7 +112,8 @@ impl History {
     }
 
     pub fn note(&mut self, what: &'static str) {
-        assert!(HAPPENS.contains(&what), "{what} is not listed");
+        let mut listed = HAPPENS.iter().chain(&SELDOM).chain(&EXPIRES);
+        assert!(listed.any(|listed| *listed == what), "{what} is not listed");
         *self.happened.entry(what).or_default() += 1;
     }
 
@@ -106,7 +124,9 @@ impl History {
     pub fn connect(&mut self) {
         let (address, shards) = (self.broker().address().to_string(), self.broker().shards());
         let connect = || {
-            let builder = Client::builder(address.clone()).request_timeout(PATIENCE);
+            // What is not answered is not to be asked again.
+            let builder = Client::builder(address.clone()).retries(false);
+            let builder = builder.connect_timeout(PATIENCE).request_timeout(PATIENCE);
             self.runtime.block_on(builder.connect()).unwrap()
         };
         let clients = (0..=shards).map(|_| connect()).collect();
@@ -148,6 +168,12 @@ impl History {
         self.queues[client][queue].clone()
     }
 
+    /// The same as it is now: an open queue remembers for a while whether it is deduplicated by content.
+    pub fn queue_opened_anew(&mut self, queue: usize) -> Queue {
+        let (client, name) = (self.any_client(), self.name(queue));
+        self.runtime.block_on(client.queue(name)).unwrap()
+    }
+
     /// One of the queues, those where most happens more often.
     pub fn some_queue(&mut self) -> usize {
         [0, 0, 0, 1, 2, 2, 3, 3, 3, 4, 5, 5][self.below(12)]
@@ -159,6 +185,8 @@ impl History {
     }
 
     pub fn step(&mut self) {
+        self.began = Instant::now();
+        self.note_time();
         match self.below(100) {
             0..9 => self.send(),
             9..21 => self.send_fifo(),
@@ -176,7 +204,8 @@ impl History {
             }
             92..97 => self.start_a_task(),
             97 => self.refused_tasks(),
-            _ => self.restart(),
+            _ if self.once_in(3) => self.restart(),
+            _ => self.kill_while_asked(),
         }
         self.go_on_with_the_task();
     }

@@ -2,14 +2,15 @@
 //! sure of is known then. Restarts, after which all must be as it was, and a history's end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tenpin_client::{MessageState, Peeked, QueueAttributes};
 
 use crate::common::TestBroker;
 use crate::history::History;
+use crate::messages::HIDDEN_FOR;
 use crate::model::{Delay, Held, Key, Path, QUEUES, Stored, is_fifo};
-use crate::receives::{Ask, number_in};
+use crate::receives::{Ask, HELD_FOR, number_in};
 
 /// A message as it was shown, and where.
 struct Seen {
@@ -25,10 +26,23 @@ impl Stored {
         if is_received {
             self.received += 1;
             self.received_here += 1;
-            (self.delay, self.held) =
-                (Delay::None, Some(Held { handle: None, changed: false, may_be_over: true }));
+            (self.delay, self.held) = (Delay::None, Some(Held::new(None, true)));
         }
         is_received
+    }
+}
+
+impl Stored {
+    /// It was seen until when it is hidden: whether it was hidden anew though no answer said so.
+    fn settle_unanswered_hide(&mut self, until: Option<SystemTime>) {
+        let Some(held) = &mut self.held else { return };
+        held.maybe_visible = false;
+        let between = (HIDDEN_FOR + HELD_FOR) / 2;
+        let is_sooner = until.is_some_and(|until| until < SystemTime::now() + between);
+        if std::mem::take(&mut held.maybe_changed) && is_sooner && until.is_some() {
+            (held.changed, held.may_be_over) = (true, false);
+            self.surely_received = self.received;
+        }
     }
 }
 
@@ -48,6 +62,7 @@ impl History {
         self.tell(format!("look, after a crash: {crash}"));
         self.model.note_task();
         let seen = self.until_right(|history| {
+            history.note_time();
             let seen = history.peek_at_all()?;
             history.judge(&seen, crash)?;
             Ok(seen)
@@ -70,6 +85,12 @@ impl History {
                 received.push(seen[place].key);
             }
         }
+        // What may have been deleted and can be nowhere else is gone.
+        let shown: BTreeSet<Key> = seen.iter().map(|one| one.key).collect();
+        self.model.stored.retain(|key, message| {
+            let is_somewhere = message.maybe_letter_in.is_some() || message.maybe_moved_to.is_some();
+            shown.contains(key) || !message.may_be_gone || is_somewhere
+        });
         self.model.leaving.clear();
         self.model.note_task();
         received
@@ -171,7 +192,9 @@ impl History {
     /// The states that a message may be in which stayed where it was.
     fn states_of(&self, stored: &Stored, crash: bool) -> &'static [MessageState] {
         match &stored.held {
-            Some(held) if held.may_be_over => &[MessageState::Visible, MessageState::InFlight],
+            Some(held) if held.may_be_over || held.maybe_visible => {
+                &[MessageState::Visible, MessageState::InFlight]
+            }
             // The record of a standard queue's delivery may be lost.
             Some(_) if crash && stored.surely_received < stored.received => {
                 &[MessageState::Visible, MessageState::InFlight]
@@ -226,7 +249,9 @@ impl History {
         }
         let stored = self.model.stored.get_mut(&key).expect("it was judged");
         stored.is_here();
+        stored.id = Some(peeked.id);
         let is_received = stored.settle_lost_receive(peeked.receive_count);
+        stored.settle_unanswered_hide(peeked.until);
         let lost = stored.received - peeked.receive_count;
         if lost > 0 {
             stored.received -= lost;

@@ -3,9 +3,11 @@
 //! is seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tenpin_client::{MessageId, ReceiptHandle};
+
+use crate::ages::SentBetween;
 
 /// Of each kind: two queues, and one for the dead letters of both.
 pub const QUEUES: [&str; 6] = ["work", "other", "letters", "work.fifo", "other.fifo", "letters.fifo"];
@@ -42,6 +44,15 @@ pub struct Held {
     pub changed: bool,
     /// It was hidden for so short that it may be visible again.
     pub may_be_over: bool,
+    /// It may have been made visible, or hidden anew: nobody has said.
+    pub maybe_visible: bool,
+    pub maybe_changed: bool,
+}
+
+impl Held {
+    pub fn new(handle: Option<ReceiptHandle>, may_be_over: bool) -> Self {
+        Self { handle, changed: false, may_be_over, maybe_visible: false, maybe_changed: false }
+    }
 }
 
 /// Whether a handle names what it was issued for, as far as that hangs on the number of shards.
@@ -69,8 +80,10 @@ pub enum Delay {
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub key: Key,
-    pub id: MessageId,
+    /// None: its send was not answered.
+    pub id: Option<MessageId>,
     pub queue: usize,
+    pub sent: SentBetween,
     /// Where it stands in its queue.
     pub order: f64,
     /// Each stay in a queue has another one.
@@ -92,7 +105,8 @@ pub struct Stored {
     pub maybe_letter_in: Option<usize>,
     /// A task may have moved it there.
     pub maybe_moved_to: Option<usize>,
-    /// What was purged or deleted while it may have been elsewhere.
+    /// What was purged or deleted while it may have been elsewhere, what nobody has said was sent or deleted, and what
+    /// expires about now.
     pub may_be_gone: bool,
     /// A receive may have taken it whose answer never came.
     pub may_be_received: bool,
@@ -112,7 +126,7 @@ impl Stored {
     }
 
     pub fn is_surely_held(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| !held.may_be_over)
+        self.held.as_ref().is_some_and(|held| !held.may_be_over && !held.maybe_visible)
     }
 
     /// Whether this is the handle of the delivery that hides it.
@@ -200,7 +214,7 @@ pub type Remembered = (usize, u32, Option<u64>, String);
 pub struct Model {
     pub settings: Vec<Settings>,
     pub stored: BTreeMap<Key, Stored>,
-    pub remembered: BTreeMap<Remembered, (MessageId, u64, u64)>,
+    pub remembered: BTreeMap<Remembered, (MessageId, Option<u64>, u64)>,
     /// By queue, incarnation and attempt id: what was given.
     pub attempts: BTreeMap<(usize, u32, u64), Vec<(Key, ReceiptHandle)>>,
     pub issued: Vec<Issued>,
@@ -322,7 +336,8 @@ impl Model {
     /// At least and at most so many messages of a queue are in flight.
     pub fn in_flight(&self, queue: usize) -> (usize, usize) {
         let count = |is: &dyn Fn(&Stored) -> bool| self.stored.values().filter(|message| is(message)).count();
-        let surely = count(&|message| message.queue == queue && message.is_surely_held());
+        let surely =
+            count(&|message| message.queue == queue && message.is_surely_held() && !message.may_be_gone);
         // What moves to another shard is counted in flight until its own has heard that it has arrived.
         let may_be = |message: &Stored| message.held.is_some() || message.is_unsure();
         let leaving = self.leaving.iter().filter(|left| left.0 == queue).count();
@@ -399,10 +414,11 @@ impl Model {
 
     /// How a message came to where it was seen under this id, if it may have.
     pub fn path(&self, message: &Stored, queue: usize, id: MessageId) -> Option<Path> {
+        let is_same = message.id.is_none_or(|known| known == id);
         match () {
-            () if message.queue == queue && message.id == id => Some(Path::Stayed),
-            () if message.maybe_letter_in == Some(queue) && message.id == id => Some(Path::Letter),
-            () if message.maybe_moved_to == Some(queue) && message.id != id => Some(Path::Task),
+            () if message.queue == queue && is_same => Some(Path::Stayed),
+            () if message.maybe_letter_in == Some(queue) && is_same => Some(Path::Letter),
+            () if message.maybe_moved_to == Some(queue) && message.id != Some(id) => Some(Path::Task),
             () => None,
         }
     }
@@ -419,6 +435,9 @@ impl Model {
         self.leaving.push((from, key.1));
         (message.arrival, message.order, message.sequence, message.held) = (arrival, order, None, None);
         message.received_here = 0;
+        if path == Path::Task || is_fifo(queue) {
+            message.sent.latest = Instant::now();
+        }
         message.surely_received = message.received;
         if path == Path::Letter {
             message.source = Some(from);
@@ -428,7 +447,7 @@ impl Model {
             }
             return;
         }
-        message.id = id;
+        message.id = Some(id);
         (message.source, message.deduplication_id, message.first_received) = (None, None, None);
         (message.received, message.surely_received) = (0, 0);
         message.delay = if delay_seconds > 0 { Delay::Long } else { Delay::None };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tenpin_client::{AttributeCode, DeduplicationScope, ErrorCode, QueueAttributes};
 
+use crate::ages::KEPT_SECONDS_MIN;
 use crate::history::History;
 use crate::messages::code_of;
 use crate::model::{Allow, LONG_DELAY_SECONDS, QUEUES, Settings, is_fifo, is_letters, letters_of_kind};
@@ -74,9 +75,9 @@ impl History {
                 self.set(queue, AttributeCode::VisibilityTimeout, seconds);
             }
             1 => {
+                let is_short = self.once_in(2);
                 let seconds = 3_600 + self.random.below(1_000_000);
-                self.model.settings[queue].retention_seconds = seconds;
-                self.set(queue, AttributeCode::MessageRetentionPeriod, seconds);
+                self.keep_for(queue, if is_short { KEPT_SECONDS_MIN } else { seconds });
             }
             2 => {
                 let bytes = [1_024, 1_048_576][self.below(2)];
@@ -105,6 +106,14 @@ impl History {
             _ => self.change_tags(queue),
         }
         self.look_at(queue);
+    }
+
+    /// For so long a queue keeps messages, those that it has as well.
+    pub fn keep_for(&mut self, queue: usize, seconds: u64) {
+        self.note_time();
+        self.model.settings[queue].retention_seconds = seconds;
+        self.set(queue, AttributeCode::MessageRetentionPeriod, seconds);
+        self.note_time();
     }
 
     pub fn delay(&mut self, queue: usize, seconds: u64) {

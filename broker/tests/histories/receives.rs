@@ -1,8 +1,9 @@
 //! Receiving, at once or by waiting, under an attempt id or none.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tenpin_client::{ErrorCode, Message, NewMessage, ReceiptHandle, Receive};
+use tenpin_client::{Error, ErrorCode, Message, NewMessage, ReceiptHandle, Receive};
 
 use crate::history::History;
 use crate::messages::{Picked, code_of};
@@ -33,7 +34,7 @@ impl Ask {
         Self { most, visibility: Some(HELD_FOR), attempt: None }
     }
 
-    fn receive(&self, wait: Duration) -> Receive {
+    pub fn receive(&self, wait: Duration) -> Receive {
         let mut receive = Receive::up_to(self.most as u8).wait(wait);
         if let Some(visibility) = self.visibility {
             receive = receive.visibility_timeout(visibility);
@@ -95,8 +96,9 @@ impl History {
 
     /// Receives without waiting; gives how many came.
     pub fn receive_at_once(&mut self, queue: usize, ask: &Ask) -> usize {
+        self.note_time();
         let repeated = self.repeated(queue, ask);
-        let (surely, perhaps) = self.model.in_flight(queue);
+        let in_flight = self.model.in_flight(queue);
         self.model.note_receive(queue);
         let must_give = repeated.is_some() || self.model.must_give(queue);
         let asked = self.queue(queue);
@@ -109,15 +111,13 @@ impl History {
             );
             return 0;
         }
-        if code_of(&answer) == Some(ErrorCode::OverLimit) {
-            self.tell(format!("receive from {}: over the limit", QUEUES[queue]));
-            assert!(!is_fifo(queue) && perhaps >= IN_FLIGHT_MAX, "{perhaps} are in flight");
-            self.note("over the limit");
-            return 0;
-        }
-        assert!(is_fifo(queue) || surely < IN_FLIGHT_MAX, "{surely} were in flight, and no refusal");
-        let messages = answer.unwrap();
         let may_have_lapsed = ask.visibility == Some(SHORTLY);
+        let Some(messages) = self.judge_limit(queue, ask, in_flight, answer) else {
+            if may_have_lapsed {
+                self.look_for_lapsed(queue);
+            }
+            return 0;
+        };
         assert!(
             !messages.is_empty() || !must_give || may_have_lapsed,
             "nothing came of {} for {ask:?}",
@@ -127,10 +127,8 @@ impl History {
             self.check_repeated(queue, ask, &messages, &repeated);
             return messages.len();
         }
-        let bound = ask.most.min(IN_FLIGHT_MAX.saturating_sub(surely));
-        assert!(messages.len() <= bound, "{} came of {} at most", messages.len(), bound);
         self.take(queue, ask, &messages);
-        if may_have_lapsed && messages.len() < ask.most {
+        if may_have_lapsed {
             let lapsed = self.look_for_lapsed(queue);
             assert!(
                 !messages.is_empty() || !must_give || lapsed > 0,
@@ -139,6 +137,36 @@ impl History {
             );
         }
         messages.len()
+    }
+
+    /// What a receive gave, if so much was not in flight already; at least and at most so many were.
+    fn judge_limit(
+        &mut self,
+        queue: usize,
+        ask: &Ask,
+        (surely, perhaps): (usize, usize),
+        answer: Result<Vec<Message>, Error>,
+    ) -> Option<Vec<Message>> {
+        if code_of(&answer) == Some(ErrorCode::OverLimit) {
+            self.tell(format!("receive from {}: over the limit", QUEUES[queue]));
+            assert!(!is_fifo(queue) && perhaps >= IN_FLIGHT_MAX, "{perhaps} are in flight");
+            self.note("over the limit");
+            return None;
+        }
+        assert!(is_fifo(queue) || surely < IN_FLIGHT_MAX, "{surely} were in flight, and no refusal");
+        let messages = answer.unwrap();
+        let repeated = self.repeated(queue, ask).map_or(0, |repeated| repeated.len());
+        let bound = ask.most.min(IN_FLIGHT_MAX.saturating_sub(surely)).max(repeated);
+        assert!(messages.len() <= bound, "{} came of {} at most", messages.len(), bound);
+        Some(messages)
+    }
+
+    /// A receive was answered among other requests.
+    pub fn judge_received(&mut self, queue: usize, ask: &Ask, answer: Result<Vec<Message>, Error>) {
+        let in_flight = self.model.in_flight(queue);
+        if let Some(messages) = self.judge_limit(queue, ask, in_flight, answer) {
+            self.take(queue, ask, &messages);
+        }
     }
 
     /// Where a shard is held up for a second, what it takes for so short is visible again before it can be given
@@ -187,6 +215,26 @@ impl History {
             let stored = &self.model.stored[&key_of(message)];
             assert_eq!(message.receive_count(), stored.received, "a repeat is no receive");
         }
+    }
+
+    /// Asks again under the id of a receive that was not answered: the messages that it took come again.
+    pub fn receive_what_was_lost(&mut self, queue: usize, ask: &Ask, lost: Vec<Key>) {
+        let asked = self.queue(queue);
+        let messages = self.runtime.block_on(asked.receive_with(&ask.receive(Duration::ZERO))).unwrap();
+        self.tell(format!("receive from {} what was lost: {:?}", QUEUES[queue], keys(&messages)));
+        let came: BTreeSet<Key> = keys(&messages).into_iter().collect();
+        assert_eq!(came, lost.into_iter().collect(), "an attempt is given what it was given");
+        assert_eq!(came.len(), messages.len());
+        for message in &messages {
+            self.check_given(queue, message);
+            let stored = self.model.stored.get_mut(&key_of(message)).expect("it is there");
+            assert_eq!(message.receive_count(), stored.received, "a repeat is no receive");
+            stored.first_received.get_or_insert(message.first_received_at());
+            stored.held = Some(Held::new(None, false));
+            stored.surely_received = stored.received;
+        }
+        self.rename(queue, ask, &messages);
+        self.note("an attempt that was not answered is repeated");
     }
 
     /// Deliveries of before have new handles.
@@ -250,6 +298,7 @@ impl History {
         self.check_given(queue, message);
         let handle = message.handle();
         let stored = self.model.stored.get_mut(&key).expect("it is there");
+        stored.id = Some(message.id());
         stored.received += 1;
         stored.received_here += 1;
         assert_eq!(message.receive_count(), stored.received, "of {key:?}");
@@ -260,7 +309,7 @@ impl History {
         }
         let may_be_over = ask.visibility.is_some_and(|visibility| visibility < HELD_FOR);
         stored.delay = Delay::None;
-        stored.held = Some(Held { handle: Some(handle.clone()), changed: false, may_be_over });
+        stored.held = Some(Held::new(Some(handle.clone()), may_be_over));
         let arrival = stored.arrival;
         self.note_issued(queue, key, arrival, handle);
     }

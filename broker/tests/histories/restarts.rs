@@ -38,6 +38,7 @@ impl History {
             self.model.stored.values_mut().for_each(|message| message.surely_received = message.received);
         }
         self.start_again(shards);
+        self.note_task_goes_on();
         self.look_after(is_killed);
         self.repeat_an_attempt();
     }
@@ -52,6 +53,9 @@ impl History {
         self.broker().restart();
         self.connect();
         self.open();
+    }
+
+    pub fn note_task_goes_on(&mut self) {
         if self.model.task.is_some() && self.newest_task().handle.is_some() {
             self.note("a task goes on after a restart");
         }

@@ -10,6 +10,8 @@ use crate::model::{
 };
 
 const SLOW_PER_SECOND: u32 = 3;
+/// How many messages a second tasks may move.
+pub const PACES: [Option<u32>; 4] = [None, Some(500), Some(SLOW_PER_SECOND), Some(SLOW_PER_SECOND)];
 
 impl History {
     pub fn start_a_task(&mut self) {
@@ -30,7 +32,7 @@ impl History {
             // What is moved there is delayed as what is sent there.
             self.delay(destination, LONG_DELAY_SECONDS);
         }
-        let pace = [None, Some(500), Some(SLOW_PER_SECOND), Some(SLOW_PER_SECOND)][self.below(4)];
+        let pace = PACES[self.below(PACES.len())];
         self.tell(format!("start a task of {} to {destination:?} at {pace:?}", QUEUES[letters]));
         let target = destination.map(|destination| self.queue(destination));
         let asked = self.queue(letters);
@@ -45,6 +47,19 @@ impl History {
             return;
         }
         let handle = started.unwrap();
+        self.model.task = Some(self.task_of(letters, destination));
+        self.model.note_task();
+        let task = self.newest_task();
+        assert!(task.handle.as_ref().is_none_or(|listed| *listed == handle));
+        assert_eq!(task.messages_per_second_max, pace);
+        if pace != Some(SLOW_PER_SECOND) {
+            self.wait_for_the_task();
+            self.settle_the_task();
+        }
+    }
+
+    /// A task that starts now.
+    pub fn task_of(&self, letters: usize, destination: Option<usize>) -> Active {
         let is_visible = |message: &&crate::model::Stored| {
             message.queue == letters && message.held.is_none() && self.model.delay_of(message) == Delay::None
         };
@@ -56,16 +71,7 @@ impl History {
         };
         let to_move = self.model.stored.values().filter(is_visible).count() as u64;
         let is_inexact = self.model.stored.values().any(is_short);
-        let task = Active { letters, destination, seen_moved: 0, moved: 0, to_move, is_inexact };
-        self.model.task = Some(task);
-        self.model.note_task();
-        let task = self.newest_task();
-        assert!(task.handle.as_ref().is_none_or(|listed| *listed == handle));
-        assert_eq!(task.messages_per_second_max, pace);
-        if pace != Some(SLOW_PER_SECOND) {
-            self.wait_for_the_task();
-            self.settle_the_task();
-        }
+        Active { letters, destination, seen_moved: 0, moved: 0, to_move, is_inexact }
     }
 
     /// The newest task of the queue that has one active; those before it are listed as they ended.
