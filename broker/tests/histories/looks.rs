@@ -238,7 +238,8 @@ impl History {
             let behind = seen[place + 1..].iter().find(|other| {
                 let stored = &self.model.stored[&other.key];
                 let is_like = (other.queue, other.key.1) == (queue, key.1);
-                is_like && stored.is_surely_in(queue) && other.is(MessageState::Visible)
+                let has_stayed = self.model.path(stored, queue, other.peeked.id) == Some(Path::Stayed);
+                is_like && has_stayed && other.is(MessageState::Visible)
             });
             let behind = behind.filter(|_| is_fifo(queue) && one.is(MessageState::Visible));
             let order = match behind {

@@ -458,8 +458,12 @@ impl Model {
 
     /// Where a message of this group goes that is at its head now, but for these.
     pub fn order_before(&self, queue: usize, group: Option<u64>, taken: &[Key]) -> Option<f64> {
-        let first = self.in_order(queue, group).into_iter().find(|message| !taken.contains(&message.key))?;
-        Some(self.just_before(first.order))
+        // What a task may have taken away stands behind it, if it is there.
+        let is_behind = |message: &&Stored| {
+            message.queue == queue && message.key.1 == group && !taken.contains(&message.key)
+        };
+        let orders = self.stored.values().filter(is_behind).map(|message| message.order);
+        orders.reduce(f64::min).map(|first| self.just_before(first))
     }
 
     /// A place directly before another.
