@@ -157,7 +157,10 @@ impl History {
         let messages = answer.unwrap();
         let repeated = self.repeated(queue, ask).map_or(0, |repeated| repeated.len());
         let bound = ask.most.min(IN_FLIGHT_MAX.saturating_sub(surely)).max(repeated);
-        assert!(messages.len() <= bound, "{} came of {} at most", messages.len(), bound);
+        let is_held = |message: &&Stored| message.queue == queue && message.is_surely_held();
+        let held: Vec<Key> = self.model.stored.values().filter(is_held).map(|message| message.key).collect();
+        let (name, keys) = (QUEUES[queue], keys(&messages));
+        assert!(messages.len() <= bound, "{keys:?} came of {name} for {ask:?}; in flight were {held:?}");
         Some(messages)
     }
 
