@@ -123,7 +123,7 @@ impl History {
                 && message.is_held_by(&picked.handle)
                 && let Some(held) = &mut message.held
             {
-                held.handle = None;
+                held.is_refused = true;
             }
             return Err(INVALID);
         }
@@ -175,7 +175,7 @@ impl History {
         let incarnation = self.model.incarnation(queue);
         let held = self.model.stored.values().filter(|message| message.queue == queue);
         held.filter_map(|message| {
-            let handle = message.held.as_ref()?.handle.clone()?;
+            let handle = message.held.as_ref().filter(|held| !held.is_refused)?.handle.clone()?;
             let (key, arrival) = (message.key, message.arrival);
             Some(Issued { queue, incarnation, key, arrival, handle })
         })

@@ -40,6 +40,8 @@ pub type Key = (u64, Option<u64>);
 pub struct Held {
     /// None: nobody was told.
     pub handle: Option<ReceiptHandle>,
+    /// The handle is of no use under another number of shards.
+    pub is_refused: bool,
     /// It was hidden anew since.
     pub changed: bool,
     /// It was hidden for so short that it may be visible again.
@@ -51,7 +53,14 @@ pub struct Held {
 
 impl Held {
     pub fn new(handle: Option<ReceiptHandle>, may_be_over: bool) -> Self {
-        Self { handle, changed: false, may_be_over, maybe_visible: false, maybe_changed: false }
+        Self {
+            handle,
+            is_refused: false,
+            changed: false,
+            may_be_over,
+            maybe_visible: false,
+            maybe_changed: false,
+        }
     }
 }
 
@@ -403,7 +412,7 @@ impl Model {
         let is_lost = |other: &&Stored| {
             other.queue == message.queue
                 && other.is_surely_held()
-                && other.held.as_ref().is_some_and(|held| held.handle.is_none())
+                && other.held.as_ref().is_some_and(|held| held.handle.is_none() || held.is_refused)
         };
         let lost: Vec<_> = self.stored.values().filter(is_lost).collect();
         let is_before = |other: &&Stored| {

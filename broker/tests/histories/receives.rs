@@ -247,6 +247,7 @@ impl History {
             let stored = self.model.stored.get_mut(&key).expect("it is there");
             let arrival = stored.arrival;
             let held = stored.held.as_mut().expect("it is as it was");
+            held.is_refused = false;
             let before = held.handle.replace(handle.clone());
             self.model.issued.retain(|issued| Some(&issued.handle) != before.as_ref());
             self.note_issued(queue, key, arrival, handle);
@@ -388,7 +389,7 @@ impl History {
                 };
                 message.is_surely_in(queue)
                     && message.is_surely_held()
-                    && message.held.as_ref().is_some_and(|held| held.handle.is_some())
+                    && message.held.as_ref().is_some_and(|held| held.handle.is_some() && !held.is_refused)
                     && !self.model.is_letter(message)
                     && (!is_fifo(queue) || is_alone())
             })
