@@ -12,7 +12,7 @@ use tenpin_benches::load::{self, Account, Fates, LoadOptions, Shape, Target, Var
 use tenpin_benches::report::Report;
 use tenpin_protocol::{
     Entries, ErrorCode, FRAME_BYTES_MAX_LEAST, HelloReply, Outcome, OutcomeReply, QueueOpened, ReceiveReply,
-    ReceivedFixed, ReceivedMessage, Request, Response, SendOutcome, SendReply, split_frame,
+    ReceivedFixed, ReceivedMessage, Request, Response, SendOutcome, SendReply, StatsReply, split_frame,
 };
 
 /// What goes wrong, once.
@@ -191,6 +191,9 @@ fn answer(store: &Mutex<Store>, request: &Request<'_>, correlation: u32, output:
                 })
                 .collect();
             Response::Delete(OutcomeReply { outcomes: Entries::of(&outcomes) }).encode(correlation, output);
+        }
+        Request::Stats(_) => {
+            Response::Stats(StatsReply { statistics: Entries::of(&[]) }).encode(correlation, output)
         }
         other => panic!("the load does not ask for {other:?}"),
     }
