@@ -88,6 +88,13 @@ impl Checker {
         self.moves && work(one) == work(other)
     }
 
+    /// How often a queue may count one message at a time: each task that brought it back may have found it
+    /// counted still where it had left from, as a crash may take the word that it had arrived.
+    pub(super) fn copies_max(&self, queue: u64) -> u64 {
+        let of_kin = self.tasks.asked.iter().filter(|(source, _)| self.are_kin(**source, queue));
+        1 + of_kin.map(|(_, asked)| asked).sum::<u64>()
+    }
+
     /// Whether messages move in this world.
     pub fn has_moves(&self) -> bool {
         self.moves

@@ -22,6 +22,7 @@ impl Checker {
     /// The broker says how many messages a queue has, in all states together.
     pub fn counted(&mut self, number: u64, count: u64, window: Window) {
         let (mut least, mut most) = (0, 0);
+        let copies = self.copies_max(number);
         let mut expected = Vec::new();
         let is_of = |message: &Message| message.queue == number || self.are_kin(message.queue, number);
         for (id, message) in self.messages.iter().filter(|(_, message)| is_of(message)) {
@@ -34,8 +35,10 @@ impl Checker {
                 least += 1;
                 expected.push(*id);
             }
-            // Where it came from counts it until it has heard that it has arrived: it may be deleted by then.
-            most += u64::from(message.existence != Existence::No && (!removed || self.moves));
+            // Where it came from counts it until it has heard that it has arrived: it may be deleted by then, or
+            // be back.
+            let may_be_there = message.existence != Existence::No && (!removed || self.moves);
+            most += if may_be_there { copies } else { 0 };
         }
         if (!self.rot && count < least) || count > most {
             self.violation(format!(
