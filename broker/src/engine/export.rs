@@ -425,9 +425,9 @@ impl ExportedNumbers {
         last_of_start(self.start_number)
     }
 
-    /// A sequence of this start, counted from 1.
-    pub fn sequence(&self, counter: u64) -> u64 {
-        sequence_of(self.start_number, counter)
+    /// A sequence of this start, if it has this epoch, counted from 1.
+    pub fn sequence(&self, epoch: [u8; 16], count: u64) -> u64 {
+        sequence_of(self.start_number, epoch, count)
     }
 
     /// Writes the start that gave them out into a log.

@@ -1,9 +1,11 @@
 //! Numbers that are never used twice in a data folder (rules 5 and 7).
 //!
 //! A sequence is the number of the start in its high 24 bits and a counter in the low 40, so that
-//! sequences rise across restarts without a record for each. Incarnations of queues are a counter of
-//! their own, whose next value every Start record carries. Message ids are a mix of sequence and the
-//! start's random epoch that maps no two sequences to one id, in the shape of a version 4 UUID.
+//! sequences rise across restarts without a record for each. The counter begins where the start's random
+//! epoch says, in the lower half of its room: where a folder is restored from a backup, two lines of history
+//! have starts of the same number, and what was handed out in one names nothing in the other. Incarnations of
+//! queues are a counter of their own, whose next value every Start record carries. Message ids are a mix of
+//! sequence and epoch that maps no two sequences to one id, in the shape of a version 4 UUID.
 
 const COUNTER_BITS: u32 = 40;
 const COUNTER_MAX: u64 = (1 << COUNTER_BITS) - 1;
@@ -62,7 +64,7 @@ impl Identity {
             self.incarnation_next += INCARNATIONS_SKIPPED_A_START;
         }
         self.start_number += 1;
-        self.counter = 0;
+        self.counter = counter_before(epoch);
         self.epoch = epoch;
     }
 
@@ -119,11 +121,9 @@ impl Identity {
     /// The id of the message with this sequence.
     #[inline]
     pub fn message_id(&self, sequence: u64) -> [u8; 16] {
-        let mut halves = [[0; 8]; 2];
-        halves[0].copy_from_slice(&self.epoch[..8]);
-        halves[1].copy_from_slice(&self.epoch[8..]);
-        let one = mix(sequence ^ u64::from_le_bytes(halves[0]));
-        let two = mix(one ^ u64::from_le_bytes(halves[1]));
+        let halves = halves(self.epoch);
+        let one = mix(sequence ^ halves.0);
+        let two = mix(one ^ halves.1);
         // 60 bits of `one` beside the version, its other 4 bits and 58 bits of `two` beside the
         // variant: all of `one` is in the id, and `one` differs wherever the sequence does.
         let high = (one & 0xffff_ffff_ffff_0000) | 0x4000 | (one & 0x0fff);
@@ -145,10 +145,22 @@ pub(super) fn last_of_start(start_number: u32) -> u64 {
     (u64::from(start_number) << COUNTER_BITS) | COUNTER_MAX
 }
 
-/// A sequence of a start.
-pub(super) fn sequence_of(start_number: u32, counter: u64) -> u64 {
-    assert!(counter <= COUNTER_MAX, "no folder holds 2^40 messages");
+/// A sequence of the start with this number and epoch, counted from 1.
+pub(super) fn sequence_of(start_number: u32, epoch: [u8; 16], count: u64) -> u64 {
+    let counter = counter_before(epoch) + count;
+    assert!(counter <= COUNTER_MAX, "no folder holds 2^39 messages");
     (u64::from(start_number) << COUNTER_BITS) | counter
+}
+
+/// Where the counter of a start stands before it gives out its first sequence.
+fn counter_before(epoch: [u8; 16]) -> u64 {
+    let (low, _) = halves(epoch);
+    mix(low) & (COUNTER_MAX >> 1)
+}
+
+fn halves(epoch: [u8; 16]) -> (u64, u64) {
+    let epoch = u128::from_le_bytes(epoch);
+    (epoch as u64, (epoch >> 64) as u64)
 }
 
 /// The finish of SplitMix64: one to one, and every bit of the input moves half of the output's.
@@ -195,7 +207,23 @@ mod tests {
         assert_eq!(identity.last_sequence(), last);
     }
 
-    /// Where a folder was restored from a backup, two lines of history have the same sequences.
+    #[test]
+    fn each_start_counts_from_where_its_epoch_says_and_has_half_of_the_room_at_least() {
+        let begun = |epoch: u8| {
+            let mut identity = Identity::new();
+            identity.begin_start([epoch; 16]);
+            assert!(!identity.is_spent(1 << (COUNTER_BITS - 1)));
+            let first = identity.next_sequence();
+            assert_eq!(first, sequence_of(1, [epoch; 16], 1));
+            assert!((sequence_of(1, [epoch; 16], 2)..=last_of_start(1)).contains(&identity.next_sequence()));
+            first
+        };
+        let mut firsts: Vec<u64> = (0..=255).map(begun).collect();
+        firsts.sort_unstable();
+        let apart = |pair: &[u64]| pair[1] - pair[0];
+        assert!(firsts.windows(2).map(apart).min() > Some(10_000), "epochs begin far from each other");
+    }
+
     #[test]
     fn all_of_a_starts_epoch_is_in_its_ids() {
         let ids = |epoch| {

@@ -206,7 +206,7 @@ impl Plan {
         all.sort_unstable();
         for (_, _, source, slot) in all {
             *counter += 1;
-            self.places[usize::from(source)].set_sequence(slot, self.numbers.sequence(*counter));
+            self.places[usize::from(source)].set_sequence(slot, self.numbers.sequence(self.epoch, *counter));
         }
     }
 
@@ -232,7 +232,7 @@ impl Plan {
         *next_slot += 1;
         if !is_fifo && places.of(place.slot).1 == 0 {
             *counter += 1;
-            places.set_sequence(place.slot, self.numbers.sequence(*counter));
+            places.set_sequence(place.slot, self.numbers.sequence(self.epoch, *counter));
         }
         Ok(())
     }

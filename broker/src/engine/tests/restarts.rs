@@ -213,6 +213,25 @@ fn queues_are_carried_a_few_at_a_time() {
     assert_eq!(world.records.len(), before, "each only once");
 }
 
+/// Rule 5: a handle from a line of history that a backup has undone names nothing in the one that followed.
+#[test]
+fn a_handle_from_before_a_restored_backup_names_no_other_message() {
+    let mut world = world::<Sound>();
+    let queue = world.create("q");
+    let backup = world.records.clone();
+    world.restart();
+    world.send(queue, &["undone"]);
+    let undone = world.receive(queue, 1, 30)[0];
+    world.records = backup;
+    world.restart();
+    world.send(queue, &["another"]);
+    let another = world.receive(queue, 1, 30)[0];
+    assert_eq!(world.delete(queue, &undone.handle).0, Ok(()), "what it named is gone");
+    assert_eq!(world.counts(queue), [0, 1, 0, 0]);
+    world.delete(queue, &another.handle).0.expect("it is there");
+    assert_eq!(world.counts(queue), [0; 4]);
+}
+
 /// Rule 5: where the counter is spent a new start number is taken, on the record.
 #[test]
 fn a_spent_counter_costs_a_start_number_and_no_sequence_comes_twice() {
