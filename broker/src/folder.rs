@@ -3,7 +3,8 @@
 //! `folder.toml` is written when the folder is made: format version, number of shards (rule 19),
 //! segment size, the nonce that goes into every checksum (rule 14) and the key of receipt handles
 //! (rule 5). It is changed by nothing but a new distribution over shards, which replaces it whole.
-//! `lock` is locked while a broker runs. Each shard's segments lie in `shard-N/`.
+//! `lock` is locked while a broker runs. Each shard's segments lie in `shard-N/`. `served` is made once each
+//! shard has a log: from then on one without a log has lost it, and is not taken for a new one (rule 14).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -19,6 +20,7 @@ use crate::exit::{ExitReason, Failure};
 pub const FORMAT_VERSION: u32 = 2;
 
 const IDENTITY_FILE: &str = "folder.toml";
+const SERVED_FILE: &str = "served";
 const SHARD_PREFIX: &str = "shard-";
 const DISTRIBUTION_PREFIX: &str = "distribution-";
 
@@ -90,6 +92,7 @@ impl Folder {
         };
         check_identity(path, &identity)?;
         let folder = Self { path: path.to_owned(), identity, _lock: lock };
+        folder.check_logs()?;
         folder.remove_other_distributions();
         for shard in 0..folder.identity.shards {
             let shard = folder.shard_path(shard);
@@ -120,6 +123,30 @@ impl Folder {
              tenpin journal reshard --data-dir {path} --shards {wanted}"
         );
         Err(Failure::new(ExitReason::Configuration, text))
+    }
+
+    /// Each shard has a log now, and is never without one again.
+    pub fn mark_as_served(&self) -> Result<(), Failure> {
+        if self.path.join(SERVED_FILE).exists() {
+            return Ok(());
+        }
+        write_durably(&self.path, SERVED_FILE, b"")
+            .map_err(|error| unusable(&self.path.join(SERVED_FILE), "cannot be written", &error))
+    }
+
+    /// Whether each shard has its log, where each had one.
+    fn check_logs(&self) -> Result<(), Failure> {
+        if !self.path.join(SERVED_FILE).exists() {
+            return Ok(());
+        }
+        let mut shards = (0..self.identity.shards).map(|shard| self.shard_path(shard));
+        let Some(shard) = shards.find(|shard| !has_segments(shard)) else { return Ok(()) };
+        let text = format!(
+            "{} has lost its log: there is no file in it, though this folder has served before; nothing was \
+             changed: restore the whole folder from a backup, or choose another --data-dir",
+            shard.display()
+        );
+        Err(Failure::new(ExitReason::LogDamaged, text))
     }
 
     /// Where it lies.
@@ -220,7 +247,7 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, Failure> {
 }
 
 fn make_identity(path: &Path, segment_bytes: u32, shards: u16) -> Result<Identity, Failure> {
-    if path.join("shard-0").exists() {
+    if has_logs(path) {
         let text = format!(
             "{} has logs but no {IDENTITY_FILE}; without it they cannot be read: restore it from a backup",
             path.display()
@@ -230,6 +257,22 @@ fn make_identity(path: &Path, segment_bytes: u32, shards: u16) -> Result<Identit
     let identity = Identity::random(segment_bytes, shards)?;
     write_identity(path, &identity)?;
     Ok(identity)
+}
+
+/// Whether there are shards' folders, of whichever distribution.
+fn has_logs(path: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(path) else { return false };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        let number = name.strip_prefix(SHARD_PREFIX).or(name.strip_prefix(DISTRIBUTION_PREFIX));
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    })
+}
+
+fn has_segments(shard: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(shard) else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| name.ends_with(".log")))
 }
 
 fn write_identity(path: &Path, identity: &Identity) -> Result<(), Failure> {
@@ -332,6 +375,37 @@ mod tests {
         fs::remove_file(place.path().join(IDENTITY_FILE)).expect("it was there");
         let refused = Folder::open(place.path(), 1 << 20, 2).expect_err("the logs are there still");
         assert_eq!(refused.reason, ExitReason::FolderUnusable);
+    }
+
+    #[test]
+    fn a_later_distribution_without_its_identity_is_refused_not_removed() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let logs = place.path().join("distribution-1/shard-0");
+        fs::create_dir_all(&logs).expect("a folder can be made");
+        let refused = Folder::open(place.path(), 1 << 20, 1).expect_err("nobody knows what they are");
+        assert_eq!(refused.reason, ExitReason::FolderUnusable);
+        assert!(logs.exists());
+    }
+
+    #[test]
+    fn a_shard_that_has_lost_its_log_is_refused_not_begun_anew() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let first = Folder::open(place.path(), 1 << 20, 2).expect("a new folder");
+        drop(first);
+        let again = Folder::open(place.path(), 1 << 20, 2).expect("a start that was cut short");
+        let file = |shard| again.shard_path(shard).join("segment-00000001.log");
+        let [one, other] = [0, 1].map(file);
+        [&one, &other].into_iter().for_each(|file| fs::write(file, b"a log").expect("writable"));
+        again.mark_as_served().expect("writable");
+        drop(again);
+        drop(Folder::open(place.path(), 1 << 20, 2).expect("everything is there"));
+        fs::remove_file(&other).expect("it was there");
+        let refused = Folder::open(place.path(), 1 << 20, 2).expect_err("a file is missing");
+        assert_eq!(refused.reason, ExitReason::LogDamaged);
+        assert!(refused.text.contains("shard-1"), "{}", refused.text);
+        fs::remove_dir(other.parent().expect("it has one")).expect("it is empty");
+        Folder::open(place.path(), 1 << 20, 2).expect_err("a folder is missing");
+        assert!(one.exists());
     }
 
     #[test]

@@ -13,6 +13,7 @@ const CONFIGURATION: i32 = 3;
 const LISTEN: i32 = 4;
 const FOLDER_LOCKED: i32 = 5;
 const FOLDER_UNUSABLE: i32 = 6;
+const LOG_DAMAGED: i32 = 7;
 const JOURNAL_FAILED: i32 = 8;
 
 /// Runs `tenpin` with arguments that it refuses; gives the exit code and what it said.
@@ -111,6 +112,28 @@ fn a_disk_that_fails_ends_all_shards_with_a_code_of_its_own() {
         let queue = client.open("tests").unwrap();
         let counts = client.counts(queue).unwrap();
         assert_eq!(counts.visible + counts.in_flight, 1);
+    }
+}
+
+/// Rule 14: files that somebody's clean-up took are no reason to begin anew.
+#[test]
+fn a_log_that_is_gone_is_not_taken_for_a_new_one() {
+    let mut broker = TestBroker::start("fsync", "");
+    let (mut client, queue) = broker.client_and_queue();
+    client.send(queue, &[Outgoing { body: b"lost", delay_seconds: None }]).unwrap();
+    broker.stop();
+    let folder = broker.command.folder.clone();
+    for entry in std::fs::read_dir(folder.join("shard-0")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let folder = folder.to_str().unwrap();
+    for arguments in [
+        &["serve", "--listen", "127.0.0.1:0", "--sqs-listen", "off", "--data-dir", folder] as &[&str],
+        &["journal", "verify", "--data-dir", folder],
+    ] {
+        let (code, text) = refused(arguments);
+        assert_eq!(code, LOG_DAMAGED, "{text}");
+        assert!(text.contains("shard-0"), "{text}");
     }
 }
 

@@ -207,7 +207,7 @@ fn reshard_is_whole_at_every_step(shards: u16) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["distribution-1", "folder.toml", "lock"]);
+    assert_eq!(names, ["distribution-1", "folder.toml", "lock", "served"]);
     broker.start_again(&format!("shards = {shards}\n"));
     check(&broker, &filled, shards);
     broker.stop();

@@ -81,7 +81,7 @@ pub fn start(config: &Config, say: Say) -> Result<Running, Failure> {
     let common = Common {
         config: config.clone(),
         identity,
-        _folder: folder.map(Arc::new),
+        folder: folder.map(Arc::new),
         ending: Arc::clone(&ending),
         say,
     };
@@ -174,6 +174,12 @@ fn start_threads<D: RealDriver>(
         threads.wait_after_abandon();
     })?;
     complaints.iter().for_each(|text| (common.say)(text));
+    if let Some(folder) = &common.folder {
+        folder.mark_as_served().inspect_err(|_| {
+            common.ending.abandon();
+            threads.wait_after_abandon();
+        })?;
+    }
     go.iter().for_each(|go| {
         // One that has ended meanwhile has said why.
         let _ = go.send(());

@@ -68,7 +68,7 @@ pub(super) struct Common {
     pub(super) config: Config,
     pub(super) identity: Identity,
     /// Locked until the last thread has ended.
-    pub(super) _folder: Option<Arc<Folder>>,
+    pub(super) folder: Option<Arc<Folder>>,
     pub(super) ending: Arc<Ending>,
     pub(super) say: Say,
 }
