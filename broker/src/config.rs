@@ -1,6 +1,7 @@
 //! One typed configuration: defaults, over them the file, over that the environment, over that the flags.
 
-use std::collections::BTreeMap;
+mod queues;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,6 +14,8 @@ use crate::catalog::{NameDefaults, QueueName};
 use crate::exit::{ExitReason, Failure};
 use crate::folder::SHARDS_MAX;
 use crate::journal::LOG_SEGMENTS_MIN;
+
+pub use queues::{AttributeSetting, QueueSetting};
 
 /// Longest body of a request to the SQS-compatible endpoint, where nothing is said: a batch of 1 MiB whose
 /// texts take three times as much in a form or in JSON that escapes all but ASCII, and what is around them.
@@ -83,55 +86,6 @@ impl From<SqsListen> for String {
             SqsListen::At(address) => address.to_string(),
         }
     }
-}
-
-/// A queue that is there when the broker has started.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct QueueSetting {
-    /// Its name.
-    pub name: String,
-    /// Its account, where that is not the default.
-    pub account: Option<String>,
-    /// Its region, where that is not the default.
-    pub region: Option<String>,
-    /// Its attributes, by their names in SQS.
-    #[serde(default)]
-    pub attributes: BTreeMap<String, AttributeSetting>,
-    /// The queue that its dead letters go to, in the same account and region.
-    pub dead_letter_queue: Option<String>,
-    /// After how many receives they do.
-    #[serde(default = "max_receive_count_default")]
-    pub max_receive_count: u32,
-    /// Its tags.
-    #[serde(default)]
-    pub tags: BTreeMap<String, String>,
-}
-
-/// The value of an attribute of a queue.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(untagged)]
-pub enum AttributeSetting {
-    /// A switch.
-    Switch(bool),
-    /// A number.
-    Number(i64),
-    /// A text; numbers and switches can also be said as texts.
-    Text(String),
-}
-
-impl std::fmt::Display for AttributeSetting {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Switch(switch) => write!(formatter, "{switch}"),
-            Self::Number(number) => write!(formatter, "{number}"),
-            Self::Text(text) => formatter.write_str(text),
-        }
-    }
-}
-
-fn max_receive_count_default() -> u32 {
-    10
 }
 
 /// Everything that can be set.
@@ -512,6 +466,8 @@ impl Config {
                 .to_owned()
         } else if let Some(problem) = self.problem_of_endpoint() {
             problem
+        } else if let Some(problem) = queues::problem_of(&self.queues, &self.name_defaults()) {
+            problem
         } else if self.handshake_timeout_ms == 0 || self.keep_alive_timeout_ms < 1000 {
             "handshake_timeout_ms must be over 0 and keep_alive_timeout_ms at least 1000".to_owned()
         } else {
@@ -522,6 +478,11 @@ impl Config {
 }
 
 impl Config {
+    /// The account and the region of queues whose clients name none.
+    pub(crate) fn name_defaults(&self) -> NameDefaults {
+        NameDefaults { account: self.account.as_str().into(), region: self.region.as_str().into() }
+    }
+
     fn problem_of_endpoint(&self) -> Option<String> {
         if let Err(error) = QueueName::parse_scope(&self.account, &self.region, &NameDefaults::default()) {
             return Some(format!("account is {:?} and region {:?}: {error}", self.account, self.region));

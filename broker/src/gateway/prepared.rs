@@ -140,20 +140,19 @@ async fn make_queue(
     line: &mut Line,
     queue: &QueueSetting,
 ) -> Result<(), ServiceError> {
-    let attributes: Vec<_> =
-        queue.attributes.iter().map(|(name, value)| pair(name, value.to_string())).collect();
+    let at_creation: Vec<_> =
+        queue.attribute_texts().into_iter().map(|(name, text)| pair(name, text)).collect();
     let tags: Vec<_> = queue.tags.iter().map(|(key, value)| pair(key, value.clone())).collect();
-    let mut at_creation = attributes.clone();
-    if queue.name.ends_with(".fifo") && !queue.attributes.contains_key("FifoQueue") {
-        at_creation.push(pair("FifoQueue", "true".to_owned()));
-    }
-    let create =
-        CreateQueue { queue_name: (&*queue.name).into(), attributes: at_creation, tags: tags.clone() };
+    let create = CreateQueue {
+        queue_name: (&*queue.name).into(),
+        attributes: at_creation.clone(),
+        tags: tags.clone(),
+    };
     let queue_url = Some(Text::from(&*queue.name));
     match serve(gateway, line, queue, &create.into()).await {
         // It is there, and different: the configuration says how it shall be.
         Err(error) if error.name == ErrorCode::QueueNameExists.into() => {
-            let changeable = attributes.into_iter().filter(|pair| pair.name != "FifoQueue").collect();
+            let changeable = at_creation.into_iter().filter(|pair| pair.name != "FifoQueue").collect();
             let set = SetQueueAttributes { queue_url: queue_url.clone(), attributes: changeable };
             serve(gateway, line, queue, &set.into()).await?;
         }
@@ -175,7 +174,7 @@ async fn join_dead_letters(
     let origin = origin_of(gateway, queue);
     let policy = serde_json::json!({
         "deadLetterTargetArn": format!("arn:aws:sqs:{}:{}:{target}", origin.region, origin.account),
-        "maxReceiveCount": queue.max_receive_count,
+        "maxReceiveCount": queue.receives_max(),
     });
     let attributes = vec![pair("RedrivePolicy", policy.to_string())];
     let set = SetQueueAttributes { queue_url: Some(Text::from(&*queue.name)), attributes };

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Say;
-use crate::catalog::NameDefaults;
 use crate::config::{Config, DurabilitySetting};
 use crate::engine::EngineOptions;
 use crate::exit::{ExitReason, Failure};
@@ -64,10 +63,7 @@ pub(super) fn open_shard(
     say: &Say,
 ) -> Result<Opened<Sound>, Failure> {
     let engine_options = EngineOptions {
-        defaults: NameDefaults {
-            account: config.account.as_str().into(),
-            region: config.region.as_str().into(),
-        },
+        defaults: config.name_defaults(),
         minute_rules: config.minute_rules,
         in_flight_max: config.in_flight_max.into(),
         deduplication_max: config.deduplication_max.into(),
