@@ -293,7 +293,9 @@ impl ServeFlags {
 }
 
 fn serve(flags: ServeFlags) -> Result<(), Failure> {
-    let config = flags.layers()?.config()?;
+    let layers = flags.layers()?;
+    let config = layers.config()?;
+    say_unknown_variables(&layers);
     serve::serve(&config).map_err(|failure| match failure.reason {
         ExitReason::RingRefused => Failure::new(failure.reason, format!("{failure}; or use --io auto")),
         _ => failure,
@@ -303,10 +305,16 @@ fn serve(flags: ServeFlags) -> Result<(), Failure> {
 fn check_config(flags: ServeFlags) -> Result<(), Failure> {
     let layers = flags.layers()?;
     layers.config()?;
-    for name in &layers.unknown_variables {
-        eprintln!("tenpin: the variable {name} sets nothing");
-    }
+    say_unknown_variables(&layers);
     cli::print(b"the configuration is good\n")
+}
+
+/// Kubernetes sets some such variables for a service of this name, so that they are no error.
+fn say_unknown_variables(layers: &Layers) {
+    let names = &layers.unknown_variables;
+    if !names.is_empty() {
+        eprintln!("tenpin: no setting has the name of these variables: {}", names.join(", "));
+    }
 }
 
 fn show_config(flags: ServeFlags) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! A broker as a process: it is told to stop by signals, and says on standard output where it listens.
 
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -17,11 +18,7 @@ pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
     let (signals, listener) = stop_on_signals(running.stopper())?;
     // Only now: whoever reads this may send a signal at once.
     say_hello(config, &running);
-    if let Some(address) = running.sqs_address().filter(|address| !address.ip().is_loopback()) {
-        eprintln!(
-            "tenpin: the SQS endpoint at {address} accepts any credentials: whoever can reach it may do everything"
-        );
-    }
+    warn_of_strangers(&running);
     let result = running.join();
     signals.close();
     // It only ever waits for signals, and has just been told to end.
@@ -30,6 +27,28 @@ pub(crate) fn serve(config: &Config) -> Result<(), Failure> {
         eprintln!("tenpin: stopped");
     }
     result
+}
+
+/// Nobody has to say who they are yet.
+fn warn_of_strangers(running: &Running) {
+    let addresses = [Some(running.address()), running.sqs_address()].into_iter().flatten();
+    let open: Vec<_> =
+        addresses.filter(|address| !address.ip().is_loopback()).map(|address| address.to_string()).collect();
+    if !open.is_empty() {
+        eprintln!(
+            "tenpin: there is no authentication: whoever can reach {} may do everything",
+            open.join(" or ")
+        );
+    }
+}
+
+/// Where this machine reaches what listens at all of its addresses.
+fn reached_at(address: SocketAddr) -> SocketAddr {
+    let loopback: IpAddr = match address.ip() {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    if address.ip().is_unspecified() { (loopback, address.port()).into() } else { address }
 }
 
 /// Each connection is a descriptor, and the limit that processes begin with is often a small one. Where it
@@ -84,8 +103,9 @@ fn say_hello(config: &Config, running: &Running) {
     let server::Description { shards, driver } = running.description();
     let text = format!(
         "tenpin {}\n  listening on {address} (binary protocol)\n  {sqs}\n  data {data} ({durability})\n  shards {shards}\n  driver {driver}\n  \
-         try it: tenpin queue create orders --address {address}\n",
+         try it: tenpin queue create orders --address {}\n",
         env!("CARGO_PKG_VERSION"),
+        reached_at(address),
     );
     // Nobody may be reading, and the broker serves all the same.
     let mut out = std::io::stdout().lock();

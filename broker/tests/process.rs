@@ -232,6 +232,20 @@ fn a_folder_that_cannot_be_made_is_refused() {
     assert_eq!(code, FOLDER_UNUSABLE, "{text}");
 }
 
+/// A variable whose name has a typing error would set nothing, and nobody would know.
+#[test]
+fn variables_that_set_nothing_are_named_at_the_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = Command::new(program());
+    // It says so, and then goes no further.
+    command.args(["serve", "--durability", "memory", "--sqs-listen", "off", "--listen", &address]);
+    let output = command.env("TENPIN_DURABILTY", "async").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(LISTEN), "{said}");
+    assert!(said.contains("TENPIN_DURABILTY"), "{said}");
+}
+
 /// The lines at the start say where it listens, where data lies, which driver it took and how to try it.
 #[test]
 fn the_first_lines_say_what_one_needs() {
