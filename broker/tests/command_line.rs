@@ -104,7 +104,12 @@ fn lines_become_messages_and_come_back() {
 
 #[test]
 fn what_goes_wrong_has_a_code_and_words() {
-    let (shell, _broker) = shell_and_broker();
+    let broker = TestBroker::start_with_sqs("memory", "");
+    let shell = Shell { address: broker.address().to_string() };
+    let long = broker.folder().join("long");
+    std::fs::write(&long, vec![b'x'; (1 << 20) + 1]).unwrap();
+    let long = long.to_str().unwrap();
+    let endpoint = broker.process().sqs_address(PATIENCE).unwrap().to_string();
     let nowhere = Shell { address: "127.0.0.1:1".into() };
     shell.says(&["queue", "create", "there"]);
     shell.says(&["queue", "create", "steps.fifo"]);
@@ -119,6 +124,8 @@ fn what_goes_wrong_has_a_code_and_words() {
         (&shell, &["queue"], 2, "Usage"),
         (&shell, &["send", "there", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
         (&shell, &["send", "there", "--lines", "--file", "missing.txt"], 2, "missing.txt cannot be read"),
+        (&shell, &["send", "there", "--file", long], 11, "Message must be shorter than 1048576 bytes"),
+        (&shell, &["stats", "--address", &endpoint], 10, "perhaps the SQS endpoint"),
         (&shell, &["send", "there", "x", "--lines"], 2, "cannot be used with"),
         (&shell, &["send", "steps.fifo", "x"], 2, "say with --group"),
         (&shell, &["send", "there"], 2, "body 1 of 1 is empty"),
@@ -148,9 +155,36 @@ fn the_configuration_is_explained_and_completions_are_printed() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("line 2") && said.contains("listn"), "{said}");
+    std::fs::write(&file, "[[queues]]\nname = \"a b\"\n").unwrap();
+    let output = shell.run(&["config", "check", "--config", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the queue \"a b\""), "{said}");
     assert!(shell.says(&["config", "show", "--durability", "async"]).contains("durability = \"async\""));
     assert!(shell.says(&["completions", "bash"]).contains("_tenpin"));
     assert!(shell.says(&["--version"]).starts_with("tenpin 0."));
+}
+
+/// Tags and policies are others' texts, and a terminal does what some characters say.
+#[test]
+fn what_others_have_written_cannot_steer_a_terminal() {
+    let (shell, _broker) = shell_and_broker();
+    let shown = shell.says(&["queue", "create", "orders", "--tag", "team=a\u{1b}[2J\nb"]);
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    assert!(shown.lines().any(|line| line.starts_with("Tag team") && line.ends_with("[2J b")), "{shown:?}");
+}
+
+#[test]
+fn peek_tells_people_what_receive_does() {
+    let (shell, _broker) = shell_and_broker();
+    shell.says(&["queue", "create", "orders"]);
+    shell.says(&["send", "orders", "one", "--group", "customer-7", "--attribute", "items=3"]);
+    let shown = shell.says(&["peek", "orders"]);
+    assert!(shown.contains(", visible, sent ") && shown.contains(", group customer-7"), "{shown}");
+    assert!(shown.contains("  items (String): 3"), "{shown}");
+    shell.says(&["receive", "orders"]);
+    let shown = shell.says(&["peek", "orders"]);
+    assert!(shown.contains(", in flight (ends in ") && shown.contains(", received once"), "{shown}");
 }
 
 #[test]
@@ -172,7 +206,7 @@ fn dead_letters_are_moved_back() {
     let tasks = shell.json(&["queue", "redrive", "orders-dead", "--status", "--json"]);
     assert_eq!(tasks.len(), 1, "looking starts none");
     let output = shell.run(&["queue", "redrive", "orders-dead", "--cancel"]);
-    assert_eq!(output.status.code(), Some(2), "nothing runs");
+    assert_eq!(output.status.code(), Some(11), "nothing runs");
     let output = shell.run(&["queue", "redrive", "orders"]);
     assert_eq!(output.status.code(), Some(11), "it is no dead-letter queue");
 }

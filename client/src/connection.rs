@@ -272,6 +272,10 @@ async fn greet(
     let ended = |error: std::io::Error| Error::Disconnected { reason: error.to_string() };
     stream.write_all(&frame).await.map_err(ended)?;
     let frame = loop {
+        if input.starts_with(b"HTTP/") {
+            let text = "what answers is an HTTP server, perhaps the SQS endpoint; this protocol has a port of its own";
+            return Err(Error::Protocol(text.into()));
+        }
         match codec.decode(input).map_err(|error| Error::Protocol(error.to_string()))? {
             Some(frame) => break frame,
             None if stream.read_buf(input).await.map_err(ended)? == 0 => {

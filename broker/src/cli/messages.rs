@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -208,16 +208,11 @@ pub async fn receive(client: &Client, common: &Common, flags: ReceiveFlags) -> R
 fn print_message(message: &Message, common: &Common, deleted: bool) -> Result<(), Failure> {
     if !common.json {
         line(&body_for_people(message.body()))?;
-        let mut about = format!("  {}, sent {}", message.id(), distance(message.sent_at()));
-        if message.receive_count() > 1 {
-            about += &format!(", received {} times", message.receive_count());
-        }
-        if let Some(group) = message.group() {
-            about += &format!(", group {group}");
-        }
+        let mut about = format!("  {}", message.id());
+        about += &about_message(message.sent_at(), message.receive_count(), 1, message.group());
         line(&about)?;
         for (name, data_type, value) in message.attributes() {
-            line(&format!("  {name} ({data_type}): {}", body_for_people(value)))?;
+            print_attribute(name, data_type, value)?;
         }
         return if deleted { Ok(()) } else { line(&format!("  handle {}", handle_text(&message.handle()))) };
     }
@@ -245,6 +240,24 @@ fn print_message(message: &Message, common: &Common, deleted: bool) -> Result<()
         }
     }
     json_line(&value)
+}
+
+/// What is said of a message behind its id; how often it was received where that is more than `usual`.
+fn about_message(sent_at: SystemTime, receive_count: u32, usual: u32, group: Option<&str>) -> String {
+    let mut about = format!(", sent {}", distance(sent_at));
+    match receive_count {
+        count if count <= usual => {}
+        1 => about += ", received once",
+        count => about += &format!(", received {count} times"),
+    }
+    if let Some(group) = group {
+        about += &format!(", group {group}");
+    }
+    about
+}
+
+fn print_attribute(name: &str, data_type: &str, value: &[u8]) -> Result<(), Failure> {
+    line(&format!("  {name} ({data_type}): {}", body_for_people(value)))
 }
 
 /// What is deleted.
@@ -306,6 +319,15 @@ impl From<StateFlag> for MessageState {
     }
 }
 
+fn words_for(state: MessageState) -> &'static str {
+    match state {
+        MessageState::Visible => "visible",
+        MessageState::InFlight => "in flight",
+        MessageState::Delayed => "delayed",
+        MessageState::Damaged => "damaged",
+    }
+}
+
 /// Looks at messages.
 pub async fn peek(client: &Client, common: &Common, flags: PeekFlags) -> Result<(), Failure> {
     let queue = open(client, &flags.queue).await?;
@@ -315,13 +337,12 @@ pub async fn peek(client: &Client, common: &Common, flags: PeekFlags) -> Result<
     while left > 0 {
         let next = queue.peek(state, page.as_ref()).await.map_err(failure)?;
         for message in next.messages.iter().take(left) {
-            let state = message.state.map_or("?", MessageState::name);
             if common.json {
                 let attributes =
                     message.attributes.iter().map(|(name, kind, value)| (&**name, &**kind, &**value));
                 let mut value = json!({
                     "message_id": message.id.to_string(),
-                    "state": state,
+                    "state": message.state.map_or("?", MessageState::name),
                     "receive_count": message.receive_count,
                     "sent_at_ms": epoch_ms(message.sent_at),
                     "until_ms": message.until.map(epoch_ms),
@@ -334,9 +355,15 @@ pub async fn peek(client: &Client, common: &Common, flags: PeekFlags) -> Result<
                 json_line(&value)?;
             } else {
                 line(&body_for_people(&message.body))?;
+                let state = message.state.map_or("?", words_for);
                 let until =
                     message.until.map_or(String::new(), |until| format!(" (ends {})", distance(until)));
-                line(&format!("  {}, {state}{until}, sent {}", message.id, distance(message.sent_at)))?;
+                let mut about = format!("  {}, {state}{until}", message.id);
+                about += &about_message(message.sent_at, message.receive_count, 0, message.group.as_deref());
+                line(&about)?;
+                for (name, data_type, value) in &message.attributes {
+                    print_attribute(name, data_type, value)?;
+                }
             }
         }
         left -= next.messages.len().min(left);

@@ -31,18 +31,30 @@ fn unwritable(error: io::Error) -> Failure {
     Failure::new(ExitReason::Unexpected, format!("standard output cannot be written: {error}"))
 }
 
-/// Prints rows in columns; the first row is the heading.
+/// Prints rows in columns; the first row is the heading. Each is one line, whatever is in it.
 pub fn table(rows: &[Vec<String>]) -> Result<(), Failure> {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| on_one_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<_> = (0..columns).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
         line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
+}
+
+/// Text that others have chosen, for a line of a terminal, which it must not steer.
+pub fn on_one_line(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A body for people: as text where it is one, else what it is.
@@ -142,5 +154,6 @@ mod tests {
     fn bodies_cannot_steer_a_terminal() {
         assert_eq!(body_for_people(b"a\x1b[2Jb"), "a\u{fffd}[2Jb");
         assert_eq!(body_for_people(&[0xff]), "(1 bytes that are not text)");
+        assert_eq!(on_one_line("a\x1b[2J\nb"), "a\u{fffd}[2J b");
     }
 }

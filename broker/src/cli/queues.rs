@@ -273,7 +273,7 @@ async fn redrive(client: &Client, common: &Common, flags: RedriveFlags) -> Resul
     if flags.cancel {
         let tasks = queue.move_tasks().await.map_err(failure)?;
         let Some(handle) = tasks.into_iter().find_map(|task| task.handle) else {
-            return Err(usage(format!("no task moves messages out of {}", flags.name)));
+            return Err(failed(format!("no task moves messages out of {}", flags.name)));
         };
         let moved = client.cancel_move_task(&handle).await.map_err(failure)?;
         return if common.json {

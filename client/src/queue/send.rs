@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tenpin_protocol::{
-    AttributeCode, AttributeName, Entries, GetAttributesRequest, Operation, Request, Response, SendEntry,
-    SendRequest,
+    AttributeCode, AttributeName, Entries, ErrorCode, GetAttributesRequest, Operation, Request, Response,
+    SendEntry, SendRequest,
 };
 
 use super::{BATCH_MAX, Queue, check_batch};
 use crate::attributes::QueueAttributes;
 use crate::client::response;
 use crate::connection::unexpected;
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::message::{NewMessage, Sent};
 
+/// Bytes of one message, with its attributes.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// For how long what a queue said of itself is believed.
 const ATTRIBUTE_FRESH: Duration = Duration::from_secs(60);
 
@@ -30,7 +32,7 @@ impl Queue {
     /// ```
     pub async fn send(&self, message: impl Into<NewMessage>) -> Result<Sent> {
         let message = message.into();
-        let results = self.send_batch(std::slice::from_ref(&message)).await?;
+        let results = self.send_batch(std::slice::from_ref(&message)).await.map_err(of_one_message)?;
         results.into_iter().next().unwrap_or(Err(unexpected(Operation::Send)))
     }
 
@@ -115,6 +117,20 @@ impl Queue {
             if message.has_deduplication_id() { message } else { message.deduplication_id(fresh_id()) }
         };
         messages.iter().map(give).collect()
+    }
+}
+
+/// A message by itself is no batch, and what is wrong with its size is said as of a message.
+fn of_one_message(error: Error) -> Error {
+    match &error {
+        Error::Refused(refusal) if refusal.code() == Some(ErrorCode::BatchRequestTooLong) => {
+            let text = format!(
+                "One or more parameters are invalid. Reason: Message must be shorter than {MESSAGE_BYTES_MAX} \
+                 bytes, its attributes counted."
+            );
+            Refusal::new(ErrorCode::InvalidParameterValue.number(), Some(&text)).into()
+        }
+        _ => error,
     }
 }
 
