@@ -56,6 +56,11 @@ pub enum Task {
     Crowd(CrowdArguments),
 }
 
+/// As `tenpin serve --io` has them.
+const DRIVERS: [&str; 3] = ["auto", "uring", "epoll"];
+/// As `tenpin serve --durability` has them.
+const DURABILITIES: [&str; 3] = ["memory", "async", "fsync"];
+
 /// Of `hello`.
 #[derive(Debug, Args)]
 pub struct HelloArguments {
@@ -82,11 +87,11 @@ pub struct BrokerArguments {
     /// Numbers of shards of a started broker, compared in turn.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub shards: Vec<u16>,
-    /// Drivers of a started broker (auto, uring, epoll), compared in turn.
-    #[arg(long, alias = "io", value_delimiter = ',', default_value = "auto")]
+    /// Drivers of a started broker, compared in turn.
+    #[arg(long, alias = "io", value_delimiter = ',', default_value = "auto", value_parser = DRIVERS)]
     pub driver: Vec<String>,
-    /// Durabilities of a started broker (memory, async, fsync), compared in turn.
-    #[arg(long, value_delimiter = ',', default_value = "memory")]
+    /// Durabilities of a started broker, compared in turn.
+    #[arg(long, value_delimiter = ',', default_value = "memory", value_parser = DURABILITIES)]
     pub durability: Vec<String>,
     /// Where the data folder of a started broker is made.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
@@ -314,10 +319,10 @@ pub struct BacklogArguments {
     #[arg(long, default_value_t = 1)]
     pub shards: u16,
     /// Its driver.
-    #[arg(long, alias = "io", default_value = "auto")]
+    #[arg(long, alias = "io", default_value = "auto", value_parser = DRIVERS)]
     pub driver: String,
     /// Its durability.
-    #[arg(long, default_value = "fsync")]
+    #[arg(long, default_value = "fsync", value_parser = DURABILITIES)]
     pub durability: String,
     /// Where its data folder is made.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
@@ -413,13 +418,13 @@ pub struct CrowdArguments {
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub folder: PathBuf,
     /// Drivers, in turn.
-    #[arg(long, alias = "io", value_delimiter = ',', default_value = "uring,epoll")]
+    #[arg(long, alias = "io", value_delimiter = ',', default_value = "uring,epoll", value_parser = DRIVERS)]
     pub driver: Vec<String>,
     /// Numbers of shards, in turn.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     pub shards: Vec<u16>,
     /// Its durability.
-    #[arg(long, default_value = "fsync")]
+    #[arg(long, default_value = "fsync", value_parser = DURABILITIES)]
     pub durability: String,
     /// Connections that fall silent after a round each.
     #[arg(long, default_value_t = 10_000)]
@@ -451,10 +456,10 @@ pub struct KillArguments {
     #[arg(long = "broker-argument", allow_hyphen_values = true)]
     pub broker_arguments: Vec<String>,
     /// Its driver.
-    #[arg(long, alias = "io", default_value = "auto")]
+    #[arg(long, alias = "io", default_value = "auto", value_parser = DRIVERS)]
     pub driver: String,
-    /// Its durability: fsync or async.
-    #[arg(long, default_value = "fsync")]
+    /// Its durability.
+    #[arg(long, default_value = "fsync", value_parser = ["fsync", "async"])]
     pub durability: String,
     /// Kills under load.
     #[arg(long, default_value_t = 200)]

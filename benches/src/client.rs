@@ -167,7 +167,9 @@ pub struct Client {
 impl Client {
     /// Connects and says hello.
     pub fn connect(address: SocketAddr) -> Result<Self, ClientError> {
-        let stream = TcpStream::connect(address)?;
+        let stream = TcpStream::connect(address).map_err(|error| {
+            io::Error::new(error.kind(), format!("no connection to a broker at {address}: {error}"))
+        })?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -72,7 +72,14 @@ impl BrokerCommand {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         tie(&mut command, self.core);
         let started = Instant::now();
-        BrokerProcess::watch(command.spawn()?, started)
+        let process = command.spawn().map_err(|error| {
+            let program = self.program.display();
+            io::Error::new(
+                error.kind(),
+                format!("{program} cannot be started (build it, or name it with --spawn): {error}"),
+            )
+        })?;
+        BrokerProcess::watch(process, started)
     }
 
     /// Has the log's every checksum verified by `tenpin journal verify`, while no broker runs; an
