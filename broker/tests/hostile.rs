@@ -42,6 +42,23 @@ fn over_each_driver(config: &str, test: impl Fn(&mut TestBroker)) {
     }
 }
 
+/// Who takes the port for the SQS endpoint is told so in HTTP.
+#[test]
+fn http_is_told_that_it_has_the_wrong_port() {
+    over_each_driver("", |broker| {
+        for request in ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"]
+        {
+            let mut stream = std::net::TcpStream::connect(broker.address()).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("The SQS endpoint"), "{answer}");
+        }
+        broker.client().ping().unwrap();
+    });
+}
+
 /// Frames that arrive in two parts, cut at each byte, are whole frames.
 #[test]
 fn a_frame_may_be_cut_at_each_byte() {

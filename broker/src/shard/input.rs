@@ -209,7 +209,11 @@ impl<F: Flaws> Core<F> {
                 }
                 Ok(None) => return consumed,
                 Err(error) => {
-                    self.refuse_connection(id, error.code(), &error.to_string());
+                    if connection.stage == Stage::Greeting && is_http(&bytes[consumed..]) {
+                        self.refuse_http(id);
+                    } else {
+                        self.refuse_connection(id, error.code(), &error.to_string());
+                    }
                     return bytes.len();
                 }
             }
@@ -318,6 +322,13 @@ impl<F: Flaws> Core<F> {
 /// The ticket of what nobody asked for and nobody is answered.
 fn no_ticket(connection: ConnectionId) -> Ticket {
     Ticket { connection, correlation: 0, operation: Operation::Goodbye }
+}
+
+/// Whether this is how a request of HTTP begins, which taken as a length is one that no frame may have.
+#[cold]
+fn is_http(bytes: &[u8]) -> bool {
+    const METHODS: [&[u8]; 6] = [b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE"];
+    METHODS.iter().any(|method| bytes.starts_with(method))
 }
 
 /// Whether a connection has so much unsent that its requests wait.

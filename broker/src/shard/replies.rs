@@ -192,6 +192,23 @@ impl<F: Flaws> Core<F> {
         self.closing.push((id, false));
     }
 
+    /// Says in HTTP that the SQS endpoint is elsewhere, as an SDK shows it to whoever has mixed up the ports.
+    #[cold]
+    pub(super) fn refuse_http(&mut self, id: ConnectionId) {
+        const BODY: &str = r#"{"__type":"WrongPort","message":"This port speaks the binary protocol of Tenpin. The SQS endpoint has another one: 9324, unless sqs_listen says otherwise."}"#;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let head = format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            BODY.len()
+        );
+        connection.stage = Stage::Closing;
+        connection.out.extend_from_slice(head.as_bytes());
+        connection.out.extend_from_slice(BODY.as_bytes());
+        Self::mark_dirty(&mut self.dirty, connection);
+        self.closing.push((id, false));
+    }
+
     /// Takes nothing more from a connection, and closes it once it has what it is owed.
     pub(super) fn close_when_flushed(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
