@@ -137,6 +137,19 @@ fn a_log_that_is_gone_is_not_taken_for_a_new_one() {
     }
 }
 
+/// Who runs it hears of it before the clients' users call.
+#[test]
+fn a_full_log_is_told_of() {
+    let sizes = "log_bytes_max = 33554432\n";
+    let broker = TestBroker::start("fsync", sizes);
+    let (mut client, queue) = broker.client_and_queue();
+    let body = vec![7; 500_000];
+    wait_until("the log is full", || {
+        client.send(queue, &[Outgoing { body: &body, delay_seconds: None }]).is_err()
+    });
+    broker.process().wait_for_line("the log has no room for more messages", PATIENCE).unwrap();
+}
+
 #[test]
 fn a_second_broker_on_the_folder_is_refused() {
     let broker = TestBroker::start("fsync", "");

@@ -163,6 +163,10 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
                  their messages are set aside and counted as damaged",
             );
         }
+        let now_ms = self.core.monotonic_ms();
+        if let Some(text) = self.core.room_waits.news(now_ms) {
+            return Some(text);
+        }
         // The shards share the clocks: one says it for all.
         let doubts = self.core.clock.retention_lag_ms() > 0;
         if self.core.exchange.me != 0 || doubts == self.core.told_of_doubt {

@@ -14,6 +14,9 @@ use super::driver::ConnectionId;
 const ROOM_AFTER_TAKEN_MS: u64 = 100;
 /// … and no longer than this where there is none all the time.
 const ROOM_WAIT_MS_MAX: u64 = 1_000;
+/// After so long without a send that found no room, operators are told that there is some again, and told anew
+/// where it ends: a log that is full fills up again with each message that is taken from it.
+const ROOM_TOLD_AFTER_MS: u64 = 60_000;
 
 /// Owned by the shard. Times are monotonic.
 #[derive(Debug, Default)]
@@ -26,6 +29,10 @@ pub(super) struct RoomWaits {
     taken_ms: u64,
     /// Since when there has been no room.
     full_since_ms: Option<u64>,
+    /// When a send last found none, where operators are to hear of it.
+    lacked_ms: Option<u64>,
+    /// Whether they have.
+    is_told: bool,
 }
 
 impl RoomWaits {
@@ -41,9 +48,27 @@ impl RoomWaits {
             self.full_since_ms = None;
             return None;
         }
+        self.lacked_ms = Some(now_ms);
         let since_ms = *self.full_since_ms.get_or_insert(now_ms);
         let until_ms = (since_ms + ROOM_WAIT_MS_MAX).min(self.taken_ms + ROOM_AFTER_TAKEN_MS);
         (now_ms < until_ms).then_some(until_ms)
+    }
+
+    /// What operators have to know and were not told yet.
+    #[inline]
+    pub(super) fn news(&mut self, now_ms: u64) -> Option<&'static str> {
+        let lacked_ms = self.lacked_ms?;
+        if !std::mem::replace(&mut self.is_told, true) {
+            return Some(
+                "the log has no room for more messages: sends wait or are refused until some are deleted or \
+                 expire, or the disk has room",
+            );
+        }
+        if now_ms < lacked_ms + ROOM_TOLD_AFTER_MS {
+            return None;
+        }
+        (self.lacked_ms, self.is_told) = (None, false);
+        Some("for a minute no send has found the log without room")
     }
 }
 
@@ -66,5 +91,23 @@ mod tests {
         waits.taken(7_090);
         assert_eq!(waits.until_ms(false, 7_099), Some(7_100));
         assert_eq!(waits.until_ms(false, 7_100), None);
+    }
+
+    #[test]
+    fn operators_are_told_once_that_there_is_no_room_and_that_there_is_again() {
+        let mut waits = RoomWaits::default();
+        assert_eq!((waits.until_ms(true, 1_000), waits.news(1_000)), (None, None));
+        waits.until_ms(false, 2_000);
+        assert!(waits.news(2_000).is_some_and(|text| text.contains("no room for more")));
+        // It is full, and has room, and is full again.
+        for now_ms in (3_000..90_000).step_by(1_000) {
+            waits.until_ms(now_ms % 2_000 == 0, now_ms);
+            assert_eq!(waits.news(now_ms), None, "at {now_ms}");
+        }
+        assert_eq!(waits.news(148_999), None);
+        assert!(waits.news(149_000).is_some_and(|text| text.starts_with("for a minute")));
+        assert_eq!(waits.news(150_000), None);
+        waits.until_ms(false, 151_000);
+        assert!(waits.news(151_000).is_some());
     }
 }
