@@ -37,9 +37,10 @@ impl Stored {
     fn settle_unanswered_hide(&mut self, until: Option<SystemTime>) {
         let Some(held) = &mut self.held else { return };
         held.maybe_visible = false;
-        let between = (HIDDEN_FOR + HELD_FOR) / 2;
-        let is_sooner = until.is_some_and(|until| until < SystemTime::now() + between);
-        if std::mem::take(&mut held.maybe_changed) && is_sooner && until.is_some() {
+        // What it was hidden for by its receive is longer than that, or so short that it may be over at any time.
+        let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+        let is_as_asked = (HIDDEN_FOR / 2..(HIDDEN_FOR + HELD_FOR) / 2).contains(&left);
+        if std::mem::take(&mut held.maybe_changed) && is_as_asked {
             (held.changed, held.may_be_over) = (true, false);
             self.surely_received = self.received;
         }
