@@ -184,11 +184,13 @@ impl<F: Flaws> Engine<F> {
     }
 
     /// A handle from before the shards were redistributed names a message only if that has stayed where
-    /// it was; it must not be taken for one whose message is gone.
+    /// it was; it must not be taken for one whose message is gone. What is there now may have come from
+    /// another shard, which gave out the same sequences: but not to messages of this queue (rule 5).
     #[inline]
     fn check_distribution(&self, handle: Handle) -> Result<Handle, Refusal> {
+        let is_of_queue = |index| handle.is_of(self.queues[self.slab[index].queue].incarnation);
         if handle.distribution == self.options.distribution
-            || self.find_message(handle.slot, handle.sequence).is_some()
+            || self.find_message(handle.slot, handle.sequence).is_some_and(is_of_queue)
         {
             return Ok(handle);
         }

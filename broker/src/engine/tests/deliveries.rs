@@ -64,6 +64,35 @@ fn a_handle_works_only_on_its_queue() {
     assert_eq!(world.counts(one), [0, 1, 0, 0]);
 }
 
+/// Rule 5: after the shards have changed in number a message of another queue may stand, under its own sequence, where
+/// the handle's message stood, should both shards have given out the same one.
+#[test]
+fn a_handle_from_before_the_shards_changed_names_no_message_of_another_queue() {
+    let mut world = World::<Sound>::new(EngineOptions { distribution: 1, ..EngineOptions::new(0, [1, 2]) });
+    let (gone, stays) = (world.create("gone"), world.create("stays"));
+    world.send(stays, &["stays"]);
+    let there = world.receive(stays, 1, 30)[0];
+    let issued_before = |queue| {
+        let handle = Handle {
+            shard: 0,
+            distribution: 0,
+            slot: there.slot,
+            sequence: there.sequence,
+            incarnation: incarnation_of(queue),
+            delivery: 1,
+        };
+        let mut bytes = [0; HANDLE_BYTES];
+        world.engine.handle_key.encode(std::iter::once((handle, &mut bytes)));
+        bytes
+    };
+    let (of_gone, of_stays) = (issued_before(gone), issued_before(stays));
+    assert_eq!(code(world.delete(gone, &of_gone).0), ErrorCode::ReceiptHandleIsInvalid);
+    assert_eq!(code(world.hide(gone, &of_gone, 0)), ErrorCode::ReceiptHandleIsInvalid);
+    assert_eq!(world.counts(stays), [0, 1, 0, 0]);
+    assert_eq!(world.delete(stays, &of_stays).0, Ok(()), "its own message has stayed where it was");
+    assert_eq!(world.counts(stays), [0; 4]);
+}
+
 #[test]
 fn a_full_queue_in_flight_refuses_short_polls_and_holds_long_ones() {
     let mut world = World::<Sound>::new(EngineOptions { in_flight_max: 2, ..EngineOptions::new(0, [1, 2]) });
