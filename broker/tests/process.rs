@@ -126,15 +126,11 @@ fn a_log_that_is_gone_is_not_taken_for_a_new_one() {
     for entry in std::fs::read_dir(folder.join("shard-0")).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
-    let folder = folder.to_str().unwrap();
-    for arguments in [
-        &["serve", "--listen", "127.0.0.1:0", "--sqs-listen", "off", "--data-dir", folder] as &[&str],
-        &["journal", "verify", "--data-dir", folder],
-    ] {
-        let (code, text) = refused(arguments);
-        assert_eq!(code, LOG_DAMAGED, "{text}");
-        assert!(text.contains("shard-0"), "{text}");
-    }
+    let (status, printed) = broker.command.spawn().unwrap().wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(LOG_DAMAGED), "{printed}");
+    assert!(printed.contains("shard-0"), "{printed}");
+    let (code, text) = refused(&["journal", "verify", "--data-dir", folder.to_str().unwrap()]);
+    assert_eq!(code, LOG_DAMAGED, "{text}");
 }
 
 /// Who runs it hears of it before the clients' users call.
