@@ -105,6 +105,10 @@ impl Driver for Clients {
         Ok(())
     }
 
+    fn gather(&mut self, _time: Duration) -> io::Result<()> {
+        Ok(())
+    }
+
     fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
         self.answered[connection.index as usize] = buffer;
     }

@@ -101,6 +101,9 @@ flaws! {
     HintCountsAsReceive = "hint-counts-as-receive",
     /// A shard parks without looking whether something came while it announced that.
     ParkWithoutLookingAgain = "park-without-looking-again",
+    /// A shard that let requests come together sleeps as if nothing were due where something fell due meanwhile
+    /// (breaks rule 10).
+    SleepOnWhatFellDueWhileGathering = "sleep-on-what-fell-due-while-gathering",
     /// Stops and silences are measured by a clock that jumps with the wall.
     MeasureStopsByTheWall = "measure-stops-by-the-wall",
     /// What a connection that goes has asked other shards does not make room for other requests (breaks

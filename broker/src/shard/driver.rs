@@ -192,11 +192,9 @@ pub trait Driver {
     fn poll<S: EventSink>(&mut self, timeout: Option<Duration>, sink: &mut S) -> io::Result<()>;
 
     /// Carries out what was asked and lets so much time pass, without being woken for each thing that happens
-    /// meanwhile: the next [`Driver::poll`] hands it over. May end early where very much has happened.
-    fn gather(&mut self, time: Duration) -> io::Result<()> {
-        std::thread::sleep(time);
-        Ok(())
-    }
+    /// meanwhile: the next [`Driver::poll`] hands it over. Ends early where very much has happened, and at once
+    /// where it knows of something to do for which nothing has to happen.
+    fn gather(&mut self, time: Duration) -> io::Result<()>;
 
     /// Starts sending all of `buffer`. At most one send is under way for a connection; the caller
     /// waits for [`Event::Sent`] before the next. For a connection that is gone the buffer is
@@ -265,6 +263,10 @@ pub trait SharesThread: Driver {
     /// [`Driver::poll`], where the shard itself would wait for `timeout`: zero if something has
     /// happened already.
     fn prepare_to_wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>>;
+
+    /// As [`Driver::gather`], but for the time, which the thread spends elsewhere: submits what was asked and says
+    /// for how long this driver is to be left alone, whatever happens.
+    fn prepare_to_gather(&mut self, time: Duration) -> io::Result<Duration>;
 
     /// Becomes readable when there is something to poll for.
     fn wait_handle(&self) -> BorrowedFd<'_>;

@@ -30,6 +30,7 @@ mod links;
 mod moves;
 mod open;
 mod pages;
+mod pauses;
 mod peers;
 #[cfg(test)]
 mod peers_tests;
@@ -181,38 +182,9 @@ impl<D: Driver, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
         })
     }
 
-    /// Says how long the shard may wait for something to happen, and that it is to be woken meanwhile;
-    /// `None`: for as long as it takes.
-    pub fn rest(&mut self) -> Option<Duration> {
-        if self.core.stays_awake() {
-            return Some(Duration::ZERO);
-        }
-        let timeout = self.core.timeout();
-        if timeout != Some(Duration::ZERO) && !self.mesh.prepare_to_park() {
-            return Some(Duration::ZERO);
-        }
-        timeout
-    }
-
-    /// How long requests are still to come together before the shard looks for them: it was asked for something
-    /// in its last turn, and has nothing else to do.
-    pub fn gathers_for(&mut self) -> Option<Duration> {
-        let Self { driver, core, .. } = self;
-        if core.options.gather_ns == 0 || !core.was_asked {
-            return None;
-        }
-        let since_ns = driver.clocks().monotonic_ns.saturating_sub(core.clocks.monotonic_ns);
-        let left = Duration::from_nanos(core.options.gather_ns.saturating_sub(since_ns));
-        let left = core.timeout().map_or(left, |timeout| timeout.min(left));
-        (left > Duration::ZERO).then_some(left)
-    }
-
     /// Waits for something to happen, does what follows from it, and starts what it leads to.
     pub fn turn(&mut self) -> Result<Turn, ShardError> {
-        if let Some(time) = self.gathers_for() {
-            // Others need not wake it meanwhile: it has not said that it rests.
-            self.driver.gather(time).map_err(ShardError::Driver)?;
-        }
+        self.gather()?;
         let timeout = self.rest();
         self.turn_within(timeout)
     }
@@ -397,13 +369,7 @@ impl<F: Flaws> Core<F> {
         self.clock.monotonic_ms()
     }
 
-    /// Whether to go on looking for something to do instead of sleeping.
-    fn stays_awake(&self) -> bool {
-        let Self { options, clocks, .. } = self;
-        clocks.monotonic_ns.saturating_sub(self.happened_ns) < options.busy_poll_ns
-    }
-
-    /// How long the driver may wait.
+    /// How long the driver may wait from the turn's begin on.
     fn timeout(&mut self) -> Option<Duration> {
         if self.engine_has_more || self.upkeep.has_more || self.cold_reads_came || self.mesh_has_more {
             return Some(Duration::ZERO);

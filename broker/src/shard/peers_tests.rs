@@ -105,6 +105,10 @@ impl Driver for Script {
         Ok(())
     }
 
+    fn gather(&mut self, _time: Duration) -> io::Result<()> {
+        Ok(())
+    }
+
     fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
         let before = self.parties[connection.index as usize].back.replace(buffer);
         assert!(before.is_none(), "one send at a time");

@@ -402,15 +402,23 @@ fn a_shard_that_polls_sleeps_once_nothing_has_happened_for_so_long() {
     }
 }
 
+const GATHER: Duration = Duration::from_micros(300);
+
+/// A shard that lets requests come together for so long.
+fn shard_that_gathers(gather: Duration) -> (TestShard, u64) {
+    let options = ShardOptions { gather_ns: gather.as_nanos() as u64, ..ShardOptions::default() };
+    with_queue(shard_with("".as_ref(), memory(), options))
+}
+
+/// A turn, and for how long the shard let requests come together before it.
+fn next(shard: &mut TestShard) -> Vec<Duration> {
+    shard.turn().expect("the shard goes on");
+    std::mem::take(&mut shard.driver_mut().gathered)
+}
+
 #[test]
 fn requests_come_together_only_after_a_turn_that_had_some_and_until_the_next_is_due() {
-    let gather = Duration::from_micros(300);
-    let options = ShardOptions { gather_ns: gather.as_nanos() as u64, ..ShardOptions::default() };
-    let (mut shard, queue) = with_queue(shard_with("".as_ref(), memory(), options));
-    let next = |shard: &mut TestShard| {
-        shard.turn().expect("the shard goes on");
-        std::mem::take(&mut shard.driver_mut().gathered)
-    };
+    let (mut shard, queue) = shard_that_gathers(GATHER);
     next(&mut shard);
     assert_eq!(next(&mut shard), [], "the last turn brought back what was sent, and no request");
     let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) });
@@ -422,6 +430,46 @@ fn requests_come_together_only_after_a_turn_that_had_some_and_until_the_next_is_
         assert_eq!(next(&mut shard), left, "{passed_us} microseconds after the turn began");
         assert_eq!(next(&mut shard), []);
     }
+}
+
+/// Rule 10: what is due comes neither later nor sooner because requests come together.
+#[test]
+fn a_shard_gathers_and_rests_until_the_next_deadline_and_no_longer() {
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    let (mut shard, queue) = shard_that_gathers(10 * MILLISECOND);
+    next(&mut shard);
+    let wait = |wait_ms| Request::Receive(ReceiveRequest { wait_ms, ..ReceiveRequest::new(queue, 10) });
+    for (wait_ms, passed_ms, gathers_ms, rests_ms) in
+        [(5, 0, Some(5), Some(0)), (5, 3, Some(2), Some(0)), (5, 6, None, Some(0)), (14, 4, Some(6), Some(4))]
+    {
+        answers(&mut shard, CLIENT);
+        say(&mut shard, CLIENT, wait(wait_ms));
+        turn(&mut shard);
+        pass(&mut shard, passed_ms * MILLISECOND);
+        let gathers = shard.gathers_for();
+        let asked = format!("{wait_ms} ms to wait, {passed_ms} ms later");
+        assert_eq!(gathers, gathers_ms.map(|ms: u32| ms * MILLISECOND), "{asked}");
+        assert_eq!(shard.gather().unwrap(), gathers.is_some());
+        pass(&mut shard, gathers.unwrap_or_default());
+        assert_eq!(shard.rest(), rests_ms.map(|ms: u32| ms * MILLISECOND), "{asked}");
+        pass(&mut shard, rests_ms.unwrap_or_default() * MILLISECOND);
+        turn(&mut shard);
+        assert_eq!(answers(&mut shard, CLIENT), [Ok(0)], "{asked}: the wait is over");
+        turn(&mut shard);
+    }
+}
+
+#[test]
+fn a_shard_that_stops_lets_nothing_come_together() {
+    let (mut shard, queue) = shard_that_gathers(GATHER);
+    let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) });
+    say(&mut shard, CLIENT, receive);
+    turn(&mut shard);
+    assert_eq!(shard.gathers_for(), Some(GATHER));
+    shard.core.begin_drain();
+    say(&mut shard, CLIENT, receive);
+    turn(&mut shard);
+    assert_eq!(shard.gathers_for(), None);
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Driver for SimulatedDriver {
         Ok(())
     }
 
+    fn gather(&mut self, time: Duration) -> io::Result<()> {
+        self.world.borrow_mut().gathers(self.shard, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
     fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
         self.world.borrow_mut().send(connection, buffer);
     }

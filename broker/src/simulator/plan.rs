@@ -24,6 +24,22 @@ const PATIENCE_NS: u64 = 300 * SECOND;
 /// a tenth of a second, when its log has been idle, and once a second where it has a connection.
 const PATIENCE_WHEN_QUICK_NS: u64 = 50 * MS;
 
+/// How often a request may meet a shard that gathers, on its way between shards.
+const STEPS_OF_A_REQUEST_MAX: u64 = 12;
+
+/// How long shards let requests come together, in seeds where they do: so many steps at most, which is as long as a
+/// broker may be told to.
+const GATHER_STEPS_MAX: u64 = 200;
+
+/// See above.
+const GATHER_STEP_NS: u64 = 50_000;
+
+/// The same where nothing takes long.
+const GATHER_NS_MAX_WHEN_QUICK: u64 = MS;
+
+/// How long shards stay awake at most, in seeds where they do.
+const BUSY_POLL_NS_MAX: u64 = MS / 2;
+
 /// The least room that the disk has, in segments.
 const DISK_SEGMENTS_MIN: u64 = LOG_SEGMENTS_MIN;
 
@@ -57,6 +73,10 @@ pub struct BrokerPlan {
     pub requests_out_max: u32,
     /// Whether a second purge and a queue's second life have to wait a minute.
     pub minute_rules: bool,
+    /// As in [`crate::shard::ShardOptions`]; at most one of them is not 0.
+    pub gather_ns: u64,
+    /// See `gather_ns`.
+    pub busy_poll_ns: u64,
 }
 
 /// How likely clients choose each operation, against the others.
@@ -233,6 +253,7 @@ impl Plan {
             piece_bytes_max: random.skewed(1, 64 << 10).max(8),
             events_a_turn_max: random.skewed(1, 64),
         };
+        draw_pauses(random, &mut plan.broker);
         if plan.clients.patience_ns < PATIENCE_NS {
             plan.be_quick();
         }
@@ -247,6 +268,13 @@ impl Plan {
         self.travel_ns_max = self.travel_ns_max.min(50_000);
         self.piece_bytes_max = 64 << 10;
         self.events_a_turn_max = 64;
+        self.broker.gather_ns = self.broker.gather_ns.min(GATHER_NS_MAX_WHEN_QUICK);
+        self.clients.patience_ns += STEPS_OF_A_REQUEST_MAX * self.broker.gather_ns;
+    }
+
+    /// How long what one shard says to another takes to be heard at most, where nothing goes wrong.
+    pub fn heard_ns_max(&self) -> u64 {
+        self.mesh_ns_max + self.broker.gather_ns
     }
 }
 
@@ -460,6 +488,17 @@ fn draw_broker(random: &mut Random, durability: Durability) -> BrokerPlan {
         requests_out_max: if random.chance(1, 4) { random.between(1, 10) as u32 } else { 256 },
         in_flight_max: if random.chance(1, 4) { random.between(1, 50) as u32 } else { 120_000 },
         minute_rules: random.chance(1, 4),
+        gather_ns: 0,
+        busy_poll_ns: 0,
+    }
+}
+
+/// How shards pause between turns. Drawn last, so that in other seeds nothing else is as it would not be without.
+fn draw_pauses(random: &mut Random, broker: &mut BrokerPlan) {
+    match random.below(8) {
+        0 | 1 => broker.gather_ns = random.skewed(1, GATHER_STEPS_MAX) * GATHER_STEP_NS,
+        2 => broker.busy_poll_ns = random.skewed(BUSY_POLL_NS_MAX / 100, BUSY_POLL_NS_MAX),
+        _ => {}
     }
 }
 

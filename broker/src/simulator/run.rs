@@ -290,7 +290,7 @@ impl<F: Flaws> Run<F> {
     fn live(&mut self, opened: Vec<Opened<F>>) -> End {
         let stop = Arc::new(AtomicBool::new(false));
         let count = opened.len() as u16;
-        let requests_out_max = self.world.borrow().plan.broker.requests_out_max;
+        let options = self.shard_options();
         let mut shards: Vec<SimulatedShard<F>> = opened
             .into_iter()
             .enumerate()
@@ -298,8 +298,7 @@ impl<F: Flaws> Run<F> {
                 let number = number as u16;
                 let driver = SimulatedDriver::new(&self.world, number);
                 let mesh = SimulatedMesh::new(&self.world, number, count);
-                let options = ShardOptions { requests_out_max, ..ShardOptions::default() };
-                Shard::new(driver, mesh, opened, options, Arc::clone(&stop))
+                Shard::new(driver, mesh, opened, options.clone(), Arc::clone(&stop))
             })
             .collect();
         self.lives = shards.iter().map(Life::begin).collect();
@@ -310,6 +309,10 @@ impl<F: Flaws> Run<F> {
                 self.world.borrow_mut().wake_all();
             }
             let shard = &mut shards[usize::from(number)];
+            if self.world.borrow_mut().has_gathered(number) {
+                self.rest(number, shard);
+                continue;
+            }
             self.world.borrow_mut().turn_begins(number);
             let result = shard.turn_within(Some(Duration::ZERO));
             let is_over = {
@@ -327,12 +330,17 @@ impl<F: Flaws> Run<F> {
             if let Some(end) = self.judge(number, result) {
                 return end;
             }
-            if !is_over {
-                let rests = shard.rest();
-                let rests_ns = rests.map(|rests| u64::try_from(rests.as_nanos()).unwrap_or(u64::MAX));
-                self.world.borrow_mut().rests(number, rests_ns);
+            // As a thread with one shard does: see `Shard::turn`.
+            if !is_over && !matches!(shard.gather(), Ok(true)) {
+                self.rest(number, shard);
             }
         }
+    }
+
+    fn rest(&self, number: u16, shard: &mut SimulatedShard<F>) {
+        let rests = shard.rest();
+        let rests_ns = rests.map(|rests| u64::try_from(rests.as_nanos()).unwrap_or(u64::MAX));
+        self.world.borrow_mut().rests(number, rests_ns);
     }
 
     fn next_to_run(&self) -> Option<u16> {
@@ -371,6 +379,16 @@ impl<F: Flaws> Run<F> {
                 world.violation(format!("the shard ended by itself: {error}"));
                 Some(End::Over)
             }
+        }
+    }
+
+    fn shard_options(&self) -> ShardOptions {
+        let plan = &self.world.borrow().plan.broker;
+        ShardOptions {
+            requests_out_max: plan.requests_out_max,
+            gather_ns: plan.gather_ns,
+            busy_poll_ns: plan.busy_poll_ns,
+            ..ShardOptions::default()
         }
     }
 

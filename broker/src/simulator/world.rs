@@ -37,6 +37,9 @@ const ASYNC_LOSS_NS_MAX: u64 = 150 * MS;
 /// A run calms down at this time at the latest.
 const CHAOS_NS_MAX: u64 = 300 * SECOND;
 
+/// How much later than it asked a thread that sleeps runs again.
+const GATHERS_LATE_NS_MAX: u64 = 60_000;
+
 /// Turns without an event and without time passing that a sound shard never needs.
 const IDLE_TURNS_MAX: u64 = 20_000;
 
@@ -365,6 +368,21 @@ impl World {
         }
     }
 
+    /// A shard lets requests come together for so long: nothing that happens meanwhile wakes it. As with the real
+    /// drivers that may end early, where much happens, and mostly ends a little late.
+    pub fn gathers(&mut self, shard: u16, time_ns: u64) {
+        let is_early = self.random.chance(1, 16);
+        let time_ns = if is_early { self.random.below(time_ns) } else { time_ns };
+        let late_ns = self.random.below(GATHERS_LATE_NS_MAX);
+        self.note("gather", &[u64::from(shard), time_ns]);
+        self.places[usize::from(shard)].gathers_until_ns = Some(self.now_ns + time_ns + late_ns);
+    }
+
+    /// Whether a shard that is to run was letting requests come together: it comes to that end first.
+    pub fn has_gathered(&mut self, shard: u16) -> bool {
+        self.places[usize::from(shard)].gathers_until_ns.take().is_some()
+    }
+
     /// A shard would wait for so long.
     pub fn rests(&mut self, shard: u16, timeout_ns: Option<u64>) {
         let now_ns = self.now_ns;
@@ -491,9 +509,11 @@ impl World {
         if self.plan.broker.durability == Durability::Fsync {
             return self.violation("with durability fsync, a write was not asked to be durable".into());
         }
+        // That the write has ended and that a sync is due are both seen so much later at most.
+        let gathers_ns = 2 * self.plan.broker.gather_ns;
         if self.is_smooth
             && self.broker != Broker::Down
-            && self.now_ns - oldest_ns > ASYNC_LOSS_NS_MAX + 6 * self.plan.disk_ns
+            && self.now_ns - oldest_ns > ASYNC_LOSS_NS_MAX + 6 * self.plan.disk_ns + gathers_ns
         {
             let age_ms = (self.now_ns - oldest_ns) / MS;
             self.violation(format!("a write had not been synced for {age_ms} ms"));

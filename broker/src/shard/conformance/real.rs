@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::run::{POLLS_FOR_NOTHING, POLLS_MAX, Run, read_ready};
 use super::{Client, World};
 use crate::journal::memory::{SealedRange, SegmentMemory};
-use crate::shard::driver::SharesThread;
+use crate::shard::driver::{Driver, SharesThread};
 use crate::shard::epoll::EpollDriver;
 use crate::shard::segment_files::SegmentFolder;
 use crate::shard::uring::{self, UringDriver};
@@ -145,6 +145,41 @@ fn a_thread_can_wait_for_several_drivers<S: Setup>() {
     assert_eq!(timeout, Some(Duration::from_secs(7)));
 }
 
+/// What went out does not end the time in which requests come together, though it has ended already.
+fn a_driver_submits_before_it_is_left_alone<S: Setup>() {
+    const TIME: Duration = Duration::from_secs(7);
+    let mut run = Run::<RealWorld<S>>::new();
+    let (mut client, connection) = run.connect();
+    for round in 0..3 {
+        for _ in 0..POLLS_FOR_NOTHING {
+            run.poll(Some(Duration::ZERO));
+        }
+        assert_eq!(client.write(b"may I?").unwrap(), 6);
+        run.until("the question", |run| run.seen.data(connection).len() == 6 * (round + 1));
+        run.send(connection, b"yes".to_vec());
+        assert_eq!(run.world.driver().prepare_to_gather(TIME).unwrap(), TIME);
+        let mut answer = [0; 4];
+        assert_eq!(client.read(&mut answer).unwrap(), 3, "it went out without a poll");
+        run.until_sent(connection);
+    }
+}
+
+/// Nothing has to happen for what is known to be there.
+#[test]
+fn an_epoll_driver_with_more_to_read_is_not_left_alone() {
+    let mut run = Run::<RealWorld<Epoll>>::new();
+    let (mut client, connection) = run.connect();
+    run.world.driver().set_reading(connection, false);
+    assert_eq!(client.write(b"are you there?").unwrap(), 14);
+    for _ in 0..POLLS_FOR_NOTHING {
+        run.poll(Some(Duration::ZERO));
+    }
+    let time = Duration::from_secs(7);
+    assert_eq!(run.world.driver().prepare_to_gather(time).unwrap(), time);
+    run.world.driver().set_reading(connection, true);
+    assert_eq!(run.world.driver().prepare_to_gather(time).unwrap(), Duration::ZERO);
+}
+
 /// A client that asks again only when it was answered finds the driver's thread asleep.
 fn a_thread_that_sleeps_is_woken_by_its_drivers<S: Setup>() {
     const ROUNDS: usize = 300;
@@ -178,6 +213,7 @@ fn a_thread_that_sleeps_is_woken_by_its_drivers<S: Setup>() {
 fn a_thread_can_wait_for_several_epoll_drivers() {
     a_thread_can_wait_for_several_drivers::<Epoll>();
     a_thread_that_sleeps_is_woken_by_its_drivers::<Epoll>();
+    a_driver_submits_before_it_is_left_alone::<Epoll>();
 }
 
 #[test]
@@ -185,6 +221,7 @@ fn a_thread_can_wait_for_several_rings() {
     if Uring::is_offered() {
         a_thread_can_wait_for_several_drivers::<ModestUring>();
         a_thread_that_sleeps_is_woken_by_its_drivers::<ModestUring>();
+        a_driver_submits_before_it_is_left_alone::<ModestUring>();
     }
 }
 

@@ -166,9 +166,12 @@ impl EpollDriver {
 
     /// How long it may wait, given how long the shard would.
     fn own_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let busy =
-            !self.pending.is_empty() || !self.readable.is_empty() || self.accepting == Accepting::Ready;
-        if busy {
+        if self.pending.is_empty() { self.until_own_work(timeout) } else { Some(Duration::ZERO) }
+    }
+
+    /// How long until it goes on by itself, `timeout` at most, whatever it has to hand over.
+    fn until_own_work(&self, timeout: Option<Duration>) -> Option<Duration> {
+        if !self.readable.is_empty() || self.accepting == Accepting::Ready {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.accepting.rests_until_ns(), self.lingering.next_deadline_ns()];
@@ -448,6 +451,12 @@ impl Driver for EpollDriver {
         Ok(())
     }
 
+    fn gather(&mut self, time: Duration) -> io::Result<()> {
+        // What it has sent already is in `pending`, and can wait to be told.
+        std::thread::sleep(self.prepare_to_gather(time)?);
+        Ok(())
+    }
+
     fn send(&mut self, connection: ConnectionId, buffer: Vec<u8>) {
         let Some(entry) = self.connections.get_mut(connection) else { return };
         assert!(entry.sending.is_none(), "one send at a time for a connection");
@@ -547,6 +556,10 @@ impl Driver for EpollDriver {
 impl SharesThread for EpollDriver {
     fn prepare_to_wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Duration>> {
         Ok(self.own_timeout(timeout))
+    }
+
+    fn prepare_to_gather(&mut self, time: Duration) -> io::Result<Duration> {
+        Ok(self.until_own_work(Some(time)).unwrap_or(time))
     }
 
     fn wait_handle(&self) -> BorrowedFd<'_> {

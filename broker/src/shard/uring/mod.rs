@@ -325,6 +325,14 @@ impl SharesThread for UringDriver {
         Ok(timeout)
     }
 
+    fn prepare_to_gather(&mut self, time: Duration) -> io::Result<Duration> {
+        let time = self.own_timeout(Some(time)).unwrap_or(time);
+        if time > Duration::ZERO {
+            self.kernel.ring.turn(Some(Duration::ZERO), &mut self.completions)?;
+        }
+        Ok(time)
+    }
+
     fn wait_handle(&self) -> BorrowedFd<'_> {
         self.kernel.ring.as_fd()
     }

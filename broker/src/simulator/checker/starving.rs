@@ -36,7 +36,7 @@ pub(super) struct Receives {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     shards: u16,
-    mesh_ns_max: u64,
+    heard_ns_max: u64,
     is_judged: bool,
 }
 
@@ -53,14 +53,14 @@ impl Bounds {
             && faults.wall_jump_ns == 0;
         Self {
             shards: plan.shards,
-            mesh_ns_max: plan.mesh_ns_max,
+            heard_ns_max: plan.heard_ns_max(),
             is_judged: has_room && is_smooth && plan.broker.in_flight_max >= 10_000,
         }
     }
 
     /// How long a question and an answer between shards may travel, some times over.
     fn travels_ns(self) -> u64 {
-        if self.shards == 1 { 0 } else { 12 * self.mesh_ns_max }
+        if self.shards == 1 { 0 } else { 12 * self.heard_ns_max }
     }
 
     /// Whether messages that were never delivered are received in the order of their sends exactly.

@@ -22,6 +22,8 @@ pub struct Place {
     /// It has said that it is to be woken, and it was.
     pub(super) is_parked: bool,
     pub(super) is_woken: bool,
+    /// Requests come together until then: nothing wakes it before.
+    pub(super) gathers_until_ns: Option<u64>,
     /// It has nothing to do by itself before this.
     pub(super) rests_until_ns: u64,
     /// Its thread does not run before this.
@@ -52,6 +54,7 @@ impl Place {
             parcels: VecDeque::new(),
             is_parked: false,
             is_woken: false,
+            gathers_until_ns: None,
             rests_until_ns: 0,
             paused_until_ns: 0,
             has_stopped: false,
@@ -73,6 +76,7 @@ impl Place {
         self.parcels.clear();
         self.is_parked = false;
         self.is_woken = false;
+        self.gathers_until_ns = None;
         self.rests_until_ns = 0;
         self.paused_until_ns = 0;
         self.has_stopped = false;
@@ -83,13 +87,16 @@ impl Place {
 
     /// Whether it runs now, if nothing keeps it from running.
     pub(super) fn is_ready(&self, now_ns: u64) -> bool {
-        !self.has_stopped
-            && self.paused_until_ns <= now_ns
-            && (!self.inbox.is_empty() || self.is_woken || self.rests_until_ns <= now_ns)
+        let is_due = match self.gathers_until_ns {
+            Some(until_ns) => until_ns <= now_ns,
+            None => !self.inbox.is_empty() || self.is_woken || self.rests_until_ns <= now_ns,
+        };
+        !self.has_stopped && self.paused_until_ns <= now_ns && is_due
     }
 
     /// When it runs by itself.
     pub(super) fn wakes_at_ns(&self) -> u64 {
-        if self.has_stopped { u64::MAX } else { self.rests_until_ns.max(self.paused_until_ns) }
+        let due_ns = self.gathers_until_ns.unwrap_or(self.rests_until_ns);
+        if self.has_stopped { u64::MAX } else { due_ns.max(self.paused_until_ns) }
     }
 }
