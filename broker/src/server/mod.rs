@@ -10,6 +10,7 @@ mod front;
 mod opening;
 mod running;
 mod threads;
+mod turns;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};

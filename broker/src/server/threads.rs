@@ -2,18 +2,17 @@
 //! runs them until they have stopped or one has failed.
 
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use std::{io, ptr, thread};
+use std::{io, thread};
 
 use super::Say;
 use super::cores::{ThreadPlan, pin_to};
 use super::opening::open_shard;
 use super::running::{Ending, Report};
+use super::turns::run_by_turns;
 use crate::config::Config;
 use crate::exchange::mesh::Incoming;
 use crate::exit::{ExitReason, Failure};
@@ -156,7 +155,7 @@ fn recover_and_run<D: RealDriver>(
     })
 }
 
-type RealShard<D> = Shard<D, ShardMesh<TcpStream>, Sound>;
+pub(super) type RealShard<D> = Shard<D, ShardMesh<TcpStream>, Sound>;
 
 fn make_shard<D: RealDriver>(
     setup: ShardSetup,
@@ -183,73 +182,4 @@ fn run_alone<D: RealDriver>(shard: &mut RealShard<D>, common: &Common) -> Result
         shard.news().into_iter().for_each(|text| (common.say)(text));
     }
     Ok(())
-}
-
-/// Runs several shards on one thread: each in turn, without waiting, until none has anything to do;
-/// then it waits for all of them at once.
-fn run_by_turns<D: RealDriver>(shards: &mut [RealShard<D>], common: &Common) -> Result<(), ShardError> {
-    let mut has_stopped = vec![false; shards.len()];
-    let mut entries = Vec::with_capacity(shards.len());
-    while has_stopped.contains(&false) && !common.ending.is_abandoned() {
-        for (shard, has_stopped) in shards.iter_mut().zip(&mut has_stopped) {
-            if !*has_stopped {
-                *has_stopped = shard.turn_within(Some(Duration::ZERO))? == Turn::Stopped;
-                shard.news().into_iter().for_each(|text| (common.say)(text));
-            }
-        }
-        wait_for_any(shards, &has_stopped, &mut entries)?;
-    }
-    Ok(())
-}
-
-/// Waits until one of the shards has something to do.
-fn wait_for_any<D: RealDriver>(
-    shards: &mut [RealShard<D>],
-    has_stopped: &[bool],
-    entries: &mut Vec<libc::pollfd>,
-) -> Result<(), ShardError> {
-    let mut timeout: Option<Duration> = None;
-    let mut gathers_for = Duration::ZERO;
-    entries.clear();
-    for (shard, _) in shards.iter_mut().zip(has_stopped).filter(|(_, has_stopped)| !**has_stopped) {
-        let wait = shard.rest_elsewhere()?;
-        if wait == Some(Duration::ZERO) {
-            // Those that have said that they rest are woken for nothing at worst.
-            return Ok(());
-        }
-        timeout = wait.map(|wait| timeout.map_or(wait, |timeout| timeout.min(wait))).or(timeout);
-        gathers_for = gathers_for.max(shard.gathers_for().unwrap_or_default());
-        entries.push(entry(shard.wait_handle()));
-    }
-    if entries.is_empty() {
-        return Ok(());
-    }
-    if gathers_for > Duration::ZERO {
-        thread::sleep(timeout.map_or(gathers_for, |timeout| timeout.min(gathers_for)));
-        timeout = timeout.map(|timeout| timeout.saturating_sub(gathers_for));
-    }
-    poll(entries, timeout).map_err(ShardError::Driver)
-}
-
-fn entry(handle: BorrowedFd<'_>) -> libc::pollfd {
-    libc::pollfd { fd: handle.as_raw_fd(), events: libc::POLLIN, revents: 0 }
-}
-
-/// Waits until one of the descriptors can be read, or the time is up. A signal ends the wait early.
-fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
-    let timespec = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
-        tv_nsec: timeout.subsec_nanos() as libc::c_long,
-    });
-    let timespec = timespec.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: entries and time live through the call, and no signal mask is given.
-    let result =
-        unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timespec, ptr::null()) };
-    match result {
-        0.. => Ok(()),
-        _ => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            error => Err(error),
-        },
-    }
 }

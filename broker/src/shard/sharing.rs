@@ -10,6 +10,14 @@ use crate::exchange::mesh::Mesh;
 use crate::flaws::Flaws;
 
 impl<D: SharesThread, M: Mesh<Socket = D::Socket>, F: Flaws> Shard<D, M, F> {
+    /// As [`Shard::gather`], for a thread that leaves the shard alone for so long; `None`: it does not gather.
+    /// [`Shard::gathers_for`] says what is left of it.
+    pub fn gather_elsewhere(&mut self) -> Result<Option<Duration>, ShardError> {
+        let Some(time) = self.gathers_for() else { return Ok(None) };
+        let time = self.driver.prepare_to_gather(time).map_err(ShardError::Driver)?;
+        Ok((time > Duration::ZERO).then_some(time))
+    }
+
     /// As [`Shard::rest`], for a wait for [`Shard::wait_handle`].
     pub fn rest_elsewhere(&mut self) -> Result<Option<Duration>, ShardError> {
         let timeout = self.rest();
