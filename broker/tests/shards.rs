@@ -317,3 +317,53 @@ fn the_limit_in_flight_is_one_for_all_shards() {
         broker.stop();
     }
 }
+
+/// Shards of one thread that let requests come together hold up neither each other nor what is due, nor the stop.
+#[test]
+fn shards_on_fewer_threads_gather_and_serve_all() {
+    use std::thread::available_parallelism;
+    use tenpin_benches::client::{Answer, Outgoing, Receive};
+
+    let shards = (available_parallelism().map_or(1, usize::from) + 2).min(128);
+    let config = format!("shards = {shards}\ngather_us = 2000\n");
+    let of_ten = |wait_ms| Receive { messages_max: 10, wait_ms, visibility_seconds: Some(2) };
+    for (io, durability) in [("epoll", "memory"), ("uring", "memory"), ("uring", "fsync")] {
+        let Some(mut broker) = TestBroker::try_start(io, durability, &config) else { continue };
+        let mut clients: Vec<_> = (0..shards).map(|_| broker.client()).collect();
+        let queue = clients[0].create("gathered", &[]).unwrap();
+        for giver in 0..shards {
+            let taker = (giver + 1) % shards;
+            // A long poll on one shard is served by a send to another, and ends in time where nothing comes.
+            clients[taker].submit_receive(queue, of_ten(20_000)).unwrap();
+            clients[taker].flush().unwrap();
+            let sent = [Outgoing { body: b"a message", delay_seconds: None }];
+            assert!(clients[giver].send(queue, &sent).unwrap()[0].is_ok());
+            let (_, answer) = clients[taker].next_answer().unwrap();
+            let Answer::Received(received) = answer else { panic!("{answer:?}") };
+            let mut handles = [received[0].handle.clone()];
+            if giver == 0 {
+                assert_eq!(clients[giver].receive(queue, of_ten(5)).unwrap().len(), 0);
+                // It comes back by itself, to whoever waits.
+                let received = clients[giver].receive(queue, of_ten(20_000)).unwrap();
+                handles = [received[0].handle.clone()];
+            }
+            assert!(clients[taker].delete(queue, &handles).unwrap()[0].is_ok());
+        }
+        // Many at once, whose requests do come together.
+        for round in 0..20 {
+            for client in &mut clients {
+                let sent = [Outgoing { body: b"one of many", delay_seconds: None }; 10];
+                client.submit_send(queue, &sent).unwrap();
+                client.flush().unwrap();
+            }
+            for client in &mut clients {
+                let (_, answer) = client.next_answer().unwrap();
+                let Answer::Sent(outcomes) = answer else { panic!("{answer:?} in round {round}") };
+                assert!(outcomes.iter().all(Result::is_ok));
+            }
+        }
+        assert_eq!(clients[0].counts(queue).unwrap().all(), 200 * shards as u64);
+        let printed = broker.stop();
+        assert!(printed.contains("as cores are fewer"), "{printed}");
+    }
+}
