@@ -15,6 +15,9 @@ const BUGS_OF_THE_ENGINE: [&str; 2] = ["serve-noisy-groups-first", "forget-arriv
 /// Seeds that a sound broker passes here; far more are run by the binary itself.
 const SOUND_SEEDS: u64 = 150;
 
+/// Seeds among which some have reads that fail for ever; the first is the 173rd.
+const SEEDS_WITH_FAILED_READS: u64 = 500;
+
 fn simulate(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tenpin-sim"))
         .args(arguments)
@@ -48,7 +51,7 @@ fn a_sound_broker_passes() {
 #[test]
 fn reads_fail_in_some_seeds_once_and_for_ever() {
     let (mut once, mut for_ever) = (0, 0);
-    for seed in 1..=SOUND_SEEDS {
+    for seed in 1..=SEEDS_WITH_FAILED_READS {
         let output = simulate(&["--seed", &seed.to_string(), "--trace"]);
         assert!(output.status.success(), "seed {seed}");
         let trace = text(&output);
