@@ -25,7 +25,9 @@ use super::outputs::Outputs;
 use super::queue_number::incarnation_of;
 use super::rare::{Rare, RareBlock};
 use super::records::{CONTENT_GROUPED, CONTENT_RARE, CopiedState, Kind, MessageHead, StoredMessage};
-use super::slot::{FLAG_ARRIVED, FLAG_COPIED, FLAG_MEMBER, FLAG_MOVED_IN, FLAG_MOVING, State, TIME_MS_MAX};
+use super::slot::{
+    FLAG_ARRIVED, FLAG_COPIED, FLAG_MEMBER, FLAG_MOVED_IN, FLAG_MOVING, NONE, State, TIME_MS_MAX,
+};
 use super::{Engine, append, end_of};
 use crate::catalog::QueueName;
 use crate::flaws::{Flaw, Flaws};
@@ -85,7 +87,7 @@ pub enum MoveAnswer {
 enum End {
     /// The message is on the other shard.
     Left,
-    /// It was purged, or its queue deleted, before that was known.
+    /// It was purged, or its queue deleted, before the other shard's answer came.
     Gone,
     /// It stays, as the other shard does not take it.
     Refused,
@@ -114,6 +116,10 @@ pub(super) struct Outgoing {
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     pub outgoing: BTreeMap<u64, Outgoing>,
+    /// Tasks by the numbers of their moves whose messages are gone here, and may have come to the other shard:
+    /// its answer says whether they count as moved. No part of the state: what is asked when this shard ends
+    /// is never known, and counts as not moved.
+    unanswered: BTreeMap<u64, u64>,
     pub arrivals: BTreeMap<(u16, u64), Position>,
     /// Moves that are over, while that may not be durable: after a crash they may be open again. Where the
     /// record ends that says so, the other shard, and the number.
@@ -124,6 +130,11 @@ pub(super) struct Moves {
 }
 
 impl Moves {
+    /// How many are not over.
+    fn count(&self) -> usize {
+        self.outgoing.len() + self.unanswered.len()
+    }
+
     /// The first move to a shard that is open, or may be after a crash: what is below does not come again.
     fn open_from(&mut self, to_shard: u16, durable: Position) -> Option<u64> {
         while self.settling.front().is_some_and(|(end, ..)| *end <= durable) {
@@ -149,7 +160,7 @@ impl<F: Flaws> Engine<F> {
         task: u64,
         log: &mut Log<F>,
     ) -> bool {
-        if self.moves.outgoing.len() >= MOVES_OPEN_MAX || log.room() != Room::All {
+        if self.moves.count() >= MOVES_OPEN_MAX || log.room() != Room::All {
             return false;
         }
         self.lock(index);
@@ -465,8 +476,22 @@ impl<F: Flaws> Engine<F> {
             MoveAnswer::Refused => End::Refused,
             MoveAnswer::NoRoom => End::Stays,
         };
+        self.settle_unanswered(number, end, log);
         self.settle_move(number, end, log);
         self.serve_ready(log, out);
+    }
+
+    /// The other shard has said what became of a message that is gone here: where it has arrived, its task has
+    /// moved it.
+    fn settle_unanswered(&mut self, number: u64, end: End, log: &mut Log<F>) {
+        let Some(task) = self.moves.unanswered.remove(&number) else { return };
+        let is_moved = end == End::Left;
+        if is_moved {
+            let (time_ms, slot) = (self.now_ms, NONE);
+            let record = MovedOut { number, time_ms, slot, refused: false, sequence: 0, task };
+            append(log, self.now_ms, Kind::MovedOut, MOVED_OUT_BYTES, 0, false, |out| record.write(out));
+        }
+        self.task_moved(task, is_moved, end == End::Refused, log);
     }
 
     /// A message that is on its way is gone here: purged, or with its queue.
@@ -503,22 +528,25 @@ impl<F: Flaws> Engine<F> {
     fn settle_move(&mut self, number: u64, end: End, log: &mut Log<F>) {
         let Some(outgoing) = self.moves.outgoing.remove(&number) else { return };
         let MovingOut { slot: index, sequence, task, .. } = outgoing.record;
-        let refused = matches!(end, End::Refused | End::Stays);
+        // Of what is gone nobody knows here whether it has arrived: only the other shard's word makes it count.
+        let refused = end != End::Left;
         let record = MovedOut { number, time_ms: self.now_ms, slot: index, refused, sequence, task };
         append(log, self.now_ms, Kind::MovedOut, MOVED_OUT_BYTES, 0, false, |out| record.write(out));
         log.release(outgoing.position, MOVING_OUT_LENGTH);
         if log.durable() < log.end() {
             self.moves.settling.push_back((log.end(), outgoing.record.to_shard, number));
         }
-        if task != 0 {
-            self.task_moved(task, !refused, end == End::Refused, log);
+        if task != 0 && end == End::Gone && outgoing.given {
+            self.moves.unanswered.insert(number, task);
+        } else if task != 0 {
+            self.task_moved(task, end == End::Left, end == End::Refused, log);
         }
         let slot = &self.slab[index];
         if slot.sequence != sequence || slot.flags() & FLAG_MOVING == 0 {
             return;
         }
         let queue_index = slot.queue;
-        if !refused || self.queues[queue_index].is_gone(sequence) {
+        if matches!(end, End::Left | End::Gone) || self.queues[queue_index].is_gone(sequence) {
             self.discard(index, log);
         } else {
             self.unlock(index, task, sequence);

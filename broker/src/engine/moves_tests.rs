@@ -309,6 +309,48 @@ fn a_task_that_fails_ends_when_what_it_has_on_the_way_is_counted() {
     assert_eq!(ended.failure.text(), Some("CouldNotDetermineMessageSource"));
 }
 
+/// Whether a task has moved what is purged on its way is for the other shard to say, and the task waits for that.
+#[test]
+fn what_is_purged_on_its_way_counts_as_moved_where_it_has_arrived() {
+    const NOT_GIVEN: Option<MoveAnswer> = None;
+    for (answer, moved) in [(NOT_GIVEN, 0), (Some(MoveAnswer::NoRoom), 0), (Some(MoveAnswer::Taken), 1)] {
+        let mut pair = failed::<Sound>();
+        for step in [Step::Want, Step::Bring { twice: false }, Step::Answer { twice: false }] {
+            pair.step(step);
+        }
+        let (queue, letters) = (pair.letters, &mut pair.shards[1]);
+        let command = Command::StartMoveTask { source: queue, destination: None, messages_per_second_max: 0 };
+        let planned = letters.engine.plan(letters.now_ms, command, &letters.log).expect("it may start");
+        let Planned::Change(change, _) = planned else { panic!("it is new") };
+        let Change::StartTask(definition) = &change else { panic!("it is a task") };
+        letters.apply_change(&change);
+        letters.drain();
+        let mut wanted = Vec::new();
+        if answer.is_some() {
+            letters.engine.moves_wanted(letters.now_ms, |_| true, &mut letters.log, &mut wanted);
+            assert_eq!(wanted.len(), 1);
+        }
+        letters.ask(Command::Purge { queue });
+        letters.drain();
+        let share = |letters: &mut World<Sound>| {
+            letters.advance(1_000, ALL);
+            letters.drain();
+            let share = letters.engine.tasks.by_id(definition.id).expect("it is there").share;
+            (share.status, share.moved)
+        };
+        if let Some(answer) = answer {
+            assert_eq!(share(letters), (MoveTaskStatus::Running, 0), "nobody knows");
+            let (log, out) = (&mut letters.log, &mut letters.out);
+            letters.engine.moved_out(letters.now_ms, wanted[0].1.number, answer, log, out);
+            letters.note_records();
+        }
+        assert_eq!(share(letters), (MoveTaskStatus::Completed, moved), "{answer:?}");
+        letters.restart();
+        assert_eq!(share(letters), (MoveTaskStatus::Completed, moved), "{answer:?}");
+        assert_eq!(letters.counts(queue), [0; 4]);
+    }
+}
+
 /// What a shard exports, with its place and a sum over what it is.
 fn exported(world: &World<Sound>) -> Vec<(u32, u64, u64)> {
     let mut all = Vec::new();

@@ -1,8 +1,9 @@
 //! Queues that are made, set, purged and deleted: the first shard judges and does it at once, the second when it
 //! hears of it.
 
-use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries};
+use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries, ErrorCode};
 
+use super::queues::Way;
 use super::tasks::Share;
 use super::*;
 
@@ -56,6 +57,7 @@ impl<F: Flaws> Test<F> {
             Change::Delete { queue, .. } => {
                 if let Some(name) = model.numbered(*queue) {
                     self.empty(shard, name);
+                    self.refuse_waits(shard, *queue);
                     let model = &mut self.shards[shard];
                     model.queues[name] = None;
                     model.shares.retain(|share| share.source != name);
@@ -76,17 +78,17 @@ impl<F: Flaws> Test<F> {
         self.tell_of_tasks(shard);
     }
 
-    /// All messages of a queue on a shard are gone; what was on its way counts as moved by its task.
+    /// All messages of a queue on a shard are gone. What was given to the other shard counts as moved by its task
+    /// once that says that it has come there.
     fn empty(&mut self, shard: usize, name: usize) {
         for message in std::mem::take(&mut self.shards[shard].entry(name).messages) {
-            match message.moving {
-                None => self.gone.push(message.body),
-                Some(way) => {
-                    self.shards[shard].share_moved(way.task);
-                    if !self.has_left(shard, &message) {
-                        self.gone.push(message.body);
-                    }
-                }
+            if let Some(Way { task, number: Some(number), is_given: true, .. }) = message.moving
+                && task != 0
+            {
+                self.shards[shard].leaving.push((number, task));
+            }
+            if !self.has_left(shard, &message) {
+                self.gone.push(message.body);
             }
         }
     }
@@ -102,6 +104,7 @@ impl<F: Flaws> Test<F> {
 
     pub(super) fn create(&mut self, name: usize) {
         let can_be = LETTERS[name].is_none() || self.shards[0].letters(name).is_some();
+        let has_room = self.has_room(0);
         if self.shards[0].queues[name].is_some() || !can_be {
             return;
         }
@@ -120,7 +123,8 @@ impl<F: Flaws> Test<F> {
         let raw = RawName { account: "", region: "", name: NAMES[name] };
         let command =
             Command::CreateQueue { name: raw, attributes: Entries::of(&given), tags: Entries::default() };
-        self.change(command).expect("nothing is wrong with it");
+        let refused = self.change(command).err().map(|refusal| refusal.code);
+        assert_eq!(refused, (!has_room).then_some(ErrorCode::StorageFull));
     }
 
     pub(super) fn delete_queue(&mut self, name: usize) {
@@ -140,6 +144,10 @@ impl<F: Flaws> Test<F> {
         }
         let text =
             if on { r#"{"redrivePermission":"denyAll"}"# } else { r#"{"redrivePermission":"allowAll"}"# };
+        // Without room no definition may become longer.
+        if !self.has_room(0) {
+            return;
+        }
         let allow = [Attribute::new(AttributeCode::RedriveAllowPolicy, AttributeValue::Text(text))];
         self.change(Command::SetAttributes { queue, attributes: Entries::of(&allow) }).expect("it is right");
     }

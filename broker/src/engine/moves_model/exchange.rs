@@ -66,9 +66,11 @@ impl<F: Flaws> Test<F> {
             Some(Item::Shares(shares)) => self.hear_shares(shard, &shares),
             Some(Item::Answer(number, answer)) => {
                 let world = &mut self.worlds[shard];
+                world.out.clear();
                 world.engine.moved_out(world.now_ms, number, answer, &mut world.log, &mut world.out);
                 world.note_records();
                 self.answered(shard, number, answer);
+                self.serve(shard);
                 self.tell_of_tasks(shard);
             }
         }
@@ -85,18 +87,21 @@ impl<F: Flaws> Test<F> {
     pub(super) fn take(&mut self, shard: usize, twice: bool) {
         let Some(moving) = self.arrived[shard].pop_front() else { return };
         for _ in 0..1 + usize::from(twice) {
+            let has_room = self.has_room(shard);
             let world = &mut self.worlds[shard];
+            world.out.clear();
             let from = (1 - shard) as u16;
             let (answer, _) =
                 world.engine.moved_in(world.now_ms, from, &moving, &mut world.log, &mut world.out);
             world.note_records();
-            assert_eq!(answer, self.arrives(shard, &moving));
+            assert_eq!(answer, self.arrives(shard, has_room, &moving));
+            self.serve(shard);
             self.wires[1 - shard].items.push_back(Item::Answer(moving.number, answer));
         }
     }
 
     /// The model's part of that: a message that has come before does not come again.
-    fn arrives(&mut self, shard: usize, moving: &Moving) -> MoveAnswer {
+    fn arrives(&mut self, shard: usize, has_room: bool, moving: &Moving) -> MoveAnswer {
         let now_ms = self.now_ms();
         let model = &mut self.shards[shard];
         if model.arrivals.contains(&moving.number) {
@@ -105,6 +110,9 @@ impl<F: Flaws> Test<F> {
         let Some(target) = model.numbered(moving.target) else { return MoveAnswer::Refused };
         if moving.task == 0 && model.entry(target).denies {
             return MoveAnswer::Refused;
+        }
+        if !has_room {
+            return MoveAnswer::NoRoom;
         }
         model.arrivals.push(moving.number);
         self.order += 1;
@@ -140,16 +148,22 @@ impl<F: Flaws> Test<F> {
             let place = entry.messages.iter().position(is_it)?;
             Some((entry.name, place, entry.messages[place].moving?))
         });
-        let Some((name, place, way)) = found else { return };
+        let Some((name, place, way)) = found else {
+            if let Some(place) = model.leaving.iter().position(|(leaving, _)| *leaving == number) {
+                let (_, task) = model.leaving.remove(place);
+                model.share_answered(task, answer, now_ms);
+            }
+            return;
+        };
         if answer == MoveAnswer::Taken {
             model.entry(name).messages.remove(place);
-            return model.share_moved(way.task);
+            return model.share_answered(way.task, answer, now_ms);
         }
         let message = &mut model.entry(name).messages[place];
         message.moving = None;
         message.available_at_ms = now_ms;
         message.stayed = way.task == 0;
-        model.share_refused(way.task, now_ms);
+        model.share_answered(way.task, answer, now_ms);
     }
 
     /// Whether a message that was on its way from a shard is on the other one.

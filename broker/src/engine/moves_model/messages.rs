@@ -1,10 +1,10 @@
 //! Messages that are sent, received and deleted.
 
-use tenpin_protocol::{ContentFields, Entries, SendEntry, write_content};
+use tenpin_protocol::{ContentFields, Entries, ErrorCode, SendEntry, write_content};
 
 use super::catalog::arn;
 use super::exchange::body_of;
-use super::queues::Message;
+use super::queues::{Message, is_elsewhere};
 use super::*;
 use crate::engine::records::StoredMessage;
 use crate::journal::RawRecord;
@@ -31,7 +31,8 @@ impl<F: Flaws> Test<F> {
         let shard = self.shard_for(name, shard);
         let Some(entry) = &self.shards[shard].queues[name] else { return };
         let queue = entry.number;
-        self.sent += 1;
+        let has_room = self.has_room(shard);
+        self.sent += u64::from(has_room);
         self.order += 1;
         let (text, group_text) = (self.sent.to_string(), group.to_string());
         let fields = ContentFields { group: HOMES[name].map(|_| group_text.as_str()), ..Default::default() };
@@ -40,6 +41,10 @@ impl<F: Flaws> Test<F> {
         let entry = SendEntry::with_content(&content, text.len()).expect("it was written");
         let world = &mut self.worlds[shard];
         world.apply(Command::Send { queue, entries: Entries::of(&[entry]) });
+        if !has_room {
+            let is_full = |reply: &Reply| matches!(&reply.body, ReplyBody::Refused(refusal) if refusal.code == ErrorCode::StorageFull);
+            return assert!(world.out.replies.iter().all(is_full) && world.out.replies.len() == 1);
+        }
         let Accepted { id, .. } = world.out.sent[0].clone().expect("nothing is wrong with it");
         let now_ms = world.now_ms;
         let message = Message {
@@ -58,16 +63,65 @@ impl<F: Flaws> Test<F> {
             stayed: false,
         };
         self.shards[shard].entry(name).messages.push(message);
+        self.serve(shard);
     }
 
-    pub(super) fn receive(&mut self, name: usize, shard: usize, count_max: u32, seconds: u32) {
+    pub(super) fn receive(
+        &mut self,
+        name: usize,
+        shard: usize,
+        (count_max, seconds): (u32, u32),
+        wait_ms: u32,
+    ) {
         let shard = self.shard_for(name, shard);
         let Some(entry) = &self.shards[shard].queues[name] else { return };
         let number = entry.number;
-        let expected = self.hand_out(name, shard, count_max as usize, seconds);
-        let deliveries = self.worlds[shard].receive(number, count_max, seconds);
+        // With several that wait at a time it would not be told who is first.
+        let waits = self.waits[shard].first().is_some_and(|wait| wait.name != name);
+        let wait_ms = if waits { 0 } else { wait_ms };
+        let (now_ms, room) = (self.now_ms(), self.worlds[shard].log.room());
+        let is_refused = room == Room::NoReceives && entry.counts(now_ms)[0] > 0;
+        let expected =
+            if is_refused { Vec::new() } else { self.hand_out(name, shard, count_max as usize, seconds) };
+        let replies = self.worlds[shard].apply(Command::Receive {
+            queue: number,
+            count_max,
+            wait_ms: Some(wait_ms),
+            visibility_seconds: Some(seconds),
+            reply_bytes_max: u32::MAX,
+            attempt_id: None,
+        });
+        let correlation = self.worlds[shard].correlation;
+        let reply = replies.iter().find(|reply| reply.ticket.correlation == correlation);
+        match reply.map(|reply| &reply.body) {
+            None => {
+                assert!(wait_ms > 0 && !is_refused && expected.is_empty());
+                let deadline_ms = now_ms + u64::from(wait_ms);
+                self.waits[shard].push(Wait { name, number, correlation, count_max, seconds, deadline_ms });
+            }
+            Some(ReplyBody::Refused(refusal)) => {
+                assert!(is_refused && refusal.code == ErrorCode::StorageFull);
+            }
+            Some(ReplyBody::Received(range)) => {
+                assert!(!is_refused && (wait_ms == 0 || !expected.is_empty()));
+                self.note_deliveries(shard, (name, number), range.clone(), &expected);
+            }
+            Some(other) => panic!("{other:?}"),
+        }
+        self.serve(shard);
+    }
+
+    /// Compares what was given out with what the model gives out.
+    pub(super) fn note_deliveries(
+        &mut self,
+        shard: usize,
+        (name, number): (usize, u64),
+        range: std::ops::Range<u32>,
+        expected: &[Message],
+    ) {
+        let deliveries = self.worlds[shard].out.deliveries[range.start as usize..range.end as usize].to_vec();
         assert_eq!(deliveries.len(), expected.len(), "{} on shard {shard}: {expected:?}", NAMES[name]);
-        for (delivery, message) in deliveries.iter().zip(&expected) {
+        for (delivery, message) in deliveries.iter().zip(expected) {
             let id = self.check_delivery(shard, delivery, message);
             let mut messages = self.shards[shard].entry(name).messages.iter_mut();
             if let Some(message) = messages.find(|other| other.body == message.body) {
@@ -86,10 +140,17 @@ impl<F: Flaws> Test<F> {
     }
 
     /// What the model gives out, dead letters on the way moved.
-    fn hand_out(&mut self, name: usize, shard: usize, count_max: usize, seconds: u32) -> Vec<Message> {
-        let now_ms = self.now_ms();
+    pub(super) fn hand_out(
+        &mut self,
+        name: usize,
+        shard: usize,
+        count_max: usize,
+        seconds: u32,
+    ) -> Vec<Message> {
+        let (now_ms, has_room) = (self.now_ms(), self.has_room(shard));
         let model = &mut self.shards[shard];
         let letters = model.letters(name);
+        let has_way = letters.is_none_or(|(target, _)| has_room || !is_elsewhere(target, shard));
         let is_letter = |message: &Message| {
             letters.is_some_and(|(_, count)| message.receive_count - message.receives_before >= count)
         };
@@ -99,7 +160,7 @@ impl<F: Flaws> Test<F> {
         {
             let head = &mut model.entry(name).messages[place];
             let (group, is_due) = (head.group, is_letter(head));
-            let stays = is_due && std::mem::take(&mut head.stayed);
+            let stays = is_due && (std::mem::take(&mut head.stayed) || !has_way);
             if let Some((target, _)) = letters.filter(|_| is_due && !stays) {
                 model.begin_move((name, place), target, 0, (shard, now_ms), &mut self.order);
                 continue;
@@ -170,7 +231,11 @@ impl<F: Flaws> Test<F> {
         if let Some(place) = found.filter(|&place| !expired && entry.messages[place].moving.is_none()) {
             self.gone.push(entry.messages.remove(place).body);
         }
-        let outcome = self.worlds[issued.shard].delete(issued.number, &issued.handle).0;
+        let (queue, handles) = (issued.number, [&issued.handle[..]]);
+        let world = &mut self.worlds[issued.shard];
+        world.apply(Command::Delete { queue, handles: Entries::of(&handles) });
+        let outcome = &world.out.outcomes[0];
         assert_eq!(outcome.is_err(), expired, "{outcome:?}");
+        self.serve(issued.shard);
     }
 }

@@ -11,6 +11,7 @@ mod exchange;
 mod messages;
 mod queues;
 mod tasks;
+mod waits;
 
 use std::collections::VecDeque;
 
@@ -20,9 +21,11 @@ use self::action::{Action, action};
 use self::exchange::{Item, Wire};
 use self::messages::Issued;
 use self::queues::{Entry, Shard};
-use super::tests::World;
+use self::waits::Wait;
+use super::tests::{ALL, World};
 use super::*;
 use crate::flaws::{Flaw, Flaws, Sound};
+use crate::journal::Room;
 use crate::simulator::bugs::Planted;
 
 const SHARDS: usize = 2;
@@ -42,6 +45,8 @@ struct Test<F: Flaws> {
     wires: [Wire; SHARDS],
     /// Messages that have come to a shard and are not taken yet.
     arrived: [VecDeque<Moving>; SHARDS],
+    /// Receives that wait on each shard, in the order in which they came, all on one queue.
+    waits: [Vec<Wait>; SHARDS],
     issued: Vec<Issued>,
     /// Bodies that were sent, and those of messages that are gone for good.
     sent: u64,
@@ -61,6 +66,7 @@ impl<F: Flaws> Test<F> {
             shards: Default::default(),
             wires: Default::default(),
             arrived: Default::default(),
+            waits: Default::default(),
             issued: Vec::new(),
             sent: 0,
             gone: Vec::new(),
@@ -84,8 +90,8 @@ impl<F: Flaws> Test<F> {
             Action::Purge { name } => self.purge(name),
             Action::Deny { name, on } => self.deny(name, on),
             Action::Send { name, shard, group } => self.send(name, shard, group),
-            Action::Receive { name, shard, count_max, seconds } => {
-                self.receive(name, shard, count_max, seconds);
+            Action::Receive { name, shard, count_max, seconds, wait_ms } => {
+                self.receive(name, shard, (count_max, seconds), wait_ms);
             }
             Action::DeleteMessage { place } => self.delete_message(place),
             Action::Start { source, destination, rate, is_early } => {
@@ -97,6 +103,7 @@ impl<F: Flaws> Test<F> {
             Action::Hear { shard, count } => (0..count).for_each(|_| self.hear(shard)),
             Action::Take { shard, twice } => self.take(shard, twice),
             Action::Advance { by_ms } => self.worlds.iter_mut().for_each(|world| world.now_ms += by_ms),
+            Action::Room { shard, room } => self.set_room(shard, room),
             Action::Crash => self.crash(),
             Action::Clean { shard, count } => self.worlds[shard].clean(count),
         }
@@ -108,14 +115,52 @@ impl<F: Flaws> Test<F> {
     fn let_timers_run(&mut self) {
         let now_ms = self.now_ms();
         for shard in 0..SHARDS {
-            assert!(self.worlds[shard].drain().is_empty(), "nobody waits");
-            let model = &mut self.shards[shard];
-            for entry in model.queues.iter_mut().flatten() {
+            for entry in self.shards[shard].queues.iter_mut().flatten() {
                 entry.expire(now_ms, &mut self.gone);
             }
-            model.run_tasks(shard, now_ms, &mut self.order);
+            loop {
+                let has_room = self.has_room(shard);
+                let (more, _) = self.worlds[shard].advance(0, ALL);
+                self.end_waits(shard);
+                self.shards[shard].run_tasks((shard, has_room), now_ms, &mut self.order);
+                self.serve(shard);
+                if !more {
+                    break;
+                }
+            }
             self.tell_of_tasks(shard);
         }
+    }
+
+    /// Whether there is room for what is sent and moved, which the log says.
+    fn has_room(&self, shard: usize) -> bool {
+        self.worlds[shard].log.room() == Room::All
+    }
+
+    /// Gives a shard's log so little room, if that is to be had by whole segments.
+    fn set_room(&mut self, shard: usize, room: Room) {
+        let log = &mut self.worlds[shard].log;
+        let is_it = (2..64).any(|segments| {
+            log.set_log_bytes_max(segments * (16 << 20));
+            log.room() == room
+        });
+        if room == Room::All || !is_it {
+            log.set_log_bytes_max(u64::MAX);
+        }
+    }
+
+    /// A shard's engine begins again from what it has written.
+    fn recover(&mut self, shard: usize) {
+        let world = &mut self.worlds[shard];
+        let (digest, live_bytes) = (world.engine.digest(), world.live_bytes());
+        world.recover();
+        if Flaw::ALL.iter().all(|&flaw| !F::has(flaw)) {
+            assert_eq!(world.engine.digest(), digest, "the records give the same state");
+            assert_eq!(world.live_bytes(), live_bytes, "the same records are live");
+        }
+        world.restart_recovered();
+        self.shards[shard].restart(world.now_ms);
+        self.waits[shard].clear();
     }
 
     /// Both begin again from what they have written; what was on its way is lost. The second shard comes to the
@@ -124,16 +169,7 @@ impl<F: Flaws> Test<F> {
         let changes = self.wires[1].take_changes();
         self.wires = Default::default();
         self.arrived = Default::default();
-        for (world, model) in self.worlds.iter_mut().zip(&mut self.shards) {
-            let (digest, live_bytes) = (world.engine.digest(), world.live_bytes());
-            world.recover();
-            if Flaw::ALL.iter().all(|&flaw| !F::has(flaw)) {
-                assert_eq!(world.engine.digest(), digest, "the records give the same state");
-                assert_eq!(world.live_bytes(), live_bytes, "the same records are live");
-            }
-            world.restart_recovered();
-            model.restart(world.now_ms);
-        }
+        (0..SHARDS).for_each(|shard| self.recover(shard));
         for change in changes {
             // What is deleted has to be gone before something else has its place.
             self.let_timers_run();
@@ -155,6 +191,7 @@ impl<F: Flaws> Test<F> {
 
     /// Lets everything end that has begun: then each message is in one queue, once.
     fn check_at_rest(&mut self) {
+        (0..SHARDS).for_each(|shard| self.set_room(shard, Room::All));
         for _ in 0..ROUNDS_MAX {
             (0..SHARDS).for_each(|shard| self.want(shard, true));
             self.hear_all();

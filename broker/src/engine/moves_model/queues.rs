@@ -27,6 +27,11 @@ pub(super) struct Message {
     pub(super) stayed: bool,
 }
 
+/// Whether a queue lives on another shard than this one.
+pub(super) fn is_elsewhere(name: usize, me: usize) -> bool {
+    HOMES[name].is_some_and(|home| home != me)
+}
+
 /// A message's way to the other shard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way {
@@ -106,6 +111,8 @@ pub(super) struct Shard {
     pub(super) early: Vec<(u64, Said)>,
     /// Numbers of moves whose messages have come.
     pub(super) arrivals: Vec<u64>,
+    /// Moves that were given whose messages are gone here, with their tasks.
+    pub(super) leaving: Vec<(u64, u64)>,
 }
 
 impl Shard {
@@ -135,7 +142,7 @@ impl Shard {
         order: &mut usize,
     ) {
         *order += 1;
-        if HOMES[target].is_some_and(|home| home != me) {
+        if is_elsewhere(target, me) {
             let target = self.entry(target).number;
             let way = Way { target, task, begun: *order, number: None, is_given: false };
             self.entry(name).messages[place].moving = Some(way);
@@ -176,6 +183,7 @@ impl Shard {
     /// Moves begin again, and what only memory knew is forgotten.
     pub(super) fn restart(&mut self, now_ms: u64) {
         self.early.clear();
+        self.leaving.clear();
         for message in self.queues.iter_mut().flatten().flat_map(|entry| &mut entry.messages) {
             message.stayed = false;
             if let Some(way) = &mut message.moving {
@@ -198,6 +206,7 @@ impl Shard {
     pub(super) fn under_way(&self, task: u64) -> u64 {
         let messages = self.queues.iter().flatten().flat_map(|entry| &entry.messages);
         let ways = messages.filter_map(|message| message.moving);
-        ways.filter(|way| way.task == task).count() as u64
+        let leaving = self.leaving.iter().filter(|(_, other)| *other == task).count();
+        (ways.filter(|way| way.task == task).count() + leaving) as u64
     }
 }

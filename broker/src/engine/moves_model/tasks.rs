@@ -10,6 +10,8 @@ use crate::engine::task_records::TaskDefinition;
 
 /// A task that cannot go on looks again after this long.
 const LOOKS_AGAIN_AFTER_MS: u64 = 100;
+/// Messages that a task moves in a turn.
+const MESSAGES_A_TURN: usize = 16;
 /// Tasks of a queue that are remembered.
 const SHOWN_MAX: usize = 10;
 
@@ -128,32 +130,41 @@ impl Shard {
         }
     }
 
-    pub(super) fn share_moved(&mut self, id: u64) {
+    fn share_moved(&mut self, id: u64) {
         if let Some(share) = self.share(id) {
             share.mine.moved += 1;
         }
     }
 
-    /// The other shard has refused a message for good.
-    pub(super) fn share_refused(&mut self, id: u64, now_ms: u64) {
+    /// The other shard has said what became of a message of a task: it has come there, or is refused for good, or
+    /// is tried again.
+    pub(super) fn share_answered(&mut self, id: u64, answer: MoveAnswer, now_ms: u64) {
         let under_way = self.under_way(id);
-        if let Some(share) = self.share(id)
-            && share.mine.is_active()
-        {
-            share.fail(under_way, now_ms);
-        }
-    }
-
-    /// Moves what tasks may move now.
-    pub(super) fn run_tasks(&mut self, me: usize, now_ms: u64, order: &mut usize) {
-        for place in 0..self.shares.len() {
-            while self.shares[place].mine.is_active() && self.shares[place].due_ms <= now_ms {
-                self.step_task(place, (me, now_ms), order);
+        match answer {
+            MoveAnswer::Taken => self.share_moved(id),
+            MoveAnswer::NoRoom => {}
+            MoveAnswer::Refused => {
+                if let Some(share) = self.share(id)
+                    && share.mine.is_active()
+                {
+                    share.fail(under_way, now_ms);
+                }
             }
         }
     }
 
-    fn step_task(&mut self, place: usize, (me, now_ms): (usize, u64), order: &mut usize) {
+    /// Moves what tasks may move in one turn.
+    pub(super) fn run_tasks(&mut self, (me, has_room): (usize, bool), now_ms: u64, order: &mut usize) {
+        for place in 0..self.shares.len() {
+            for _ in 0..MESSAGES_A_TURN {
+                if self.shares[place].mine.is_active() && self.shares[place].due_ms <= now_ms {
+                    self.step_task(place, (me, has_room), now_ms, order);
+                }
+            }
+        }
+    }
+
+    fn step_task(&mut self, place: usize, (me, has_room): (usize, bool), now_ms: u64, order: &mut usize) {
         let later_ms = now_ms + LOOKS_AGAIN_AFTER_MS;
         let share = self.shares[place].clone();
         let under_way = self.under_way(share.id);
@@ -171,6 +182,7 @@ impl Shard {
         match share.paced_ms(under_way) {
             None => return this.due_ms = later_ms,
             Some(paced_ms) if now_ms < paced_ms => return this.due_ms = paced_ms,
+            Some(_) if !has_room => return this.due_ms = later_ms,
             Some(_) => {}
         }
         let came_from = self.entry(share.source).messages[first].source;
@@ -248,6 +260,7 @@ impl<F: Flaws> Test<F> {
             () if model.shares.iter().any(|share| share.source == source && share.is_active()) => {
                 Some(ErrorCode::InvalidParameterValue)
             }
+            () if !self.has_room(0) => Some(ErrorCode::StorageFull),
             () => None,
         };
         let command =
@@ -264,7 +277,8 @@ impl<F: Flaws> Test<F> {
 
     pub(super) fn cancel_task(&mut self, source: usize) {
         let Some(shown) = self.shown(source) else { return };
-        let is_active = self.shards[0].shares.iter().any(|share| share.source == source && share.is_active());
+        let newest = self.shards[0].shares.iter().rev().find(|share| share.source == source);
+        let is_active = newest.expect("it is known").is_active();
         assert_eq!(!shown.task.is_empty(), is_active);
         if is_active {
             let (_, body) = self.change(Command::CancelMoveTask { task: &shown.task }).expect("it runs");

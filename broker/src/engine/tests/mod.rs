@@ -36,7 +36,7 @@ pub(super) struct World<F: Flaws> {
     pub records: Vec<Position>,
     seen: u64,
     options: EngineOptions,
-    correlation: u32,
+    pub correlation: u32,
     starts: u8,
     counted_before: u64,
 }
