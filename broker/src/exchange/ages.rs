@@ -155,9 +155,13 @@ mod tests {
         let mut ages = Ages::default();
         assert!(ages.received(7, 1_000));
         assert!(!ages.received(7, 1_100));
+        assert!(ages.received(7, 1_400), "while receives come it is said again");
         ages.published(7, 2, 300, 2_000);
         assert_eq!(ages.older(7, 1_740, 2_001), None, "not by more than the bound");
         assert_eq!(ages.older(7, 1_760, 2_001), Some(2));
+        ages.published(7, 3, 350, 2_000);
+        ages.published(7, 4, 320, 2_000);
+        assert_eq!(ages.older(7, 1_760, 2_001), Some(3), "the one that has waited longest");
         assert_eq!(ages.older(7, 1_760, 2_100), None, "it is not known any more");
         ages.published(7, 2, 400, 2_100);
         ages.has_nothing(7, 2);

@@ -87,6 +87,11 @@ impl Leases {
         self.recalls.remove(&queue).map(|recall| recall.askers)
     }
 
+    /// How much each of so many who have asked is given of what is free: its part of it, and a block at most.
+    pub fn part(free: u64, askers: usize, block: u64) -> u64 {
+        free.div_ceil(askers.max(1) as u64).min(block)
+    }
+
     /// Receives of the queue wait for more of the limit: it is tried again soon.
     pub fn is_short(&mut self, queue: u64, now_ms: u64) {
         self.short.entry(queue).or_insert(now_ms + TRY_AGAIN_MS);
@@ -105,5 +110,29 @@ impl Leases {
             self.short.remove(queue);
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of four shards three ask the home, which has called back five: none of them goes without.
+    #[test]
+    fn what_is_called_back_is_shared_by_all_who_have_asked() {
+        let mut leases = Leases::default();
+        assert!(leases.recall(7, 1, 3), "the siblings are called");
+        assert!(!leases.recall(7, 2, 3) && !leases.recall(7, 3, 3), "once");
+        assert_eq!((leases.returned(7), leases.returned(7)), (None, None));
+        let askers = leases.returned(7).expect("all have answered");
+        let (mut free, mut given) = (5, Vec::new());
+        let part = Leases::part(free, askers.len(), 100);
+        for _ in askers {
+            given.push(part.min(free));
+            free -= part.min(free);
+        }
+        assert_eq!((given, free), (vec![2, 2, 1], 0));
+        assert_eq!(Leases::part(1_000, 2, 100), 100, "no more than a block");
+        assert_eq!(leases.returned(7), None, "it is over");
     }
 }

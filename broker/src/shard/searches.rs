@@ -9,7 +9,7 @@ use super::connection::Stage;
 use super::routes::{Taken, receive_payload};
 use super::{Core, limits};
 use crate::engine::{Command, ReplyBody, Ticket};
-use crate::exchange::leases::home_of;
+use crate::exchange::leases::{Leases, home_of};
 use crate::exchange::parcel::{Item, Reply};
 use crate::exchange::{Pending, Search};
 use crate::flaws::{Flaw, Flaws};
@@ -397,8 +397,7 @@ impl<F: Flaws> Core<F> {
         self.engine.add_lease(queue, amount);
         self.engine_has_more = true;
         let Some(askers) = self.exchange.leases.returned(queue) else { return };
-        let count = askers.len() as u64;
-        let share = self.free_lease(queue).div_ceil(count).min(self.engine.lease_block());
+        let share = Leases::part(self.free_lease(queue), askers.len(), self.engine.lease_block());
         for asker in askers {
             self.give_lease(queue, asker, share);
         }
