@@ -52,6 +52,29 @@ fn cleaning_that_wins_nothing_ends() {
     }
 }
 
+/// Rule 17: where long records fall so badly that a round frees nothing, none follows it.
+#[test]
+fn a_round_that_was_in_vain_is_not_followed_by_another() {
+    // Two of them do not fit into a segment, so that no copy of them makes the log shorter.
+    const BODY: usize = SEGMENT_BYTES_MIN as usize * 11 / 20;
+    let mut world = world(bounded(120), 1);
+    while world.log.room() == Room::All {
+        world.send(BODY);
+        world.turn(1);
+    }
+    // So little room that it is worth a try.
+    world.log.set_log_bytes_max((world.log.segments_taken() + 8) * u64::from(SEGMENT_BYTES_MIN));
+    for _ in 0..4 * TURNS_MAX {
+        world.turn(1);
+    }
+    let (end, copied) = (world.log.end(), world.copied);
+    assert!(copied > 0, "it was tried");
+    for _ in 0..TURNS_MAX {
+        world.turn(1);
+    }
+    assert_eq!((world.log.end(), world.copied), (end, copied), "the same is copied for ever");
+}
+
 /// Rule 17: what stays for long beside much that comes and goes is copied seldom.
 #[test]
 fn a_backlog_beside_a_hot_queue_costs_little() {
