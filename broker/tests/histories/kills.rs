@@ -52,6 +52,8 @@ impl History {
                 _ => {}
             }
         }
+        // It may have moved what another request is given.
+        self.model.note_task();
         let asked: Vec<Asked> = requests.iter().map(|(queue, request)| self.ask(*queue, request)).collect();
         let (after, is_heard) =
             (Duration::from_micros(KILLED_AFTER_US_MAX >> self.below(HALVINGS)), self.once_in(3));
