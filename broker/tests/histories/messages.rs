@@ -76,8 +76,8 @@ impl History {
         }
     }
 
-    /// What a handle names, where it is one of this queue; else why it is refused. What the broker said of it
-    /// tells whether a FIFO queue has moved to another shard.
+    /// What a handle names, where it is one of this queue; else why it is refused. Where that may be either way, it is as
+    /// the broker has said.
     fn named(
         &mut self,
         queue: usize,
@@ -101,21 +101,11 @@ impl History {
             Standing::Good => false,
             // Whether it is gone or elsewhere is not known any more.
             Standing::Moved => true,
-            Standing::Stayed | Standing::Unknown if !is_there && is_leaving => said == Some(INVALID),
-            Standing::Stayed | Standing::Unknown if !is_there => true,
-            Standing::Stayed | Standing::Unknown if !is_sure => said == Some(INVALID),
+            Standing::Stayed | Standing::CameBack if !is_there && is_leaving => said == Some(INVALID),
+            Standing::Stayed | Standing::CameBack if !is_there => true,
+            Standing::Stayed | Standing::CameBack if !is_sure => said == Some(INVALID),
             Standing::Stayed => false,
-            Standing::Unknown => {
-                let after = self.model.issued_after[&picked.handle];
-                let between = (queue, incarnation, after, self.model.reshards.len());
-                let moved = said == Some(INVALID);
-                // One that has come back to its shard stands where it finds room, which may be where it stood.
-                let is_sure = after + 1 == self.model.reshards.len();
-                let known =
-                    if is_sure { *self.model.fifo_moved.entry(between).or_insert(moved) } else { moved };
-                assert_eq!(known, moved, "a FIFO queue moves whole: {between:?}");
-                moved
-            }
+            Standing::CameBack => said == Some(INVALID),
         };
         if is_refused {
             self.note("a handle from before a change of the shards is refused");

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Instant, SystemTime};
 
+use tenpin_broker::engine::export::home_of_fifo;
 use tenpin_client::{MessageId, ReceiptHandle};
 
 use crate::ages::SentBetween;
@@ -17,6 +18,9 @@ pub const FIFO_FROM: usize = 3;
 pub const IN_FLIGHT_MAX: usize = 9;
 /// A delay that no test waits for.
 pub const LONG_DELAY_SECONDS: u64 = 900;
+
+/// Of what a handle says of its queue's incarnation.
+const INCARNATION_MASK: u64 = (1 << 40) - 1;
 
 pub fn is_fifo(queue: usize) -> bool {
     queue >= FIFO_FROM
@@ -73,8 +77,9 @@ pub enum Standing {
     Stayed,
     /// It is older, and its message has not.
     Moved,
-    /// It is of a FIFO queue, whose shards nobody is told.
-    Unknown,
+    /// It is older, and its message has come back to its shard, where it stands where it has found room: that may be
+    /// where it stood.
+    CameBack,
 }
 
 /// What holds a message of a standard queue back.
@@ -235,8 +240,6 @@ pub struct Model {
     pub reshards: Vec<usize>,
     /// Of how many of these each handle knows.
     pub issued_after: HashMap<ReceiptHandle, usize>,
-    /// Whether a FIFO queue has moved to another shard between two of them.
-    pub fifo_moved: BTreeMap<(usize, u32, usize, usize), bool>,
     /// Queues and groups that messages were seen to have left for another shard: theirs may not have heard that yet.
     pub leaving: Vec<(usize, Option<u64>)>,
     next: u64,
@@ -274,7 +277,6 @@ impl Model {
             last_sequence: BTreeMap::new(),
             reshards: Vec::new(),
             issued_after: HashMap::new(),
-            fifo_moved: BTreeMap::new(),
             leaving: Vec::new(),
             next: 0,
         }
@@ -395,15 +397,24 @@ impl Model {
     /// How a handle of a queue stands after changes of the number of shards.
     pub fn standing(&self, queue: usize, handle: &ReceiptHandle) -> Standing {
         let Some(&after) = self.issued_after.get(handle) else { return Standing::Good };
-        // The first of a handle's bytes say on which shard its message is; clients send it there.
+        // Handles say on which shard their message is; clients send them there.
         let bytes = handle.as_bytes();
-        let shard = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
-        let mut since = self.reshards[after..].iter();
-        match () {
-            () if since.len() == 0 => Standing::Good,
-            () if is_fifo(queue) => Standing::Unknown,
-            () if since.any(|shards| shard >= *shards) => Standing::Moved,
-            () => Standing::Stayed,
+        let shard = u16::from_le_bytes([bytes[0], bytes[1]]);
+        let mut since = self.reshards[after..].iter().map(|shards| *shards as u16);
+        if !is_fifo(queue) {
+            return match since.len() {
+                0 => Standing::Good,
+                _ if since.any(|shards| shard >= shards) => Standing::Moved,
+                _ => Standing::Stayed,
+            };
+        }
+        let incarnation = u64::from_le_bytes(bytes[16..24].try_into().expect("eight bytes")) & INCARNATION_MASK;
+        let homes: Vec<u16> = since.map(|shards| home_of_fifo(incarnation, shards)).collect();
+        match homes.last() {
+            None => Standing::Good,
+            Some(_) if homes.iter().all(|home| *home == shard) => Standing::Stayed,
+            Some(home) if *home == shard => Standing::CameBack,
+            Some(_) => Standing::Moved,
         }
     }
 

@@ -381,6 +381,9 @@ impl History {
         let group = self.model.next();
         let key = (group, is_fifo(queue).then_some(group));
         let is_delayed = is_fifo(queue) && self.model.settings[queue].delay_seconds > 0;
+        // What is refused gives nothing back.
+        let works =
+            |handle: &_| matches!(self.model.standing(queue, handle), Standing::Good | Standing::Stayed);
         let back = (self.model.stored.values())
             .find(|message| {
                 let is_alone = || {
@@ -389,7 +392,7 @@ impl History {
                 };
                 message.is_surely_in(queue)
                     && message.is_surely_held()
-                    && message.held.as_ref().is_some_and(|held| held.handle.is_some() && !held.is_refused)
+                    && message.held.as_ref().and_then(|held| held.handle.as_ref()).is_some_and(works)
                     && !self.model.is_letter(message)
                     && (!is_fifo(queue) || is_alone())
             })
@@ -401,7 +404,6 @@ impl History {
         self.model.note_receive(queue);
         let (waiting, giving) = (self.queue(queue), self.queue(queue));
         let receive = ask.receive(WAITS_FOR);
-        let mut comes = true;
         let messages = if let Some(key) = back {
             self.tell(format!("wait on {} for {key:?} to come back", QUEUES[queue]));
             let stored = &self.model.stored[&key];
@@ -414,8 +416,6 @@ impl History {
                     giving.change_visibility(&handle, Duration::ZERO)
                 )
             });
-            // A handle from before a change of the shards may be refused: then nothing comes back.
-            comes = code_of(&hidden).is_none();
             self.judge_hidden(queue, &picked, Duration::ZERO, code_of(&hidden));
             messages.unwrap()
         } else {
@@ -430,10 +430,8 @@ impl History {
             self.note_sent(queue, key, sent.unwrap());
             messages.unwrap()
         };
-        assert!(!messages.is_empty() || !comes, "who waited on {} was given nothing", QUEUES[queue]);
-        if !messages.is_empty() {
-            self.note("a wait is served");
-        }
+        assert!(!messages.is_empty(), "who waited on {} was given nothing", QUEUES[queue]);
+        self.note("a wait is served");
         self.take(queue, &ask, &messages);
         // Another shard may have been asked for messages as well, which go back to it (rule 24).
         self.look();
