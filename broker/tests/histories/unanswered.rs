@@ -128,8 +128,8 @@ impl History {
         }
         for key in &received {
             let before = self.model.in_order(queue, key.1).into_iter().take_while(|other| other.key != *key);
-            let missing = before.map(|other| other.key).find(|other| !received.contains(other));
-            assert!(missing.is_none(), "{key:?} was received before {missing:?}");
+            let missing = before.into_iter().find(|other| !received.contains(&other.key));
+            assert!(missing.is_none(), "{:?} was received before {missing:?}", self.model.stored[key]);
         }
         if received.is_empty() {
             // It is as if nobody had asked.
