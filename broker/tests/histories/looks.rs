@@ -243,8 +243,12 @@ impl History {
                 is_like && has_stayed && other.is(MessageState::Visible)
             });
             let behind = behind.filter(|_| is_fifo(queue) && one.is(MessageState::Visible));
-            let order = match behind {
-                Some(behind) => self.model.just_before(self.model.stored[&behind.key].order),
+            // What was taken since was the first of its group.
+            let is_taken = is_fifo(queue) && one.is(MessageState::InFlight);
+            let first_left = || self.first_visible(queue, key.1, seen);
+            let behind = behind.map(|behind| self.model.stored[&behind.key].order);
+            let order = match behind.or_else(|| is_taken.then(first_left).flatten()) {
+                Some(behind) => self.model.just_before(behind),
                 None => self.model.next() as f64,
             };
             self.model.arrive(key, queue, peeked.id, path, order);
@@ -267,6 +271,12 @@ impl History {
             (stored.held, stored.delay) = (None, Delay::None);
         }
         is_received
+    }
+
+    /// Where the first message stands of those of a group that were seen to be visible.
+    fn first_visible(&self, queue: usize, group: Option<u64>, seen: &[Seen]) -> Option<f64> {
+        let is_of = |one: &&Seen| (one.queue, one.key.1) == (queue, group) && one.is(MessageState::Visible);
+        seen.iter().filter(is_of).map(|one| self.model.stored[&one.key].order).reduce(f64::min)
     }
 
     pub fn note_arrival(&mut self, path: Path) {

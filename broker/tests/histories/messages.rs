@@ -179,6 +179,9 @@ impl History {
     }
 
     pub fn give_back(&mut self, queue: usize, held: Vec<Picked>) {
+        if !held.is_empty() {
+            self.tell(format!("give back: {:?}", names(&held)));
+        }
         for batch in held.chunks(10) {
             let changes: Vec<_> = batch.iter().map(|picked| (&picked.handle, Duration::ZERO)).collect();
             let asked = self.queue(queue);

@@ -408,7 +408,8 @@ impl Model {
                 _ => Standing::Stayed,
             };
         }
-        let incarnation = u64::from_le_bytes(bytes[16..24].try_into().expect("eight bytes")) & INCARNATION_MASK;
+        let incarnation =
+            u64::from_le_bytes(bytes[16..24].try_into().expect("eight bytes")) & INCARNATION_MASK;
         let homes: Vec<u16> = since.map(|shards| home_of_fifo(incarnation, shards)).collect();
         match homes.last() {
             None => Standing::Good,
