@@ -9,7 +9,7 @@ use tenpin_client::{MessageState, Peeked, QueueAttributes};
 use crate::common::TestBroker;
 use crate::history::History;
 use crate::messages::HIDDEN_FOR;
-use crate::model::{Delay, Held, Key, Path, QUEUES, Stored, is_fifo};
+use crate::model::{Delay, Held, Key, Path, QUEUES, Stored, is_fifo, is_letters};
 use crate::receives::{Ask, HELD_FOR, number_in};
 
 /// A message as it was shown, and where.
@@ -69,14 +69,16 @@ impl History {
             Ok(seen)
         });
         let mut places: Vec<usize> = (0..seen.len()).collect();
-        // What is not visible is shown in no order; what moved together stands as it stood.
+        // What is not visible is shown in no order; what moved together stands as it stood, and a task takes what lay
+        // among the letters before what has come there meanwhile.
         places.sort_by(|&one, &other| {
             let place = |place: usize| {
-                let is_shown_in_order = seen[place].is(MessageState::Visible);
-                (
-                    !is_shown_in_order,
-                    if is_shown_in_order { 0.0 } else { self.model.stored[&seen[place].key].order },
-                )
+                let stored = &self.model.stored[&seen[place].key];
+                if seen[place].is(MessageState::Visible) {
+                    (false, false, 0.0)
+                } else {
+                    (true, !is_letters(stored.queue), stored.order)
+                }
             };
             place(one).partial_cmp(&place(other)).expect("orders are numbers")
         });

@@ -30,6 +30,7 @@ impl History {
             && self.once_in(3)
         {
             // What is moved there is delayed as what is sent there.
+            self.tell(format!("delay {}", QUEUES[destination]));
             self.delay(destination, LONG_DELAY_SECONDS);
         }
         let pace = PACES[self.below(PACES.len())];
