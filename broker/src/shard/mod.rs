@@ -24,7 +24,7 @@ pub mod epoll;
 mod gathers;
 mod hand_over;
 mod input;
-mod limits;
+pub(crate) mod limits;
 mod linger;
 mod links;
 mod moves;

@@ -18,6 +18,7 @@ use std::io;
 use crate::exchange::mesh::Incoming;
 use crate::journal::Durability;
 use crate::shard::driver::{Clocks, ConnectionId, FileNumber, JournalRead};
+use crate::shard::limits;
 
 use super::checker::Checker;
 use super::clients::Client;
@@ -189,7 +190,7 @@ pub struct World {
     pub turn: u64,
     crash_after: Option<(u64, Crash)>,
     crashed: Option<Crash>,
-    stop_asked: bool,
+    stop_asked_ns: Option<u64>,
     /// Since when acknowledged writes are lost by a failed sync.
     lost_since_ns: Option<u64>,
     /// Whether neither disk nor thread ever takes long in this run.
@@ -225,7 +226,7 @@ impl World {
             turn: 0,
             crash_after: None,
             crashed: None,
-            stop_asked: false,
+            stop_asked_ns: None,
             lost_since_ns: None,
             is_smooth: plan.faults.slow_operations == 0 && plan.faults.pause_ns == 0,
             messages: 0,
@@ -269,7 +270,13 @@ impl World {
 
     /// Whether the broker was asked to stop.
     pub fn stop_asked(&self) -> bool {
-        self.stop_asked
+        self.stop_asked_ns.is_some()
+    }
+
+    /// Whether the broker may stop though the disk has not got all: it stood still until there was no hope.
+    pub fn may_stop_unsynced(&self) -> bool {
+        let patience_ns = (limits::DRAIN_MS_MAX + limits::DRAIN_DISK_MS_MAX) * MS;
+        self.stop_asked_ns.is_some_and(|asked_ns| self.now_ns >= asked_ns + patience_ns)
     }
 
     /// Whether a write of a shard failed since the broker started.
@@ -469,7 +476,7 @@ impl World {
     pub fn broker_up(&mut self) {
         self.note("up", &[]);
         self.broker = Broker::Up;
-        self.stop_asked = false;
+        self.stop_asked_ns = None;
     }
 
     /// The broker is gone, by a crash or by itself; settles what was on its way.

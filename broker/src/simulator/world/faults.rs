@@ -17,7 +17,7 @@ impl World {
                 self.crash_after.get_or_insert((steps, crash));
             }
             Fault::Stop => {
-                self.stop_asked = true;
+                self.stop_asked_ns.get_or_insert(self.now_ns);
                 self.wake_all();
                 if self.plan.faults.wall_jump_ns > 0 {
                     let after_ns = self.random.below(120 * MS);
@@ -72,7 +72,7 @@ impl World {
 
     /// The wall jumps while the broker stops, further than any of its timeouts.
     pub(super) fn jump_wall_far(&mut self) {
-        if self.phase == Phase::Chaos && self.stop_asked {
+        if self.phase == Phase::Chaos && self.stop_asked() {
             let jump_ms = self.random.between(1, self.plan.faults.wall_jump_ms_max.max(10));
             self.jump_wall_by(jump_ms);
         }
