@@ -87,6 +87,8 @@ flaws! {
     ServeNoisyGroupsFirst = "serve-noisy-groups-first",
     /// A held delivery leaves although its visibility timeout has passed meanwhile (breaks rule 2).
     SendStaleDeliveries = "send-stale-deliveries",
+    /// The same of one whose messages had to be read from the disk.
+    SendStaleColdDeliveries = "send-stale-cold-deliveries",
     /// A start does not complete purges that a crash cut short (breaks rule 20).
     ForgetPurgesCutShort = "forget-purges-cut-short",
     /// Shard 0 tells of changes of the catalog that a power cut takes from it (breaks rule 20).

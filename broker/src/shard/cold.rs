@@ -178,7 +178,7 @@ impl<F: Flaws> Core<F> {
 
     fn unpark(&mut self, mut parked: Parked) {
         let id = parked.ticket.connection;
-        if self.now_ms() >= parked.stale_after_ms && !F::has(Flaw::SendStaleDeliveries) {
+        if self.now_ms() >= parked.stale_after_ms && !F::has(Flaw::SendStaleColdDeliveries) {
             parked.deliveries.clear();
         }
         let Some(connection) = self.connections.get_mut(id) else { return };

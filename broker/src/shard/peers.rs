@@ -184,7 +184,7 @@ impl<F: Flaws> Core<F> {
         if from != self.exchange.me && self.returns_credit(from, &reply) && !is_lost {
             self.exchange.outbox.give_credit(from);
         }
-        if !reply.deliveries.is_empty() && self.is_stale(&reply) && !F::has(Flaw::SendStaleDeliveries) {
+        if !reply.deliveries.is_empty() && self.is_stale(&reply) {
             // Rule 2: the messages may be somebody else's by now.
             reply.deliveries.clear();
             reply.frame.clear();

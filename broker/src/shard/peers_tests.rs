@@ -331,6 +331,13 @@ impl Pair {
         items.filter(|item| matches!(item, Item::Move(_))).count()
     }
 
+    /// How many messages the second shard has given to clients of the first one that are still on their way.
+    fn deliveries_under_way(&self) -> usize {
+        let wire = self.wire.borrow();
+        let items = wire.parcels[0].iter().flat_map(|parcel| &parcel.items);
+        items.map(|item| if let Item::Reply(reply) = item { reply.deliveries.len() } else { 0 }).sum()
+    }
+
     fn request_bytes_under_way(&self) -> usize {
         let wire = self.wire.borrow();
         let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
@@ -536,6 +543,27 @@ fn a_receive_that_finds_nothing_anywhere_is_counted_once() {
             other => panic!("{other:?}"),
         });
         assert_eq!(empty, 2, "FIFO: {is_fifo}");
+    }
+}
+
+/// Rule 2: what another shard gave is not passed on once it may be somebody else's.
+#[test]
+fn what_is_no_longer_the_receivers_when_it_comes_from_another_shard_is_not_passed_on() {
+    for (on_its_way_ms, comes) in [(0, 1), (500, 1), (1_000, 0)] {
+        let mut pair = Pair::new();
+        let (who, sender) = (pair.connect(0), pair.connect(1));
+        let queue = pair.create(who, true);
+        with_batch(queue, true, 0, |send| pair.submit(sender, send, 1));
+        pair.answer(sender, |answer| assert!(matches!(answer, Response::Send(_))));
+        let receive = ReceiveRequest { wait_ms: 0, visibility_seconds: 1, ..ReceiveRequest::new(queue, 1) };
+        pair.submit(who, &Request::Receive(receive), 1);
+        pair.turn(0);
+        for _ in 0..ALONE {
+            pair.turn(1);
+        }
+        assert_eq!(pair.deliveries_under_way(), 1);
+        pair.pass(Duration::from_millis(on_its_way_ms));
+        assert_eq!(pair.answer(who, received_of), comes, "{on_its_way_ms} ms on its way");
     }
 }
 
