@@ -97,6 +97,9 @@ impl World {
         let files: Vec<_> = place.disk.segments();
         // With durability `async` the log cannot prove at once that what was synced had been.
         let newest = if self.plan.broker.durability == Durability::Fsync { 1 } else { 3 };
+        // Nor what comes last before a write that has just begun, as nothing behind it says that it was whole.
+        let has_begun = place.last_written.first().is_some_and(|file| place.disk.is_being_written(*file));
+        let newest = newest + usize::from(has_begun);
         let newest = &place.last_written[..newest.min(place.last_written.len())];
         let sealed: Vec<_> = files
             .iter()

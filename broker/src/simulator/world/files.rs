@@ -39,7 +39,7 @@ impl World {
     pub fn overwrites(&mut self, shard: u16, file: FileNumber, offset: u64, length: u64) {
         self.places[usize::from(shard)].last_written.retain(|newest| *newest != file);
         self.places[usize::from(shard)].last_written.insert(0, file);
-        self.places[usize::from(shard)].last_written.truncate(3);
+        self.places[usize::from(shard)].last_written.truncate(4);
         self.places[usize::from(shard)]
             .rot
             .retain(|(rotten, at, _)| *rotten != file || !(offset..offset + length).contains(at));
