@@ -13,7 +13,7 @@ use crate::journal::RawRecord;
 #[derive(Debug, Clone)]
 pub(super) struct Issued {
     shard: usize,
-    name: usize,
+    pub(super) name: usize,
     number: u64,
     body: u64,
     order: usize,

@@ -228,6 +228,22 @@ fn run_history<F: Flaws>(actions: &[Action]) {
     test.check_at_rest();
 }
 
+/// The histories hold a task to giving a new id; this one is short enough for the shards to count alike.
+#[test]
+fn a_task_gives_a_message_an_id_that_its_own_shard_never_gave() {
+    let mut test = Test::<Sound>::new();
+    let receive = |name, shard| Action::Receive { name, shard, count_max: 1, seconds: 0, wait_ms: 0 };
+    let sent = 20;
+    (0..sent).for_each(|_| test.run(&Action::Send { name: 3, shard: 1, group: 0 }));
+    // Twice received each is a dead letter the third time.
+    (0..3 * sent).for_each(|_| test.run(&receive(3, 1)));
+    test.run(&Action::Start { source: 4, destination: Some(2), rate: 0, is_early: false });
+    test.check_at_rest();
+    test.run(&receive(2, 0));
+    assert!(test.issued.last().expect("the task has moved it").name == 2);
+    test.check_at_rest();
+}
+
 /// Histories in which a planted bug must be found.
 const BUDGET: usize = 64;
 

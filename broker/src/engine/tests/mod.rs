@@ -52,7 +52,7 @@ impl<F: Flaws> World<F> {
         let mut engine = Engine::new(options.clone());
         let seen = log.end().0;
         engine.finish_recovery(START_MS, &mut log).expect("there is nothing");
-        engine.start(START_MS, [1; 16], &mut log);
+        engine.start(START_MS, epoch(1, options.shard), &mut log);
         let mut world = Self {
             engine,
             log,
@@ -140,7 +140,7 @@ impl<F: Flaws> World<F> {
     /// Journals the start of an engine that has just been recovered.
     pub fn restart_recovered(&mut self) {
         self.starts += 1;
-        self.engine.start(self.now_ms, [self.starts; 16], &mut self.log);
+        self.engine.start(self.now_ms, epoch(self.starts, self.options.shard), &mut self.log);
         self.note_records();
     }
 
@@ -263,6 +263,13 @@ impl<F: Flaws> World<F> {
 
 fn parsed(record: &[u8]) -> RawRecord<'_> {
     RawRecord::parse(record).expect("the log wrote it")
+}
+
+/// Of each start of each shard another one, as the broker draws them.
+fn epoch(start: u8, shard: u16) -> [u8; 16] {
+    let mut epoch = [start; 16];
+    epoch[..2].copy_from_slice(&shard.to_le_bytes());
+    epoch
 }
 
 pub(super) fn world<F: Flaws>() -> World<F> {
