@@ -134,6 +134,12 @@ fn what_goes_wrong_has_a_code_and_words() {
         (&shell, &["send", "there", "x", "--delay", "901"], 2, "0..=900"),
         (&shell, &["receive", "there", "--max", "0"], 2, "at least 1"),
         (&shell, &["receive", "there", "--wait", "21"], 2, "0..=20"),
+        (&shell, &["hide", "there", "no handle!", "--for", "1"], 2, "is no receipt handle"),
+        (&shell, &["hide", "there", "AAAA", "--for", "1"], 11, "handle"),
+        (&shell, &["hide", "there", "AAAA", "--for", "43201"], 2, "0..=43200"),
+        (&shell, &["queue", "tag", "there", "team"], 2, "give NAME=VALUE"),
+        (&shell, &["queue", "tag", "there", "=x"], 11, "Tag keys must be"),
+        (&shell, &["queue", "untag", "there"], 2, "<KEY>"),
         (&shell, &["stats", "--timeout", "0"], 2, "1..=86400"),
         (&shell, &["stats", "--address", "localhost"], 2, "give a host and a port"),
         (&shell, &["serve", "--address", "127.0.0.1:7010"], 2, "unexpected argument '--address'"),
@@ -188,6 +194,33 @@ fn peek_tells_people_what_receive_does() {
 }
 
 #[test]
+fn a_received_message_is_hidden_for_longer_or_given_back() {
+    let (shell, _broker) = shell_and_broker();
+    shell.says(&["queue", "create", "orders", "VisibilityTimeout=60"]);
+    shell.says(&["send", "orders", "one", "two"]);
+    let received = shell.json(&["receive", "orders", "--max", "2", "--json"]);
+    let [one, two] = [0, 1].map(|place: usize| received[place]["handle"].as_str().unwrap());
+    shell.says(&["hide", "orders", one, two, "--for", "0"]);
+    assert_eq!(shell.json(&["peek", "orders", "--state", "visible", "--json"]).len(), 2);
+    let again = shell.json(&["receive", "orders", "--max", "2", "--json"]);
+    assert_eq!(again[0]["receive_count"], 2);
+    shell.says(&["hide", "orders", again[0]["handle"].as_str().unwrap(), "--for", "40000"]);
+    let shown = shell.says(&["peek", "orders"]);
+    assert!(shown.contains("(ends in 11 h "), "{shown}");
+}
+
+#[test]
+fn tags_are_added_replaced_and_removed() {
+    let (shell, _broker) = shell_and_broker();
+    shell.says(&["queue", "create", "orders", "--tag", "team=billing"]);
+    shell.says(&["queue", "tag", "orders", "team=shipping", "stage=test=1"]);
+    let tags = || shell.json(&["queue", "show", "orders", "--json"])[0]["tags"].clone();
+    assert_eq!(tags(), json!({ "team": "shipping", "stage": "test=1" }));
+    shell.says(&["queue", "untag", "orders", "stage", "none"]);
+    assert_eq!(tags(), json!({ "team": "shipping" }));
+}
+
+#[test]
 fn dead_letters_are_moved_back() {
     let (shell, _broker) = shell_and_broker();
     let dead = &shell.json(&["queue", "create", "orders-dead", "--json"])[0];
@@ -219,12 +252,15 @@ fn each_command_explains_itself_as_a_manual_does() {
         "queue list",
         "queue show",
         "queue set",
+        "queue tag",
+        "queue untag",
         "queue delete",
         "queue purge",
         "queue redrive",
         "send",
         "receive",
         "delete",
+        "hide",
         "peek",
         "stats",
     ];

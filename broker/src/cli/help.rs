@@ -52,6 +52,10 @@ What is not deleted comes back when its visibility timeout ends.";
   tenpin delete orders HANDLE
   tenpin receive orders --json | jq -r .handle | xargs tenpin delete orders";
 
+    HIDE, HIDE_LONG, "Examples:
+  tenpin hide orders HANDLE --for 600       ten minutes more to work on it
+  tenpin hide orders HANDLE --for 0         it is there for others at once";
+
     PEEK, PEEK_LONG, "Examples:
   tenpin peek orders
   tenpin peek orders --max 100 --json
@@ -96,6 +100,14 @@ A queue of this name that has other attributes than those given is refused: chan
   tenpin queue set orders RedrivePolicy=
 
 The ARN of a queue is among what `tenpin queue show` prints; `tenpin queue create --help` lists the attributes.";
+
+    TAG, TAG_LONG, "Examples:
+  tenpin queue tag orders team=billing stage=test
+
+`tenpin queue show` prints them.";
+
+    UNTAG, UNTAG_LONG, "Examples:
+  tenpin queue untag orders team stage";
 
     DELETE_QUEUE, DELETE_QUEUE_LONG, "Examples:
   tenpin queue delete orders";

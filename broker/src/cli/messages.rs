@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tenpin_broker::exit::{ExitReason, Failure};
-use tenpin_client::{AttributeValue, Client, Message, MessageState, NewMessage, Queue, Receive, Sent};
+use tenpin_client::{
+    AttributeValue, Client, Message, MessageState, NewMessage, Queue, ReceiptHandle, Receive, Sent,
+};
 
 use super::output::{
     attributes_json, body_for_people, distance, epoch_ms, handle_text, json_line, line, parse_handle,
@@ -273,9 +275,40 @@ pub struct DeleteFlags {
 /// Deletes messages.
 pub async fn delete(client: &Client, flags: DeleteFlags) -> Result<(), Failure> {
     let queue = open(client, &flags.queue).await?;
-    let handles = flags.handles.iter().map(|text| parse_handle(text)).collect::<Result<Vec<_>, _>>()?;
+    let handles = parse_handles(&flags.handles)?;
     for batch in handles.chunks(RECEIVE_MAX) {
         for result in queue.delete_batch(batch).await.map_err(failure)? {
+            result.map_err(failure)?;
+        }
+    }
+    Ok(())
+}
+
+fn parse_handles(texts: &[String]) -> Result<Vec<ReceiptHandle>, Failure> {
+    texts.iter().map(|text| parse_handle(text)).collect()
+}
+
+/// What is hidden for how long.
+#[derive(Args, Debug)]
+pub struct HideFlags {
+    /// The queue.
+    queue: String,
+    /// Receipt handles, as `tenpin receive` prints them.
+    #[arg(required = true, value_name = "HANDLE")]
+    handles: Vec<String>,
+    /// Seconds from now, 0 to 43200.
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=43_200))]
+    seconds: u64,
+}
+
+/// Changes for how long messages are hidden.
+pub async fn hide(client: &Client, flags: HideFlags) -> Result<(), Failure> {
+    let queue = open(client, &flags.queue).await?;
+    let handles = parse_handles(&flags.handles)?;
+    for batch in handles.chunks(RECEIVE_MAX) {
+        let changes: Vec<_> =
+            batch.iter().map(|handle| (handle, Duration::from_secs(flags.seconds))).collect();
+        for result in queue.change_visibility_batch(&changes).await.map_err(failure)? {
             result.map_err(failure)?;
         }
     }

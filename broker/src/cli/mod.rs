@@ -73,7 +73,7 @@ fn address(text: &str) -> Result<String, String> {
 /// What a client of a broker can be told on the command line.
 #[derive(Subcommand, Debug)]
 pub enum ClientCommand {
-    /// Make, list, show, change, empty and delete queues.
+    /// Make, list, show, change, tag, empty and delete queues.
     #[command(after_long_help = help::QUEUE)]
     Queue(QueueCommands),
     /// Send messages: from arguments, files, or standard input.
@@ -94,6 +94,12 @@ pub enum ClientCommand {
     /// A handle names one delivery of a message. Nothing is printed; deleting what is deleted is no error.
     #[command(after_help = help::DELETE, after_long_help = help::DELETE_LONG)]
     Delete(With<messages::DeleteFlags>),
+    /// Change for how long received messages stay hidden.
+    ///
+    /// The time counts from now. With 0 they are there for the next receive at once; a message is hidden for at most
+    /// 12 hours since it was received. Nothing is printed.
+    #[command(after_help = help::HIDE, after_long_help = help::HIDE_LONG)]
+    Hide(With<messages::HideFlags>),
     /// Look at messages without receiving them.
     ///
     /// Nothing happens to what is looked at: it is not received and not hidden. Messages in every state are shown,
@@ -125,6 +131,9 @@ pub fn run(command: ClientCommand) -> Result<(), Failure> {
             }
             ClientCommand::Delete(With { flags, common }) => {
                 messages::delete(&connect(&common).await?, flags).await
+            }
+            ClientCommand::Hide(With { flags, common }) => {
+                messages::hide(&connect(&common).await?, flags).await
             }
             ClientCommand::Peek(With { flags, common }) => {
                 messages::peek(&connect(&common).await?, &common, flags).await

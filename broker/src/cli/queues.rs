@@ -55,6 +55,24 @@ pub enum QueueCommand {
         #[arg(value_name = "ATTRIBUTE=VALUE", value_parser = pair, required = true)]
         attributes: Vec<(String, String)>,
     },
+    /// Add tags to a queue, or replace those whose keys it has.
+    #[command(after_help = help::TAG, after_long_help = help::TAG_LONG)]
+    Tag {
+        /// Its name.
+        name: String,
+        /// Tags, of which a queue has up to 50.
+        #[arg(value_name = "KEY=VALUE", value_parser = pair, required = true)]
+        tags: Vec<(String, String)>,
+    },
+    /// Remove tags of a queue.
+    #[command(after_help = help::UNTAG, after_long_help = help::UNTAG_LONG)]
+    Untag {
+        /// Its name.
+        name: String,
+        /// Keys of tags; one that is not there is no error.
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+    },
     /// Delete a queue with all its messages.
     ///
     /// Nothing is asked, and nothing brings them back. Its name is free again after 60 seconds.
@@ -121,6 +139,14 @@ pub async fn run(client: &Client, common: &Common, command: QueueCommand) -> Res
         QueueCommand::Set { name, attributes } => {
             let changes = parse_attributes(&attributes)?;
             open(client, &name).await?.set_attributes(&changes).await.map_err(failure)
+        }
+        QueueCommand::Tag { name, tags } => {
+            let tags: Vec<_> = tags.iter().map(|(key, value)| (&**key, &**value)).collect();
+            open(client, &name).await?.tag(&tags).await.map_err(failure)
+        }
+        QueueCommand::Untag { name, keys } => {
+            let keys: Vec<_> = keys.iter().map(|key| &**key).collect();
+            open(client, &name).await?.untag(&keys).await.map_err(failure)
         }
         QueueCommand::Delete { name } => open(client, &name).await?.delete_queue().await.map_err(failure),
         QueueCommand::Purge { name } => open(client, &name).await?.purge().await.map_err(failure),
