@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use common::http::Http;
 use common::{PATIENCE, TestBroker, wait_until};
 use serde_json::{Value, json};
+use tenpin_benches::client::Outgoing;
 
 /// Timeouts so short that a test can wait for them. One each, so that it is seen which one it was.
 const SHORT_HEAD: &str = "sqs_head_timeout_ms = 400";
@@ -155,6 +156,28 @@ fn who_ends_its_sending_side_is_answered_and_waits_no_longer() {
         http.write(&bytes[..bytes.len() - 1]);
     });
     assert_eq!(half.status, 400, "{half:?}");
+}
+
+/// What everybody is refused for is told to whoever watches over the broker.
+#[test]
+fn health_tells_of_a_full_log() {
+    let broker = broker("");
+    let mut http = connect(&broker);
+    let (mut client, queue) = broker.client_and_queue();
+    let body = vec![9; 100_000];
+    let mut is_taken = || {
+        client
+            .send(queue, &[Outgoing { body: &body, delay_seconds: None }])
+            .is_ok_and(|outcomes| outcomes[0].is_ok())
+    };
+    assert!((0..10_000).any(|_| !is_taken()), "a gigabyte fits into a log that is far smaller");
+    let health = http.get("/health");
+    assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("degraded")), "{health:?}");
+    let reasons = health.json()["reasons"].clone();
+    assert_eq!(reasons.as_array().map(Vec::len), Some(1), "{reasons}");
+    assert!(reasons[0].as_str().unwrap().starts_with("the log is full"), "{reasons}");
+    client.purge(queue).unwrap();
+    wait_until("there is room again", || http.get("/health").json() == json!({"status": "ok"}));
 }
 
 /// A request that says its length in two ways could be two requests to a proxy before us, so it is none here.

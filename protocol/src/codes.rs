@@ -263,6 +263,10 @@ codes! {
         LogCopiedBytes = 66;
         /// Batches written to the log.
         LogBatches = 67;
+        /// Shards whose log has no room for what is sent.
+        LogFull = 68;
+        /// Shards that judge retention by an earlier time, as the wall clock is further ahead than is believed.
+        RetentionHeldBack = 69;
     }
 }
 

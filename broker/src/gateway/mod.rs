@@ -9,6 +9,7 @@
 //!   has been written, `link` talks to shards;
 //! - `call` serves an action, with `queues`, `messages`, `receive` and `moves`; what actions and replies
 //!   are, and how they look in both wire protocols, is [`crate::sqs`]'s;
+//! - `health` says how the shards are;
 //! - `pulse` watches for clients that say nothing for too long;
 //! - `prepared` makes the queues of the configuration;
 //! - `identity` says who asks, `target` which queue a URL names.
@@ -16,6 +17,7 @@
 //! Everything in here belongs to one thread (rule 30), and nothing in here is shared with a shard.
 
 mod call;
+mod health;
 mod identity;
 mod link;
 mod messages;

@@ -16,6 +16,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::call::Call;
+use super::health;
 use super::identity::Identity;
 use super::link::{Answer, Line};
 use super::prepared::delete_queues;
@@ -66,10 +67,11 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     match (request.method(), request.uri().path(), request.uri().query()) {
-        (&Method::GET, "/health", None) => {
-            return Ok(plain(&client, StatusCode::OK, br#"{"status":"ok"}"#.to_vec()));
+        (&Method::GET | &Method::HEAD, "/health", None) => {
+            let (status, text) = Box::pin(health::look(&client.gateway.link)).await;
+            let text = if request.method() == Method::HEAD { Vec::new() } else { text };
+            return Ok(plain(&client, status, text));
         }
-        (&Method::HEAD, "/health", None) => return Ok(plain(&client, StatusCode::OK, Vec::new())),
         (&Method::POST, "/reset", None) if client.gateway.options.can_reset => {
             return Ok(Box::pin(reset(&client, request.headers())).await);
         }

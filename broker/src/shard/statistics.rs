@@ -10,6 +10,7 @@ use tenpin_protocol::{NO_QUEUE, StatisticCode};
 use super::{Core, limits};
 use crate::engine::{Command, Reply, ReplyBody, Sum, Ticket};
 use crate::flaws::Flaws;
+use crate::journal::Room;
 
 /// Who wants to know the counters of all queues, and how far they are added up.
 #[derive(Debug, Default)]
@@ -76,7 +77,7 @@ impl<F: Flaws> Core<F> {
         self.write_replies();
     }
 
-    fn own_statistics(&self) -> [(StatisticCode, u64); 6] {
+    fn own_statistics(&self) -> [(StatisticCode, u64); 8] {
         [
             (StatisticCode::Queues, self.engine.queue_count() as u64),
             (StatisticCode::Connections, self.connections.clients() as u64),
@@ -84,6 +85,8 @@ impl<F: Flaws> Core<F> {
             (StatisticCode::LogLiveBytes, self.log.live_bytes()),
             (StatisticCode::LogCopiedBytes, self.upkeep.copied_bytes),
             (StatisticCode::LogBatches, self.log.batches()),
+            (StatisticCode::LogFull, u64::from(self.log.room() != Room::All)),
+            (StatisticCode::RetentionHeldBack, u64::from(self.clock.retention_lag_ms() > 0)),
         ]
     }
 }

@@ -230,6 +230,7 @@ fn the_turn_in_which_the_wall_jumps_far_expires_nothing() {
     let entries = [SendEntry::new(b"kept")];
     let send = SendRequest { queue, entries: Entries::of(&entries) };
     ask(&mut shard, Request::Send(send), |answer| assert!(matches!(answer, Response::Send(_))));
+    assert_eq!(statistic(&mut shard, StatisticCode::RetentionHeldBack), 0);
     let clocks = &mut shard.driver_mut().clocks;
     clocks.monotonic_ns += 1_000_000;
     clocks.wall_ms += 5 * DAY_MS;
@@ -239,6 +240,7 @@ fn the_turn_in_which_the_wall_jumps_far_expires_nothing() {
         other => panic!("{other:?}"),
     });
     assert_eq!(received, 1);
+    assert_eq!(statistic(&mut shard, StatisticCode::RetentionHeldBack), 1);
     // Operators are told, once, and when the time is believed again.
     assert!(shard.news().is_some_and(|text| text.contains("wall clock")));
     assert_eq!(shard.news(), None);
@@ -246,6 +248,16 @@ fn the_turn_in_which_the_wall_jumps_far_expires_nothing() {
     turn(&mut shard);
     assert!(shard.news().is_some_and(|text| text.ends_with("again")));
     assert_eq!(shard.news(), None);
+}
+
+/// One of the counters of the whole shard.
+fn statistic(shard: &mut TestShard, code: StatisticCode) -> u64 {
+    ask(shard, Request::Stats(StatsRequest { queue: NO_QUEUE }), |answer| match answer {
+        Response::Stats(reply) => {
+            reply.statistics.iter().find(|one| one.number == code.number()).expect("it is told").value
+        }
+        other => panic!("{other:?}"),
+    })
 }
 
 /// Rule 20, where there is one shard: a purge is there once it is on disk.
