@@ -96,9 +96,18 @@ impl Receives {
         Some(format!("a receive waited from {began_ns} to {ended_ns} and found nothing"))
     }
 
+    /// Since when a message has surely been in its place that was stored at `to_ns`. Another shard may have taken it
+    /// for a receive whose wait was over when the answer came: then it went back, behind what was there by then.
+    fn in_place_ns(&self, to_ns: u64, window: Window, bounds: Bounds) -> u64 {
+        let before = self.empty.iter().filter(|(began_ns, _)| *began_ns < window.from_ns);
+        let back_ns = before.map(|(_, ended_ns)| ended_ns + HINTED_NS + bounds.travels_ns()).max();
+        back_ns.filter(|_| bounds.shards > 1).map_or(to_ns, |back_ns| back_ns.max(to_ns))
+    }
+
     /// A shard that served much younger messages, and did so again when it had to know of this one.
     fn served_younger(&self, to_ns: u64, window: Window, bounds: Bounds) -> Option<String> {
         let travels_ns = bounds.travels_ns();
+        let to_ns = self.in_place_ns(to_ns, window, bounds);
         // A receive may go where there was something older until another one took it, just before.
         let came_late = |came_ns: u64| {
             let told_ns = came_ns.saturating_sub(TOLD_NS + travels_ns)..=came_ns + travels_ns;
