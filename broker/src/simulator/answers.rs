@@ -106,7 +106,7 @@ pub(super) fn take(
             for (held, outcome) in entries.into_iter().zip(reply.outcomes) {
                 let ending = if outcome.is_success() { Ending::Done(window) } else { Ending::Refused };
                 expected(world, outcome.code(), allowed, "a delete");
-                world.checker.delete_ended(held.id, &held.handle, ending);
+                world.checker.delete_ended(held.id, held.queue, &held.handle, ending);
             }
         }
         (Asked::Change { entries, .. }, Response::ChangeVisibility(reply)) => {
@@ -267,7 +267,7 @@ pub(super) fn end(world: &mut World, asked: &Asked, ending: Ending) {
         }
         Asked::Delete { entries, .. } => {
             for held in entries {
-                checker.delete_ended(held.id, &held.handle, ending);
+                checker.delete_ended(held.id, held.queue, &held.handle, ending);
             }
         }
         Asked::Change { entries, .. } => {

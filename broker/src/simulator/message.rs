@@ -108,6 +108,8 @@ pub struct Message {
     pub existence: Existence,
     /// Whether it was deleted.
     pub removal: Removal,
+    /// The queue from which its last delete took it.
+    pub deleted_from: u64,
     /// Deletes that have not ended yet.
     pub deletes_under_way: u32,
     /// The broker's id.
@@ -135,6 +137,7 @@ impl Message {
             received_ns: 0,
             existence: Existence::Maybe { from_ns: now_ns },
             removal: Removal::No,
+            deleted_from: queue,
             deletes_under_way: 0,
             broker_id: None,
             lives: Vec::new(),
@@ -169,8 +172,11 @@ impl Message {
         }
     }
 
-    /// A delete has ended.
-    pub fn delete_ended(&mut self, ending: Ending) {
+    /// A delete from a queue has ended.
+    pub fn delete_ended(&mut self, queue: u64, ending: Ending) {
+        if let Ending::Done(_) = ending {
+            self.deleted_from = queue;
+        }
         self.removal = match (self.removal, ending) {
             (Removal::Yes { to_ns }, Ending::Done(window)) => Removal::Yes { to_ns: to_ns.min(window.to_ns) },
             (Removal::Yes { to_ns }, _) => Removal::Yes { to_ns },

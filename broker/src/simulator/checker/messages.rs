@@ -82,14 +82,14 @@ impl Checker {
         message.deletes_under_way += 1;
     }
 
-    /// A message's delete by this handle has ended.
-    pub fn delete_ended(&mut self, id: u64, handle: &[u8], ending: Ending) {
+    /// A message's delete from a queue by this handle has ended.
+    pub fn delete_ended(&mut self, id: u64, queue: u64, handle: &[u8], ending: Ending) {
         let message = self.messages.get_mut(&id).expect("it was received");
         message.deletes_under_way -= 1;
         if self.moves {
-            return self.moving_delete_ended(id, handle, ending);
+            return self.moving_delete_ended(id, queue, handle, ending);
         }
-        message.delete_ended(ending);
+        message.delete_ended(queue, ending);
     }
 
     /// A message's visibility is to be changed; the hold that is returned is to be named at the end.
@@ -123,7 +123,11 @@ impl Checker {
 
     /// A message was seen without being taken: is its body one that was sent?
     pub fn peeked(&mut self, received: &Received<'_>, window: Window) {
-        if let Some(id) = self.known_body(received) {
+        let Some(id) = self.known_body(received) else { return };
+        // Until the other shard has said, durably, that it has a message, it is seen as well where it left; that
+        // it was deleted where it came to is not known there.
+        let has_left = self.moves && self.messages[&id].deleted_from != received.queue;
+        if !has_left {
             self.check_existence(id, received, window);
         }
     }

@@ -137,7 +137,7 @@ impl Checker {
 
     /// A delete of a message that may move has ended. It has surely taken the message only while the handle's
     /// delivery lasted: later it may have moved, and the handle mean nothing any more (rule 6).
-    pub(super) fn moving_delete_ended(&mut self, id: u64, handle: &[u8], ending: Ending) {
+    pub(super) fn moving_delete_ended(&mut self, id: u64, queue: u64, handle: &[u8], ending: Ending) {
         let Some(message) = self.messages.get(&id) else { return };
         let ending = match ending {
             Ending::Done(window) if message.last_handle != handle || !self.is_held(message, window) => {
@@ -146,7 +146,7 @@ impl Checker {
             ending => ending,
         };
         if let Some(message) = self.messages.get_mut(&id) {
-            message.delete_ended(ending);
+            message.delete_ended(queue, ending);
         }
     }
 
