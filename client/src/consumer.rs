@@ -227,7 +227,8 @@ impl Consumer {
         self
     }
 
-    /// Handles messages until something fails that will not pass by itself.
+    /// Handles messages until something fails that will not pass by itself. Dropping the future ends the
+    /// handlers that run and makes what is held visible for others.
     ///
     /// ```
     /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }
@@ -293,13 +294,16 @@ impl Consumer {
         let prefetch = self.prefetch.unwrap_or(self.concurrency.max(RECEIVE_MAX));
         let room = self.concurrency + prefetch;
         let shift = Arc::new(Shift::new(room, self.queue.is_fifo()));
-        let receivers: Vec<_> = (0..room.div_ceil(2 * RECEIVE_MAX).min(RECEIVERS_MAX))
-            .map(|_| {
-                let receiving =
-                    receive(self.queue.clone(), self.visibility, Arc::clone(&shift), holdings.clone());
-                tokio::spawn(receiving)
-            })
-            .collect();
+        // Sets of tasks, which end with the future that this is, should it be dropped.
+        let mut receivers = JoinSet::new();
+        for _ in 0..room.div_ceil(2 * RECEIVE_MAX).min(RECEIVERS_MAX) {
+            receivers.spawn(receive(
+                self.queue.clone(),
+                self.visibility,
+                Arc::clone(&shift),
+                holdings.clone(),
+            ));
+        }
         let mut workers = JoinSet::new();
         for _ in 0..self.concurrency {
             workers.spawn(work(Arc::clone(&shift), Arc::clone(&handler), self.on_error));
@@ -309,13 +313,11 @@ impl Consumer {
             _ = stop => {}
             () = shift.ended() => {}
         }
-        receivers.iter().for_each(tokio::task::JoinHandle::abort);
+        receivers.abort_all();
         shift.stop();
         while workers.join_next().await.is_some() {}
-        for receiver in receivers {
-            // It was told to end; what it was given after that is handed back.
-            let _ = receiver.await;
-        }
+        // They were told to end; what they were given after that is handed back.
+        while receivers.join_next().await.is_some() {}
         shift.stop();
         shift.failure().map_or(Ok(()), Err)
     }
@@ -388,9 +390,10 @@ where
     let called = std::panic::catch_unwind(AssertUnwindSafe(|| handler(message)));
     let mut running = pin!(called.map_err(drop)?);
     std::future::poll_fn(|context| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
-            Ok(Poll::Ready(outcome)) => Poll::Ready(Ok(outcome.into())),
-            Ok(Poll::Pending) => Poll::Pending,
+        // What its outcome is made of may be the caller's code as well.
+        let polled = AssertUnwindSafe(|| running.as_mut().poll(context).map(Into::into));
+        match std::panic::catch_unwind(polled) {
+            Ok(polled) => polled.map(Ok),
             Err(_) => Poll::Ready(Err(())),
         }
     })
