@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::task::AbortHandle;
 
 use crate::batcher::{Finished, Settler};
 use crate::error::Result;
@@ -47,22 +46,26 @@ pub struct MessageStream {
     ready: std::collections::VecDeque<Held>,
     receiving: Option<Receiving>,
     holdings: Arc<Holdings>,
-    keeper: AbortHandle,
+    visibility: Duration,
     finished: Option<Finished>,
 }
 
 impl MessageStream {
     pub(crate) fn new(queue: Queue) -> Self {
+        Self::hiding_for(VISIBILITY, queue)
+    }
+
+    fn hiding_for(visibility: Duration, queue: Queue) -> Self {
         let (settler, finished) = Settler::start(queue.clone());
-        let holdings = Holdings::new(settler, VISIBILITY);
-        let keeper =
-            tokio::spawn(Holdings::keep_hidden(Arc::downgrade(&holdings), VISIBILITY)).abort_handle();
+        let holdings = Holdings::new(settler, visibility);
+        // It ends with the last message that is held, which may be after the stream.
+        tokio::spawn(Holdings::keep_hidden(Arc::downgrade(&holdings), visibility));
         Self {
             queue,
             ready: std::collections::VecDeque::new(),
             receiving: None,
             holdings,
-            keeper,
+            visibility,
             finished: Some(finished),
         }
     }
@@ -107,23 +110,17 @@ impl MessageStream {
             if let Some(held) = self.ready.pop_front() {
                 return Poll::Ready(Ok(StreamedMessage { held }));
             }
-            let queue = &self.queue;
+            let (queue, visibility) = (&self.queue, self.visibility);
             let receiving = self.receiving.get_or_insert_with(|| {
                 let queue = queue.clone();
                 Box::pin(async move {
-                    queue.receive_with(&Receive::default().wait(WAIT).visibility_timeout(VISIBILITY)).await
+                    queue.receive_with(&Receive::default().wait(WAIT).visibility_timeout(visibility)).await
                 })
             });
             let received = ready!(receiving.as_mut().poll(context));
             self.receiving = None;
             self.ready.extend(self.holdings.hold(received?));
         }
-    }
-}
-
-impl Drop for MessageStream {
-    fn drop(&mut self) {
-        self.keeper.abort();
     }
 }
 
@@ -210,5 +207,30 @@ impl Deref for StreamedMessage {
 
     fn deref(&self) -> &Message {
         self.held.message()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_stays_hidden_as_long_as_it_is_held_also_after_its_stream() {
+        let broker = tenpin_broker::embedded::Broker::in_memory().expect("a broker starts");
+        let client = crate::Client::connect(broker.address().to_string()).await.expect("it answers");
+        let queue = client.create_queue("orders").await.expect("a new queue");
+        queue.send("a first order").await.expect("it is stored");
+        let mut stream = MessageStream::hiding_for(Duration::from_secs(6), queue.clone());
+        let held = stream.next().await.expect("a message");
+        drop(stream);
+        let hidden_until = async || {
+            let page = queue.peek(None, None).await.expect("a look");
+            page.messages[0].until.expect("it is hidden")
+        };
+        let first = hidden_until().await;
+        while hidden_until().await == first {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        held.delete();
     }
 }
