@@ -238,15 +238,8 @@ impl Client {
     /// # Ok(()) });
     /// ```
     pub async fn stats(&self) -> Result<Stats> {
-        self.stats_of(NO_QUEUE).await
-    }
-
-    pub(crate) async fn stats_of(&self, queue: u64) -> Result<Stats> {
-        let frame = self.call(ANY_SHARD, &Request::Stats(StatsRequest { queue })).await?;
-        match response(&frame)? {
-            Response::Stats(reply) => Ok(Stats::from_wire(&reply)),
-            _ => Err(unexpected(Operation::Stats)),
-        }
+        let request = Request::Stats(StatsRequest { queue: NO_QUEUE });
+        Stats::of_answer(&self.call(ANY_SHARD, &request).await?)
     }
 
     /// Asks the broker for a sign of life, and says how long it took.

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tenpin_protocol::{StatisticCode, StatsReply};
+use tenpin_protocol::{Operation, OwnedFrame, Response, StatisticCode, StatsReply};
+
+use crate::client::response;
+use crate::connection::unexpected;
+use crate::error::Result;
 
 /// Counters of a queue or of a broker.
 ///
@@ -20,7 +24,14 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn from_wire(reply: &StatsReply<'_>) -> Self {
+    pub(crate) fn of_answer(frame: &OwnedFrame) -> Result<Self> {
+        match response(frame)? {
+            Response::Stats(reply) => Ok(Self::from_wire(&reply)),
+            _ => Err(unexpected(Operation::Stats)),
+        }
+    }
+
+    fn from_wire(reply: &StatsReply<'_>) -> Self {
         let known = reply.statistics.iter().filter_map(|statistic| {
             StatisticCode::from_number(statistic.number).map(|code| (code, statistic.value))
         });

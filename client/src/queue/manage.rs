@@ -3,8 +3,8 @@
 use tenpin_protocol::{
     ALL_ATTRIBUTES, ANY_SHARD, AddPermissionRequest, AttributeName, DeleteQueueRequest, Entries,
     GetAttributesRequest, ListDeadLetterSourcesRequest, ListTagsRequest, Operation, PurgeRequest,
-    RemovePermissionRequest, Request, Response, SetAttributesRequest, Tag, TagQueueRequest, Text,
-    UntagQueueRequest,
+    RemovePermissionRequest, Request, Response, SetAttributesRequest, StatsRequest, Tag, TagQueueRequest,
+    Text, UntagQueueRequest,
 };
 
 use super::{Queue, QueuePage};
@@ -178,7 +178,7 @@ impl Queue {
     /// # Ok(()) });
     /// ```
     pub async fn stats(&self) -> Result<Stats> {
-        self.inner.client.stats_of(self.opened().queue).await
+        Stats::of_answer(&self.call_any(|queue| Request::Stats(StatsRequest { queue })).await?)
     }
 
     /// Deletes all its messages; at most once in 60 seconds.
