@@ -2,14 +2,16 @@
 //!
 //! Who makes a request puts its frame into a buffer that all share and waits for its answer. One task
 //! writes the buffer, all of it at once, so that requests made together leave together; another reads
-//! answers and wakes those who wait. A third duty is the writer's: a connection on which nothing is
-//! said for long is kept alive by pings, and one whose pings stay unanswered is given up.
+//! answers and wakes those who wait. A third duty is the writer's: it pings now and then, which keeps an idle
+//! connection alive, and gives the connection up when nothing has come from the broker since the last ping,
+//! however much is asked of it.
 //!
 //! The buffer and the table of requests stand under a mutex that is held for the copying of a frame
 //! and never across an await.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::Decoder;
 
 use crate::error::{Error, Refusal, Result};
@@ -67,13 +70,14 @@ struct Shared {
     closed: Notify,
     requests: Semaphore,
     long_polls: Semaphore,
+    frame_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     output: Vec<u8>,
     pending: Pending,
-    /// A ping has no answer yet.
+    /// Nothing has come since the last ping.
     pinged: bool,
     ended: Option<Error>,
 }
@@ -97,10 +101,11 @@ impl Connection {
             closed: Notify::new(),
             requests: Semaphore::new(requests_max.min(crate::pending::REQUESTS_MAX / 2)),
             long_polls: Semaphore::new(agreement.long_polls_max.clamp(1, Semaphore::MAX_PERMITS)),
+            frame_bytes_max: agreement.frame_bytes_max,
         });
         let (read, write) = stream.into_split();
-        tokio::spawn(read_all(Arc::clone(&shared), read, codec, input));
-        tokio::spawn(write_all(Arc::clone(&shared), write, agreement.keep_alive));
+        tokio::spawn(read_all(EndsWithTask(Arc::clone(&shared)), read, codec, input));
+        tokio::spawn(write_all(EndsWithTask(Arc::clone(&shared)), write, agreement.keep_alive));
         Ok(Self { shared, agreement })
     }
 
@@ -163,8 +168,18 @@ impl Shared {
             return Ok(None);
         }
         let Some(correlation) = state.pending.begin(unclaimed, true) else { return Ok(None) };
-        let was_empty = state.output.is_empty();
-        request.encode(correlation, &mut state.output);
+        let State { output, pending, .. } = &mut *state;
+        let (start, was_empty) = (output.len(), output.is_empty());
+        // What a text or a list is too long for the layout of panics, and would leave half a frame behind.
+        let encoding = AssertUnwindSafe(|| request.encode(correlation, output));
+        let is_encoded = std::panic::catch_unwind(encoding).is_ok();
+        if !is_encoded || output.len() - start > self.frame_bytes_max {
+            // The broker would close the connection for all who use it.
+            output.truncate(start);
+            pending.withdraw(correlation);
+            let (operation, bytes) = (request.operation().name(), self.frame_bytes_max);
+            return Err(Error::Invalid(format!("{operation}: too long for a frame of {bytes} bytes")));
+        }
         drop(state);
         if was_empty {
             self.output.notify_one();
@@ -186,10 +201,6 @@ impl Shared {
     fn take_unclaimed(&self, state: &mut State, unclaimed: Unclaimed, frame: &OwnedFrame) {
         let queue = match unclaimed {
             Unclaimed::HandBack { queue } => queue,
-            Unclaimed::Pong => {
-                state.pinged = false;
-                return;
-            }
             Unclaimed::Drop => return,
         };
         let Ok(Response::Receive(reply)) = frame.response() else { return };
@@ -202,6 +213,16 @@ impl Shared {
             let request = ChangeVisibilityRequest { queue, entries: Entries::from(&entries[..]) };
             self.begin_unheeded(state, &Request::ChangeVisibility(request), Unclaimed::Drop);
         }
+    }
+
+    /// Pings, where something has come since the last time; whether it has.
+    fn ping(&self) -> bool {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.pinged, true) {
+            return false;
+        }
+        self.begin_unheeded(&mut state, &Request::Ping(Ping::default()), Unclaimed::Drop);
+        true
     }
 
     /// The connection has ended for this reason, if it has not before.
@@ -302,15 +323,26 @@ async fn greet(
     }
 }
 
+/// A connection's reader and writer end it when they do, also where that is because their runtime does: others
+/// may use it from another one, and would wait for answers in vain.
+struct EndsWithTask(Arc<Shared>);
+
+impl Drop for EndsWithTask {
+    fn drop(&mut self) {
+        self.0.end(Error::Disconnected { reason: "the runtime that it was made on has ended".into() });
+    }
+}
+
 async fn read_all(
-    shared: Arc<Shared>,
+    connection: EndsWithTask,
     mut stream: OwnedReadHalf,
     mut codec: FrameCodec,
     mut input: BytesMut,
 ) {
+    let shared = &connection.0;
     let mut frames = Vec::new();
     loop {
-        if let Err(error) = take_frames(&shared, &mut codec, &mut input, &mut frames) {
+        if let Err(error) = take_frames(shared, &mut codec, &mut input, &mut frames) {
             return shared.end(error);
         }
         input.reserve(READ_BYTES);
@@ -320,7 +352,7 @@ async fn read_all(
         };
         match read {
             Ok(0) => return shared.end(Error::Disconnected { reason: "the broker closed it".into() }),
-            Ok(_) => {}
+            Ok(_) => shared.lock().pinged = false,
             Err(error) => return shared.end(Error::Disconnected { reason: error.to_string() }),
         }
     }
@@ -368,8 +400,11 @@ fn farewell_reason(frame: &OwnedFrame) -> Error {
     }
 }
 
-async fn write_all(shared: Arc<Shared>, mut stream: OwnedWriteHalf, keep_alive: Duration) {
-    let silence_max = keep_alive / 3;
+async fn write_all(connection: EndsWithTask, mut stream: OwnedWriteHalf, keep_alive: Duration) {
+    let shared = &connection.0;
+    let between_pings = keep_alive / 3;
+    let mut next_ping = Instant::now() + between_pings;
+    let no_sign_of_life = || Error::Disconnected { reason: "the broker gives no sign of life".into() };
     let mut buffer = Vec::new();
     loop {
         {
@@ -381,25 +416,30 @@ async fn write_all(shared: Arc<Shared>, mut stream: OwnedWriteHalf, keep_alive: 
         }
         if !buffer.is_empty() {
             shared.written.notify_waiters();
-            if let Err(error) = stream.write_all(&buffer).await {
+            let written = {
+                let mut writing = pin!(stream.write_all(&buffer));
+                loop {
+                    match timeout_at(next_ping, &mut writing).await {
+                        Ok(written) => break written,
+                        Err(_) if !shared.ping() => return shared.end(no_sign_of_life()),
+                        Err(_) => next_ping = Instant::now() + between_pings,
+                    }
+                }
+            };
+            if let Err(error) = written {
                 return shared.end(Error::Disconnected { reason: error.to_string() });
             }
             buffer.clear();
             buffer.shrink_to(BUFFER_BYTES_KEPT);
-            continue;
-        }
-        if tokio::time::timeout(silence_max, shared.output.notified()).await.is_ok() {
+        } else if timeout_at(next_ping, shared.output.notified()).await.is_ok() {
             let_others_go_first().await;
-            continue;
         }
-        // Nothing was written for long.
-        let mut state = shared.lock();
-        if state.pinged {
-            drop(state);
-            return shared.end(Error::Disconnected { reason: "the broker gives no sign of life".into() });
+        if Instant::now() >= next_ping {
+            if !shared.ping() {
+                return shared.end(no_sign_of_life());
+            }
+            next_ping = Instant::now() + between_pings;
         }
-        state.pinged = true;
-        shared.begin_unheeded(&mut state, &Request::Ping(Ping::default()), Unclaimed::Pong);
     }
 }
 

@@ -279,6 +279,21 @@ impl NewMessage {
     }
 
     /// Body and fields in one piece, as they travel.
+    /// Whether it can be written at all: what is in it is for the broker to judge.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Some(fields) = &self.fields else { return Ok(()) };
+        let most = usize::from(u16::MAX);
+        let is_short =
+            |(name, value): &(String, AttributeValue)| name.len() <= most && value.data_type().len() <= most;
+        if fields.attributes.len() <= most && fields.attributes.iter().all(is_short) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "a message has at most {most} attributes, with names and types of at most {most} bytes"
+        )))
+    }
+
+    /// Its content, as it is written where [`Self::check`] has found nothing wrong.
     pub(crate) fn content(&self) -> Cow<'_, [u8]> {
         let Some(fields) = &self.fields else { return Cow::Borrowed(&self.body) };
         let attributes: Vec<_> = fields

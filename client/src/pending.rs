@@ -14,8 +14,6 @@ use crate::error::Result;
 pub(crate) enum Unclaimed {
     /// It is dropped.
     Drop,
-    /// It is a sign of life.
-    Pong,
     /// It may bring messages of this queue, which are made visible again for others.
     HandBack {
         /// The queue's number.
@@ -124,6 +122,14 @@ impl Pending {
                 result.ok().map(|frame| (unclaimed, frame))
             }
             _ => None,
+        }
+    }
+
+    /// A request that was not made after all: its place is free again.
+    pub fn withdraw(&mut self, correlation: u32) {
+        if let Some((place, entry)) = self.find(correlation) {
+            entry.state = State::Free;
+            self.free.push(place);
         }
     }
 

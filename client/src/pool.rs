@@ -66,11 +66,13 @@ impl Pool {
                 Some(Place::Ready(connection)) if !connection.has_ended() => {
                     return Ok(Arc::clone(connection));
                 }
-                Some(Place::Connecting(attempt)) => attempt.clone(),
+                // One that was made on a runtime that has ended comes to nothing.
+                Some(Place::Connecting(attempt)) if attempt.has_changed().is_ok() => attempt.clone(),
                 _ => self.begin_attempt(&mut state, shard),
             }
         };
-        let outcome = attempt.wait_for(Option::is_some).await.map_err(|_| Error::Closed)?;
+        let ended = |_| Error::Disconnected { reason: "the runtime that tried to connect has ended".into() };
+        let outcome = attempt.wait_for(Option::is_some).await.map_err(ended)?;
         outcome.clone().unwrap_or(Err(Error::Closed))
     }
 
@@ -105,6 +107,15 @@ impl Pool {
         let mut state = self.lock();
         let Ok(connection) = result else {
             state.places.remove(&shard);
+            let is_connected = matches!(
+                state.places.get(&ANY_SHARD),
+                Some(Place::Ready(connection)) if !connection.has_ended()
+            );
+            if shard != ANY_SHARD && !is_connected {
+                // The broker may have come back with other shards: it is asked anew which those are.
+                state.shard_count = 0;
+                state.addresses.clear();
+            }
             return;
         };
         if state.closed {

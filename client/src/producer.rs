@@ -176,6 +176,8 @@ impl Producer {
     /// ```
     pub async fn enqueue(&self, message: impl Into<NewMessage>) -> Result<Sending> {
         let mut message = message.into();
+        // Each by itself, before others go with it.
+        message.check()?;
         let bytes = message.message_bytes();
         if bytes > BATCH_BYTES_MAX {
             return Err(Error::Invalid(format!(

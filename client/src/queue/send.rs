@@ -67,6 +67,7 @@ impl Queue {
         let count = messages.len();
         let mut contents = [const { std::borrow::Cow::Borrowed(&[] as &[u8]) }; BATCH_MAX];
         for (content, message) in contents.iter_mut().zip(messages.clone()) {
+            message.check()?;
             *content = message.content();
         }
         let mut entries = [SendEntry::default(); BATCH_MAX];
