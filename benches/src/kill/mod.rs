@@ -161,6 +161,15 @@ impl Shared {
         }
     }
 
+    /// A connection to the broker of this start broke: by a kill, before which its place is taken away, or
+    /// else it should not have.
+    fn connection_broke(&self, generation: u64, error: &io::Error) {
+        let place = *self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.is_some_and(|place| place.generation == generation) {
+            self.ledger().violation(format!("a connection broke although the broker was alive: {error}"));
+        }
+    }
+
     fn set_place(&self, place: Option<Place>) {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
         self.place_changed.notify_all();
@@ -378,5 +387,34 @@ fn spin(length: Duration) {
     let end = Instant::now() + length;
     while Instant::now() < end {
         std::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_breaks_by_a_kill_or_by_a_fault() {
+        let place = |generation| Place { generation, address: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        let shared = Shared {
+            origin: 1,
+            body_bytes_max: payload::BODY_BYTES_MIN,
+            place: Mutex::new(None),
+            place_changed: Condvar::new(),
+            ledger: Mutex::new(Ledger::default()),
+            answered: AtomicU64::new(0),
+            killer: std::thread::current(),
+            wanted: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        };
+        let broken = |place, generation| {
+            shared.set_place(place);
+            shared.connection_broke(generation, &io::ErrorKind::ConnectionReset.into());
+            shared.ledger().totals().violations
+        };
+        assert_eq!(broken(None, 1), 0, "it is being killed");
+        assert_eq!(broken(Some(place(2)), 1), 0, "it was killed, and the next one is there");
+        assert_eq!(broken(Some(place(2)), 2), 1);
     }
 }

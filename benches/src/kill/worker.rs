@@ -23,7 +23,7 @@ pub(super) fn run(shared: &Shared, mut random: Random) {
         let mut worker = match Worker::connect(shared, place.address, &mut random) {
             Ok(worker) => worker,
             Err(error) => {
-                report(shared, error);
+                report(shared, generation, error);
                 continue;
             }
         };
@@ -35,14 +35,14 @@ pub(super) fn run(shared: &Shared, mut random: Random) {
                 break error;
             }
         };
-        report(shared, error);
+        report(shared, generation, error);
     }
 }
 
 /// A broken connection is what kills do; everything else is the broker's mistake.
-fn report(shared: &Shared, error: ClientError) {
+fn report(shared: &Shared, generation: u64, error: ClientError) {
     match error {
-        ClientError::Connection(_) => {}
+        ClientError::Connection(error) => shared.connection_broke(generation, &error),
         other => shared.ledger().violation(format!("a worker was told: {other}")),
     }
 }
