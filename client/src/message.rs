@@ -278,7 +278,6 @@ impl NewMessage {
                 .sum::<usize>()
     }
 
-    /// Body and fields in one piece, as they travel.
     /// Whether it can be written at all: what is in it is for the broker to judge.
     pub(crate) fn check(&self) -> Result<()> {
         let Some(fields) = &self.fields else { return Ok(()) };
@@ -293,7 +292,7 @@ impl NewMessage {
         )))
     }
 
-    /// Its content, as it is written where [`Self::check`] has found nothing wrong.
+    /// Body and fields in one piece, as they travel; where [`Self::check`] has found nothing wrong.
     pub(crate) fn content(&self) -> Cow<'_, [u8]> {
         let Some(fields) = &self.fields else { return Cow::Borrowed(&self.body) };
         let attributes: Vec<_> = fields
