@@ -90,6 +90,9 @@ pub(super) struct Cleaner {
     is_lost: bool,
     /// A read failed and was asked for once more.
     is_second_try: bool,
+    /// Before this place blocks are read one by one, as a longer read has failed: only a part of it may be
+    /// lost.
+    narrow_until: usize,
     /// Walked to its end.
     is_done: bool,
 }
@@ -241,7 +244,12 @@ impl<F: Flaws> Log<F> {
             let stop = (start + wanted).min(round_up(end, RECORD_ALIGNMENT));
             return Some((start, Bytes::Memory(memory.seal(start..stop.max(start)))));
         }
-        let wanted = round_up(budget_bytes.max(self.cleaner.wanted_bytes) + BLOCK_BYTES, BLOCK_BYTES);
+        let is_narrow = start < self.cleaner.narrow_until;
+        let wanted = match is_narrow {
+            true => self.cleaner.wanted_bytes.max(BLOCK_BYTES),
+            false => budget_bytes.max(self.cleaner.wanted_bytes) + BLOCK_BYTES,
+        };
+        let wanted = round_up(wanted, BLOCK_BYTES);
         let stop = (start + wanted).min(end);
         let extent = (self.geometry.position(self.first_serial, start), (stop - start) as u32);
         let found = match self.extent(extent) {
@@ -255,11 +263,19 @@ impl<F: Flaws> Log<F> {
                 let _ = self.extent(extent);
                 return None;
             }
-            // What cannot be read is walked over; the live bytes that stay tell of it.
-            self.cleaner.offset = stop;
-            self.cleaner.is_lost = true;
             self.cleaner.is_second_try = false;
-            return Some((stop, Bytes::Read(Arc::from([]))));
+            if stop - start > BLOCK_BYTES {
+                if is_narrow {
+                    // The record here, if it is one, goes through what is lost.
+                    self.lose_track();
+                }
+                self.cleaner.narrow_until = self.cleaner.narrow_until.max(stop);
+            } else {
+                // What cannot be read is walked over; the live bytes that stay tell of it.
+                self.cleaner.offset = stop;
+                self.cleaner.is_lost = true;
+            }
+            return Some((self.cleaner.offset, Bytes::Read(Arc::from([]))));
         };
         self.cleaner.is_second_try = false;
         self.forget_extent(extent);

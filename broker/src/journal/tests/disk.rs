@@ -39,6 +39,8 @@ pub(super) struct Disk {
     /// Writes that were not synced, in the order in which they came.
     unsynced: Vec<(FileNumber, usize, Vec<u8>)>,
     pub(super) files_max: Option<usize>,
+    /// A byte of a file; whatever covers it cannot be read.
+    pub(super) unreadable: Option<(u32, usize)>,
 }
 
 impl Disk {
@@ -90,6 +92,10 @@ impl Storage for Disk {
         let offset = offset as usize;
         let content = self.files.get(&file.0).ok_or(io::ErrorKind::NotFound)?;
         let bytes = content.get(offset..offset + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let is_lost = |(number, place)| number == file.0 && (offset..offset + buffer.len()).contains(&place);
+        if self.unreadable.is_some_and(is_lost) {
+            return Err(io::ErrorKind::Other.into());
+        }
         buffer.copy_from_slice(bytes);
         // What was written is seen before it is synced.
         for (_, at, bytes) in self.unsynced.iter().filter(|(of, ..)| *of == file) {

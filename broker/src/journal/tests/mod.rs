@@ -509,6 +509,45 @@ fn a_damaged_segment_is_told_and_the_rest_of_it_is_carried() {
     assert!(world.fetch(messages[11]).is_ok());
 }
 
+/// Rule 15: what a disk cannot read any more is lost with the records that lie there, and with no others,
+/// though cleaning reads much at once.
+#[test]
+fn a_block_that_cannot_be_read_costs_only_what_lies_in_it() {
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 7);
+    world.slice_bytes = super::CLEANING_SLICE_BYTES;
+    let messages: Vec<u64> = (0..100).map(|_| world.send(500)).collect();
+    world.settle();
+    world.restart(false).expect("it is no damage");
+    let serial = world.log.first_serial;
+    let file = world.log.segments[0].file.expect("it has been written");
+    let place = world.log.geometry.offset(world.live[&messages[50]].0) + 100;
+    world.disk.unreadable = Some((file.0, place));
+    let block = place / super::BLOCK_BYTES;
+    let lies_there = |message: &&u64| {
+        let (position, length) = world.live[*message];
+        let first = world.log.geometry.offset(position);
+        (first / super::BLOCK_BYTES..=(first + length as usize - 1) / super::BLOCK_BYTES).contains(&block)
+    };
+    let lost: Vec<u64> = messages.iter().filter(lies_there).copied().collect();
+    assert!((8..=10).contains(&lost.len()));
+    world.log.options.growth_base_bytes = 0;
+    // The oldest segment is cleaned once there is something to win.
+    for _ in 0..10 {
+        let garbage = world.send(20_000);
+        world.turn(1);
+        world.delete(garbage);
+    }
+    world.log.options.growth_factor = 0;
+    for _ in 0..2_000 {
+        world.turn(1);
+    }
+    let range = world.log.lost_positions().expect("what lies there cannot be found");
+    assert_eq!(world.log.geometry.serial(range.start), serial);
+    let stay: Vec<u64> =
+        messages.iter().filter(|message| range.contains(&world.live[*message].0)).copied().collect();
+    assert_eq!(stay, lost);
+}
+
 /// Rule 14: a batch follows only the one that it was written behind, whatever else fits.
 #[test]
 fn a_batch_of_another_history_is_not_taken_for_the_next_one() {
