@@ -301,9 +301,9 @@ impl<F: Flaws> Log<F> {
         }
     }
 
-    /// Sealed segments leave memory, oldest first, until the rest keeps to its bound. Called once a
-    /// turn.
-    pub(super) fn cool(&mut self) {
+    /// Sealed segments leave memory, oldest first, until the rest keeps to its bound. Cleaning does it once a
+    /// turn; who writes a log without cleaning it has to.
+    pub fn cool(&mut self) {
         if !self.options.has_files() {
             return;
         }

@@ -49,6 +49,8 @@ impl Writer {
     fn write(&mut self) -> Result<(), Failure> {
         write_all(&mut self.storage, &mut self.log).map_err(|error| cannot_open(&self.what, &error))?;
         self.written = self.log.end();
+        // A new shard may be larger than memory.
+        self.log.cool();
         Ok(())
     }
 
@@ -157,4 +159,28 @@ pub(super) fn read_back(folder: &Folder, identity: &Identity, now_ms: u64) -> Re
             .map_err(|error| cannot_open(&what, &error))?;
     }
     Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_leaves_memory() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        // So many that each keeps little in memory.
+        let identity = Identity::random(64 << 10, 1024).expect("random numbers");
+        let mut writer = Writer::new(place.path(), &identity, 0).expect("a new log");
+        let hot_bytes_max = writer.log.options().hot_bytes_max;
+        let mut records = Vec::new();
+        while writer.log.log_bytes() < 4 * hot_bytes_max {
+            let position = writer.log.append(1, 5, 8, 20_000, true, |out| out.fill(1));
+            records.push(position);
+            writer.write_if_much().expect("there is room");
+        }
+        writer.write().expect("there is room");
+        let in_memory = records.iter().filter(|position| writer.log.bytes(**position, 20_024).is_some());
+        let bytes = in_memory.count() as u64 * 20_024;
+        assert!((1..=hot_bytes_max).contains(&bytes), "{bytes} bytes are in memory");
+    }
 }
