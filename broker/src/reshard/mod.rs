@@ -149,3 +149,43 @@ fn cannot_open(what: &str, error: &OpenError) -> Failure {
     };
     Failure::new(reason, format!("{what}: {error}; nothing was changed"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::EngineOptions;
+    use crate::flaws::Sound;
+    use crate::journal::Log;
+    use crate::journal::real_storage::RealStorage;
+    use crate::server;
+    use crate::shard::driver::Clocks;
+    use crate::shard::{Opened, open};
+
+    /// Rule 9: a wall clock that is far ahead would be believed by the next start if the new logs had its time.
+    #[test]
+    fn the_new_logs_go_on_at_the_time_of_the_old_ones() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::open(place.path(), 64 << 10, 1).expect("a new folder");
+        let clocks = Clocks { monotonic_ns: 1, wall_ms: 1_000_000_000_000 };
+        let opened: Opened<Sound> = open(
+            &mut RealStorage::new(folder.shard_path(0)),
+            server::log_options(&Config::default(), folder.identity(), 0),
+            EngineOptions::new(0, folder.identity().check_key_words()),
+            clocks,
+            [1; 16],
+            &mut |_| {},
+        )
+        .expect("a new log");
+        drop((opened, folder));
+        reshard(place.path(), 2, &mut |_| {}).expect("there is room");
+        let folder = Folder::open_existing(place.path()).expect("it is there");
+        for shard in 0..2 {
+            let options = server::log_options(&Config::default(), folder.identity(), shard);
+            let mut storage = RealStorage::new(folder.shard_path(shard));
+            let (_, report) = Log::<Sound>::open(&mut storage, options, &mut |_| {}, &mut |_, _| Ok(()))
+                .expect("it was written whole");
+            assert_eq!(report.last_time_ms, Some(clocks.wall_ms));
+        }
+    }
+}

@@ -23,11 +23,13 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads all shards of a folder as they are at one time, which is given as well.
+    /// Reads all shards of a folder as they are at one time, which is given as well: the last that any of them
+    /// knew. The wall's would be in the new logs, and the next start would believe it however far it had jumped
+    /// (rule 9).
     pub(super) fn read_all(folder: &Folder, say: &mut dyn FnMut(&str)) -> Result<(Vec<Self>, u64), Failure> {
         let identity = folder.identity();
         let mut opened = Vec::new();
-        let mut now_ms = real_clocks().wall_ms;
+        let mut last_time_ms = None;
         for shard in 0..identity.shards {
             let options = server::log_options(&Config::default(), identity, shard);
             let path = folder.shard_path(shard);
@@ -40,10 +42,11 @@ impl Source {
             let (log, report) =
                 Log::open(&mut RealStorage::new(path.clone()), options.clone(), &mut |_| {}, &mut replay)
                     .map_err(|error| cannot_open(&path.display().to_string(), &error))?;
-            now_ms = now_ms.max(report.last_time_ms.unwrap_or(0));
+            last_time_ms = last_time_ms.max(report.last_time_ms);
             say(&format!("read shard {shard}: {report}"));
             opened.push((Self { shard, engine, path, options }, log));
         }
+        let now_ms = last_time_ms.unwrap_or_else(|| real_clocks().wall_ms);
         let finish = |(mut source, mut log): (Self, Log<Sound>)| {
             let result = source.engine.finish_recovery(now_ms, &mut log);
             result.map_err(|damage| {
