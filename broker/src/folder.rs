@@ -93,6 +93,9 @@ impl Folder {
         check_identity(path, &identity)?;
         let folder = Self { path: path.to_owned(), identity, _lock: lock };
         folder.check_logs()?;
+        // Whoever wrote the identity may have ended before its name was durable, or been told that it cannot be
+        // made so: what it replaces must be there until it is.
+        sync_folder(path).map_err(|error| unusable(path, "cannot be synced", &error))?;
         folder.remove_other_distributions();
         for shard in 0..folder.identity.shards {
             let shard = folder.shard_path(shard);
