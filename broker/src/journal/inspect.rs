@@ -183,9 +183,9 @@ fn look<S: Storage>(
         }
         Ok(())
     };
-    let Walked { cut, spares, cut_off, junk, .. } = scanner.survey(&mut visit, &mut find);
+    let Walked { cut, spares, cut_off, .. } = scanner.survey(&mut visit, &mut find);
     summary.totals.cut = cut;
-    summary.other_files = (spares.len() + cut_off.len() + junk.len()) as u64;
+    summary.other_files = (spares.len() + cut_off.len()) as u64;
     for (file, offset, error) in found {
         summary.find_error(file, offset, error);
     }

@@ -80,7 +80,6 @@ impl<F: Flaws> Log<F> {
         log.commit = Commit::recovered(walked.last_sequence, walked.last_crc, start);
         log.files.spares.extend(walked.spares);
         log.files.retiring.extend(walked.cut_off.into_iter().map(|file| (first_serial - 1, file)));
-        log.files.surplus.extend(walked.junk);
         log.files.next_number = walked.highest_file;
         Ok(log)
     }

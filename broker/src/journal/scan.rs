@@ -64,8 +64,6 @@ pub(super) struct Walked {
     /// Files of segments that were cut off. They may say which segments are needed, so they keep until
     /// the log says so itself.
     pub(super) cut_off: Vec<FileNumber>,
-    /// Files that are none of the log's.
-    pub(super) junk: Vec<FileNumber>,
     pub(super) highest_file: u32,
 }
 
@@ -147,21 +145,19 @@ impl<'a, S: Storage> Scanner<'a, S> {
 
     fn read_heading(&mut self, file: FileNumber, length: u64) -> Result<(), OpenError> {
         self.walked.highest_file = self.walked.highest_file.max(file.0);
-        if length < BLOCK_BYTES as u64 {
-            self.walked.junk.push(file);
-            return Ok(());
-        }
         let mut block = [0; BLOCK_BYTES];
-        self.storage.read(file, 0, &mut block).map_err(OpenError::Read)?;
+        if length >= BLOCK_BYTES as u64 {
+            self.storage.read(file, 0, &mut block).map_err(OpenError::Read)?;
+        }
         let options = self.options;
-        let is_whole = length == self.geometry.segment_bytes();
         match SegmentHeader::read(&block, &options.nonce, options.shard, options.segment_bytes) {
             Heading::Foreign(text) => return Err(damage(file, 0, &text)),
-            Heading::Valid(_) if !is_whole => {
+            // No crash leaves such a file: it gets its name when it has its length. What was in it is lost, whether
+            // it says so or not.
+            _ if length != self.geometry.segment_bytes() => {
                 let text = format!("the file has {length} bytes of {}", self.geometry.segment_bytes());
                 return Err(damage(file, length, &text));
             }
-            Heading::Nothing if !is_whole => self.walked.junk.push(file),
             Heading::Nothing => self.headless.push(file),
             Heading::Valid(header) => {
                 self.links.entry(header.previous_end).or_default().push(header.serial);
