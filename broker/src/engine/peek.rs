@@ -30,31 +30,44 @@ pub(super) struct Asked<'a> {
     pub reply_bytes_max: u32,
 }
 
+/// The last message of a list that was passed over, by its slot and sequence: as long as it stands in the list,
+/// what is before it needs not be passed over again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Passed {
+    slot: u32,
+    sequence: u64,
+}
+
+impl Passed {
+    /// None was; no message has this sequence.
+    const NONE: Self = Self { slot: NONE, sequence: 0 };
+}
+
 /// Where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cursor {
-    /// Visible messages behind this turn; the slot, where the last one shown stood in the list. On a
-    /// FIFO queue the turn is two sequences: of the slot, and of the last one shown.
-    Visible(Turn, u32),
+    /// Visible messages behind this turn, of which a FIFO queue's messages have the sequence only.
+    Visible(Turn, Passed),
     /// The same of a standard queue's messages of groups, which come behind those without.
-    Grouped(Turn, u32),
+    Grouped(Turn, Passed),
     /// Other messages, from this slot on.
     Others(u32),
 }
 
 impl Cursor {
-    const START: Self = Self::Visible((0, 0), NONE);
+    const START: Self = Self::Visible((0, 0), Passed::NONE);
 
     fn encode(self) -> Box<[u8]> {
-        let (phase, turn, slot) = match self {
-            Self::Visible(turn, slot) => (0, turn, slot),
-            Self::Others(slot) => (1, (0, 0), slot),
-            Self::Grouped(turn, slot) => (2, turn, slot),
+        let (phase, turn, passed) = match self {
+            Self::Visible(turn, passed) => (0, turn, passed),
+            Self::Others(slot) => (1, (0, 0), Passed { slot, ..Passed::NONE }),
+            Self::Grouped(turn, passed) => (2, turn, passed),
         };
         let mut bytes = vec![phase];
-        bytes.extend_from_slice(&turn.0.to_le_bytes());
-        bytes.extend_from_slice(&turn.1.to_le_bytes());
-        bytes.extend_from_slice(&slot.to_le_bytes());
+        for word in [turn.0, turn.1, passed.sequence] {
+            bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        bytes.extend_from_slice(&passed.slot.to_le_bytes());
         bytes.into()
     }
 
@@ -62,11 +75,14 @@ impl Cursor {
         let (&phase, rest) = bytes.split_first()?;
         let (time, rest) = rest.split_first_chunk()?;
         let (sequence, rest) = rest.split_first_chunk()?;
+        let (passed, rest) = rest.split_first_chunk()?;
         let slot = u32::from_le_bytes(rest.try_into().ok()?);
+        let turn = (u64::from_le_bytes(*time), u64::from_le_bytes(*sequence));
+        let passed = Passed { slot, sequence: u64::from_le_bytes(*passed) };
         match phase {
-            0 => Some(Self::Visible((u64::from_le_bytes(*time), u64::from_le_bytes(*sequence)), slot)),
+            0 => Some(Self::Visible(turn, passed)),
             1 => Some(Self::Others(slot)),
-            2 => Some(Self::Grouped((u64::from_le_bytes(*time), u64::from_le_bytes(*sequence)), slot)),
+            2 => Some(Self::Grouped(turn, passed)),
             _ => None,
         }
     }
@@ -149,15 +165,15 @@ impl<F: Flaws> Engine<F> {
             is_fifo: self.is_fifo(queue),
         };
         let next = match cursor {
-            Cursor::Visible(turn, slot) if page.is_fifo => {
-                self.peek_fifo(queue, turn, slot, &mut page).or_else(|| self.peek_others(queue, 0, &mut page))
-            }
-            Cursor::Visible(turn, slot) => self
-                .peek_visible(queue, turn, slot, &mut page)
-                .or_else(|| self.peek_grouped(queue, (0, 0), NONE, &mut page))
+            Cursor::Visible((_, after), passed) if page.is_fifo => self
+                .peek_fifo(queue, after, passed, &mut page)
                 .or_else(|| self.peek_others(queue, 0, &mut page)),
-            Cursor::Grouped(turn, slot) => self
-                .peek_grouped(queue, turn, slot, &mut page)
+            Cursor::Visible(turn, passed) => self
+                .peek_visible(queue, turn, passed, &mut page)
+                .or_else(|| self.peek_grouped(queue, (0, 0), Passed::NONE, &mut page))
+                .or_else(|| self.peek_others(queue, 0, &mut page)),
+            Cursor::Grouped(turn, passed) => self
+                .peek_grouped(queue, turn, passed, &mut page)
                 .or_else(|| self.peek_others(queue, 0, &mut page)),
             Cursor::Others(slot) => self.peek_others(queue, slot, &mut page),
         };
@@ -201,18 +217,30 @@ impl<F: Flaws> Engine<F> {
     }
 
     /// Shows visible messages without groups behind a turn. Gives back where to go on, if the page is full.
-    fn peek_visible(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
+    fn peek_visible(
+        &self,
+        queue_index: u32,
+        after: Turn,
+        passed: Passed,
+        page: &mut Page<'_>,
+    ) -> Option<Cursor> {
         let queue = &self.queues[queue_index];
-        let next = self.peek_turns(queue_index, (queue.fresh_head, &queue.returned), after, hint, page);
-        next.map(|(turn, slot)| Cursor::Visible(turn, slot))
+        let next = self.peek_turns(queue_index, (queue.fresh_head, &queue.returned), after, passed, page);
+        next.map(|(turn, passed)| Cursor::Visible(turn, passed))
     }
 
     /// The same of visible messages of groups.
-    fn peek_grouped(&self, queue_index: u32, after: Turn, hint: u32, page: &mut Page<'_>) -> Option<Cursor> {
+    fn peek_grouped(
+        &self,
+        queue_index: u32,
+        after: Turn,
+        passed: Passed,
+        page: &mut Page<'_>,
+    ) -> Option<Cursor> {
         let queue = &self.queues[queue_index];
         let fair = queue.fair.as_deref()?;
-        let next = self.peek_turns(queue_index, (fair.fresh_head, &fair.returned), after, hint, page);
-        next.map(|(turn, slot)| Cursor::Grouped(turn, slot))
+        let next = self.peek_turns(queue_index, (fair.fresh_head, &fair.returned), after, passed, page);
+        next.map(|(turn, passed)| Cursor::Grouped(turn, passed))
     }
 
     fn peek_turns(
@@ -220,24 +248,23 @@ impl<F: Flaws> Engine<F> {
         queue_index: u32,
         (head, returned): (u32, &BTreeMap<Turn, u32>),
         after: Turn,
-        hint: u32,
+        passed: Passed,
         page: &mut Page<'_>,
-    ) -> Option<(Turn, u32)> {
+    ) -> Option<(Turn, Passed)> {
         if page.wanted.is_some_and(|wanted| wanted != MessageState::Visible) {
             return None;
         }
         let queue = &self.queues[queue_index];
         let stands_here = |slot: &Slot| {
-            slot.sequence == after.1
+            slot.sequence == passed.sequence
                 && slot.state() == State::Fresh
                 && slot.queue == queue_index
                 && !queue.is_gone(slot.sequence)
         };
-        // The last one shown may still stand where it stood.
-        let hinted = self.slab.get(hint).filter(|slot| stands_here(slot));
-        let mut fresh = hinted.map_or(head, |slot| slot.list_next);
+        let stands = self.slab.get(passed.slot).filter(|slot| stands_here(slot));
+        let mut fresh = stands.map_or(head, |slot| slot.list_next);
         let mut returned = returned.range((after.0, after.1.saturating_add(1))..).peekable();
-        let mut last = (after, hint);
+        let mut last = (after, passed);
         for _ in 0..PASSED_MAX {
             let fresh_turn =
                 (fresh != NONE).then(|| (self.slab[fresh].sent_at_ms(), self.slab[fresh].sequence));
@@ -253,8 +280,9 @@ impl<F: Flaws> Engine<F> {
             if is_shown && !page.show(index, slot, MessageState::Visible, past) {
                 return Some(last);
             }
-            last = (turn.max(after), index);
+            last.0 = turn.max(after);
             if slot.state() == State::Fresh {
+                last.1 = Passed { slot: index, sequence: slot.sequence };
                 fresh = slot.list_next;
             } else {
                 returned.next();
@@ -263,28 +291,22 @@ impl<F: Flaws> Engine<F> {
         Some(last)
     }
 
-    /// Shows visible messages of a FIFO queue behind a sequence, in their order; the slot with the other
-    /// sequence is where the page before ended. Gives back where to go on, if the page is full.
-    fn peek_fifo(
-        &self,
-        queue_index: u32,
-        (at, after): (u64, u64),
-        hint: u32,
-        page: &mut Page<'_>,
-    ) -> Option<Cursor> {
+    /// Shows visible messages of a FIFO queue behind a sequence, in their order. Gives back where to go on, if
+    /// the page is full.
+    fn peek_fifo(&self, queue_index: u32, after: u64, passed: Passed, page: &mut Page<'_>) -> Option<Cursor> {
         if page.wanted.is_some_and(|wanted| wanted != MessageState::Visible) {
             return None;
         }
         let queue = &self.queues[queue_index];
-        let mut index = match self.slab.get(hint) {
-            Some(slot)
-                if slot.sequence == at && at > 0 && slot.queue == queue_index && !queue.is_gone(at) =>
-            {
-                slot.list_next
-            }
-            _ => queue.fresh_head,
+        let stands_here = |slot: &Slot| {
+            slot.sequence == passed.sequence
+                && passed.sequence > 0
+                && slot.queue == queue_index
+                && !queue.is_gone(slot.sequence)
         };
-        let mut last = Cursor::Visible((at, after), hint);
+        let stands = self.slab.get(passed.slot).filter(|slot| stands_here(slot));
+        let mut index = stands.map_or(queue.fresh_head, |slot| slot.list_next);
+        let mut last = Cursor::Visible((0, after), passed);
         for _ in 0..PASSED_MAX {
             if index == NONE {
                 return None;
@@ -298,7 +320,8 @@ impl<F: Flaws> Engine<F> {
             {
                 return Some(last);
             }
-            last = Cursor::Visible((slot.sequence, slot.sequence.max(after)), index);
+            let passed = Passed { slot: index, sequence: slot.sequence };
+            last = Cursor::Visible((0, slot.sequence.max(after)), passed);
             index = slot.list_next;
         }
         Some(last)
