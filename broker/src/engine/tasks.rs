@@ -256,17 +256,15 @@ impl<F: Flaws> Engine<F> {
     fn run_task(&mut self, key: (u64, u64), log: &mut Log<F>) {
         let (mut count, mut bytes) = (0, 0);
         // Those behind it in this turn come first in the next.
-        let mut due_ms = self.now_ms;
+        let mut next = Step::Later(self.now_ms);
         while count < MESSAGES_A_TURN && bytes < BYTES_A_TURN {
             count += 1;
             match self.step_task(key, &mut bytes, log) {
                 Step::Moved | Step::Passed => {}
-                Step::Later(at_ms) => {
-                    due_ms = at_ms;
+                stops => {
+                    next = stops;
                     break;
                 }
-                Step::Ended(MoveTaskStatus::Failed, failure) => return self.fail_task(key, failure, log),
-                Step::Ended(status, failure) => return self.end_task(key, status, failure, log),
             }
         }
         if let Some(source) = self.tasks.table.get(&key).map(|task| task.definition.source.0)
@@ -275,7 +273,12 @@ impl<F: Flaws> Engine<F> {
             let incarnation = self.queues[queue].incarnation;
             self.flush_expired(incarnation, log);
         }
-        self.tasks.schedule(key, due_ms);
+        match next {
+            Step::Ended(MoveTaskStatus::Failed, failure) => self.fail_task(key, failure, log),
+            Step::Ended(status, failure) => self.end_task(key, status, failure, log),
+            Step::Later(due_ms) => self.tasks.schedule(key, due_ms),
+            Step::Moved | Step::Passed => unreachable!("it goes on after these"),
+        }
     }
 
     pub(super) fn end_task(

@@ -66,6 +66,20 @@ fn what_a_task_moves_is_new_and_goes_back_to_where_it_came_from() {
 }
 
 #[test]
+fn what_a_task_finds_expired_before_it_ends_is_on_the_record() {
+    let (mut world, work, letters) = world::<Sound>(1);
+    world.set(letters, AttributeCode::MessageRetentionPeriod, 60);
+    world.send(letters, &["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    start(&mut world, letters, Some(work), 0);
+    // Timers have too few steps to come to all of them before the task does.
+    world.advance(60_000, 4);
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Completed);
+    assert!(world.engine.expired.is_empty(), "{:?}", world.engine.expired);
+    world.recover();
+    assert_eq!(world.engine.stored_messages(), 0);
+}
+
+#[test]
 fn a_task_keeps_its_pace() {
     let (mut world, work, letters) = dead(10);
     start(&mut world, letters, Some(work), 2);
