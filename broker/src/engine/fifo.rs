@@ -337,12 +337,21 @@ impl<F: Flaws> Engine<F> {
         self.is_young(queue, index) || self.slab[index].sent_at_ms() > queue.delay_back_to_ms
     }
 
-    /// A FIFO queue's delay was set.
-    pub(super) fn delay_was_set(&mut self, queue_index: u32) {
+    /// A FIFO queue's delay was set; before, it was this.
+    pub(super) fn delay_was_set(&mut self, queue_index: u32, before_ms: u64) {
         let now_ms = self.now_ms;
         let queue = &mut self.queues[queue_index];
-        let since_ms = now_ms.saturating_sub(queue.attributes.delay_ms());
-        queue.delay_back_to_ms = queue.delay_back_to_ms.min(since_ms);
+        let delay_ms = queue.attributes.delay_ms();
+        queue.delay_back_to_ms = queue.delay_back_to_ms.min(now_ms.saturating_sub(delay_ms));
+        let cursor = queue.delay_cursor;
+        if cursor != NONE && delay_ms > before_ms {
+            let sent_at_ms = self.slab[cursor].sent_at_ms();
+            if sent_at_ms + before_ms <= now_ms {
+                // It had to move on. What came behind it meanwhile was not delayed, and may be now.
+                queue.delay_cursor = NONE;
+                queue.delay_back_to_ms = queue.delay_back_to_ms.min(sent_at_ms.saturating_sub(1));
+            }
+        }
         self.restart_queue_timer(queue_index);
     }
 

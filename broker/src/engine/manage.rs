@@ -138,6 +138,7 @@ impl<F: Flaws> Engine<F> {
         let (now_ms, last_sequence) = (self.now_ms, self.identity.last_sequence());
         let queue = &mut self.queues[index];
         let (before_ms, after_ms) = (queue.retention_ms, definition.attributes.retention_ms());
+        let delay_before_ms = queue.attributes.delay_ms();
         queue.attributes = definition.attributes;
         queue.modified_at_ms = definition.modified_at_ms;
         if before_ms != after_ms {
@@ -161,7 +162,7 @@ impl<F: Flaws> Engine<F> {
         }
         if self.is_fifo(index) {
             // A longer or shorter delay holds for what is stored.
-            self.delay_was_set(index);
+            self.delay_was_set(index, delay_before_ms);
         }
         self.journal_queue(index, log);
     }
