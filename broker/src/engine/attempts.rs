@@ -105,6 +105,27 @@ impl Attempts {
         steps
     }
 
+    /// A delivery of that time never left: an attempt that it was given to is none any more, since the next
+    /// delivery of the message has the same number and may last as long. A record without messages says so.
+    pub fn take_back<F: Flaws>(
+        &mut self,
+        given_at_ms: u64,
+        message: AttemptedMessage,
+        now_ms: u64,
+        log: &mut Log<F>,
+    ) {
+        let start = self.ring.partition_point(|attempt| attempt.attempted.time_ms < given_at_ms);
+        let then = self.ring.range_mut(start..).zip(start..);
+        let mut then = then.take_while(|(attempt, _)| attempt.attempted.time_ms == given_at_ms);
+        let is_it = |attempt: &Attempt| attempt.record.1 > 0 && attempt.attempted.messages.contains(&message);
+        let Some((attempt, place)) = then.find(|(attempt, _)| is_it(attempt)) else { return };
+        attempt.attempted.messages = Box::default();
+        append(log, now_ms, Kind::Attempt, ATTEMPT_BYTES, 0, true, |out| attempt.attempted.write(out));
+        let before = std::mem::take(&mut attempt.record);
+        log.release(before.0, before.1);
+        self.index.remove(attempt.attempted.key, self.first.wrapping_add(place as u32));
+    }
+
     /// Writes an attempt's record again at the tail.
     fn journal<F: Flaws>(&mut self, place: usize, now_ms: u64, log: &mut Log<F>) {
         let attempt = &mut self.ring[place];
@@ -138,7 +159,8 @@ impl Attempts {
         recovered: impl Iterator<Item = (Attempted, Position, u32)>,
         log: &mut Log<F>,
     ) {
-        let mut attempts: Vec<_> = recovered.filter(|(attempted, ..)| !attempted.is_over(now_ms)).collect();
+        let is_one = |attempted: &Attempted| !attempted.is_over(now_ms) && !attempted.messages.is_empty();
+        let mut attempts: Vec<_> = recovered.filter(|(attempted, ..)| is_one(attempted)).collect();
         attempts.sort_by_key(|(attempted, position, _)| (attempted.time_ms, *position));
         for (attempted, position, length) in attempts {
             log.live(position, length);

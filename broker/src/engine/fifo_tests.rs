@@ -257,6 +257,21 @@ fn what_a_command_found_delayed_before_the_cursor_came_is_not_left_behind() {
 }
 
 #[test]
+fn what_came_behind_a_cursor_that_is_late_is_delayed_by_a_longer_delay() {
+    let mut world = world::<Sound>();
+    let queue = create(&mut world, &[(AttributeCode::DelaySeconds, AttributeValue::Number(10))]);
+    send(&mut world, queue, &[("1", "a", "1")]);
+    world.set(queue, AttributeCode::DelaySeconds, 0);
+    // No turn comes in between.
+    send(&mut world, queue, &[("2", "b", "2")]);
+    world.set(queue, AttributeCode::DelaySeconds, 5);
+    world.drain();
+    assert_eq!(world.counts(queue), [0, 0, 2, 0]);
+    world.advance(5_000, super::tests::ALL);
+    assert_eq!(world.received(queue, 10, 30), ["1", "2"]);
+}
+
+#[test]
 fn what_is_in_flight_at_a_restart_and_never_left_is_delayed_no_longer_than_it_must() {
     let mut world = world::<Sound>();
     let queue = create(&mut world, &[]);
@@ -305,6 +320,26 @@ fn an_attempt_is_not_repeated_with_messages_that_were_given_anew_since() {
             assert_eq!(world.received(queue, 1, 10), ["1"]);
         } else {
             world.hide(queue, &first[0].handle, 20).expect("it is in flight");
+        }
+        assert_eq!(attempt(&mut world, queue, "x", 10), []);
+    }
+}
+
+/// A client that has asked and gone at once, and another one that waited, all in one turn.
+#[test]
+fn an_attempt_that_never_left_is_not_repeated_with_what_another_was_given_in_the_same_millisecond() {
+    for (is_cleaned, is_restarted) in [(false, false), (false, true), (true, true)] {
+        let mut world = world::<Sound>();
+        let queue = create(&mut world, &[]);
+        send(&mut world, queue, &[("1", "a", "1")]);
+        let first = attempt(&mut world, queue, "x", 10);
+        world.apply(Command::Undelivered { messages: &[first[0].message()] });
+        assert_eq!(world.received(queue, 1, 10), ["1"]);
+        if is_cleaned {
+            world.clean(usize::MAX);
+        }
+        if is_restarted {
+            world.restart();
         }
         assert_eq!(attempt(&mut world, queue, "x", 10), []);
     }

@@ -2,6 +2,7 @@
 //! is damaged.
 
 use super::Engine;
+use super::fifo_records::AttemptedMessage;
 use super::outputs::DeliveredMessage;
 use super::records::{Kind, Listed};
 use super::slot::{FLAG_CHANGED, FLAG_MEMBER, FLAG_MOVING, State};
@@ -38,17 +39,24 @@ impl<F: Flaws> Engine<F> {
                 sequence: message.sequence,
                 deadline_ms: 0,
             });
-            self.take_back(index);
+            self.take_back(index, log);
         }
         self.flush_undelivered(queue, &mut listed, log);
         self.listed = listed;
     }
 
-    fn take_back(&mut self, index: u32) {
+    fn take_back(&mut self, index: u32, log: &mut Log<F>) {
         let now_ms = self.now_ms;
+        let slot = &self.slab[index];
+        let is_fifo = self.is_fifo(slot.queue);
+        if is_fifo && slot.state() == State::Hidden && slot.available_at_ms > now_ms {
+            let (receive_count, sequence) = (slot.receive_count, slot.sequence);
+            let message = AttemptedMessage { slot: index, receive_count, sequence };
+            self.attempts.take_back(self.delivered_at_ms(index), message, now_ms, log);
+        }
         let slot = &mut self.slab[index];
         slot.receive_count -= 1;
-        if self.queues[slot.queue].attributes.fifo.is_some() {
+        if is_fifo {
             return self.take_back_fifo(index);
         }
         if slot.state() == State::Hidden {

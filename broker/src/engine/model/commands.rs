@@ -222,9 +222,12 @@ impl<F: Flaws> Test<F> {
                     && (message.available_at_ms <= now_ms || !message.changed)
                     && !message.damaged
                 {
+                    let is_hidden = message.available_at_ms > now_ms;
+                    if is_hidden {
+                        queue.attempts.retain(|attempt| !attempt.has_given(message));
+                    }
                     message.receive_count -= 1;
                     message.processing = false;
-                    let is_hidden = message.available_at_ms > now_ms;
                     if message.receive_count == 0 && (is_hidden || message.fifo.is_some()) {
                         message.available_at_ms = message.sent_at_ms;
                     } else if is_hidden {

@@ -52,6 +52,13 @@ pub(super) struct Attempt {
     messages: Vec<([u8; 16], u32)>,
 }
 
+impl Attempt {
+    /// Whether the message's last delivery was to it.
+    pub(super) fn has_given(&self, message: &Stored) -> bool {
+        self.at_ms == message.delivered_at_ms && self.messages.contains(&(message.id, message.receive_count))
+    }
+}
+
 pub(super) fn message() -> impl Strategy<Value = Message> {
     let bytes = prop_oneof![8 => 1..12_usize, 1 => 12..1_200_usize, 1 => Just(0)];
     let group = prop_oneof![30 => 0..4_u8, 1 => Just(BAD), 1 => Just(NONE_GIVEN)];
