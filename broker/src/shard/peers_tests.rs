@@ -1,4 +1,4 @@
-//! What two shards cost each other in bytes (rule 25), with a driver and a mesh that do what a test says.
+//! What shards cost each other in bytes (rule 25) and share, with a driver and a mesh that do what a test says.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,6 +18,7 @@ use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, 
 use super::{Opened, Shard, ShardOptions, limits, open};
 use crate::engine::{Chunk, EngineOptions, WantedChunk};
 use crate::exchange::REQUEST_BYTES_OUT_MAX;
+use crate::exchange::leases::home_of;
 use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
 use crate::exchange::parcel::{Item, Parcel};
 use crate::flaws::Sound;
@@ -149,22 +150,22 @@ impl Driver for Script {
 }
 
 /// What is on its way to each shard, and how many bytes of answers ever were.
-#[derive(Default)]
-struct Wire {
-    parcels: [VecDeque<Parcel>; 2],
+struct Wire<const N: usize> {
+    /// By receiver; each with its sender.
+    parcels: [VecDeque<(u16, Parcel)>; N],
     answer_bytes: usize,
 }
 
-pub(super) struct WireMesh {
+pub(super) struct WireMesh<const N: usize> {
     me: u16,
-    wire: Rc<RefCell<Wire>>,
+    wire: Rc<RefCell<Wire<N>>>,
 }
 
-impl Mesh for WireMesh {
+impl<const N: usize> Mesh for WireMesh<N> {
     type Socket = ();
 
     fn shards(&self) -> u16 {
-        2
+        N as u16
     }
 
     fn me(&self) -> u16 {
@@ -178,7 +179,7 @@ impl Mesh for WireMesh {
                 wire.answer_bytes += reply.frame.len();
             }
         }
-        wire.parcels[usize::from(to)].push_back(parcel);
+        wire.parcels[usize::from(to)].push_back((self.me, parcel));
     }
 
     fn hand_over(&mut self, _to: u16, _handed_over: HandedOver<()>) {
@@ -187,7 +188,7 @@ impl Mesh for WireMesh {
 
     fn receive(&mut self, sink: &mut impl FnMut(u16, Incoming<()>)) -> bool {
         let parcels = std::mem::take(&mut self.wire.borrow_mut().parcels[usize::from(self.me)]);
-        parcels.into_iter().for_each(|parcel| sink(1 - self.me, Incoming::Parcel(parcel)));
+        parcels.into_iter().for_each(|(from, parcel)| sink(from, Incoming::Parcel(parcel)));
         false
     }
 
@@ -198,27 +199,33 @@ impl Mesh for WireMesh {
     fn unparked(&mut self) {}
 }
 
-pub(super) struct Pair {
-    pub(super) shards: [Shard<Script, WireMesh, Sound>; 2],
-    wire: Rc<RefCell<Wire>>,
+/// Shards that take turns as a test says.
+pub(super) struct Shards<const N: usize> {
+    pub(super) shards: [Shard<Script, WireMesh<N>, Sound>; N],
+    wire: Rc<RefCell<Wire<N>>>,
 }
 
-impl Pair {
+pub(super) type Pair = Shards<2>;
+
+impl<const N: usize> Shards<N> {
     pub(super) fn new() -> Self {
         Self::with_in_flight_max(120_000)
     }
 
-    /// Two shards that may have so many messages of a queue in flight together.
+    /// They may have so many messages of a queue in flight together.
     fn with_in_flight_max(in_flight_max: u64) -> Self {
         Self::starting(in_flight_max, |_| ())
     }
 
-    /// Two shards that have not had a turn yet, with what `prepare` has put into them.
-    pub(super) fn starting(in_flight_max: u64, prepare: impl FnOnce(&mut [Opened<Sound>; 2])) -> Self {
-        let wire = Rc::<RefCell<Wire>>::default();
-        let mut opened = [0, 1].map(|me| {
+    /// They have not had a turn yet; `prepare` has put something into them.
+    pub(super) fn starting(in_flight_max: u64, prepare: impl FnOnce(&mut [Opened<Sound>; N])) -> Self {
+        let parcels = std::array::from_fn(|_| VecDeque::new());
+        let wire = Rc::new(RefCell::new(Wire { parcels, answer_bytes: 0 }));
+        let mut opened = std::array::from_fn(|me| {
+            let me = me as u16;
             let log_options = LogOptions::new(Durability::Memory, [7; 16], me);
-            let engine_options = EngineOptions { shards: 2, in_flight_max, ..EngineOptions::new(me, [1, 2]) };
+            let engine_options =
+                EngineOptions { shards: N as u16, in_flight_max, ..EngineOptions::new(me, [1, 2]) };
             // There are no files.
             let mut storage = RealStorage::new("");
             let opened =
@@ -239,7 +246,7 @@ impl Pair {
         self.shards[shard].turn_within(Some(Duration::ZERO)).expect("the shard goes on");
     }
 
-    /// Lets time pass for both.
+    /// Lets time pass for all.
     pub(super) fn pass(&mut self, time: Duration) {
         self.shards.iter_mut().for_each(|shard| shard.driver_mut().passed += time);
     }
@@ -271,8 +278,7 @@ impl Pair {
                 answered.drain(..length);
                 return result;
             }
-            self.turn(0);
-            self.turn(1);
+            (0..N).for_each(|shard| self.turn(shard));
         }
         panic!("no answer came");
     }
@@ -320,27 +326,27 @@ impl Pair {
     /// How many queues the first shard has told the second of that are still on their way.
     pub(super) fn queues_under_way(&self) -> usize {
         let wire = self.wire.borrow();
-        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        let items = wire.parcels[1].iter().flat_map(|(_, parcel)| &parcel.items);
         items.map(|item| if let Item::CatalogState(entries) = item { entries.len() } else { 0 }).sum()
     }
 
     /// How many messages the first shard has given the second that are still on their way.
     pub(super) fn moves_under_way(&self) -> usize {
         let wire = self.wire.borrow();
-        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        let items = wire.parcels[1].iter().flat_map(|(_, parcel)| &parcel.items);
         items.filter(|item| matches!(item, Item::Move(_))).count()
     }
 
     /// How many messages the second shard has given to clients of the first one that are still on their way.
     fn deliveries_under_way(&self) -> usize {
         let wire = self.wire.borrow();
-        let items = wire.parcels[0].iter().flat_map(|parcel| &parcel.items);
+        let items = wire.parcels[0].iter().flat_map(|(_, parcel)| &parcel.items);
         items.map(|item| if let Item::Reply(reply) = item { reply.deliveries.len() } else { 0 }).sum()
     }
 
     fn request_bytes_under_way(&self) -> usize {
         let wire = self.wire.borrow();
-        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        let items = wire.parcels[1].iter().flat_map(|(_, parcel)| &parcel.items);
         items.map(|item| if let Item::Request(request) = item { request.payload.len() } else { 0 }).sum()
     }
 }
@@ -654,6 +660,35 @@ fn no_more_is_in_flight_on_both_shards_than_on_one() {
     assert_eq!(received, IN_FLIGHT_MAX);
 }
 
+/// Rule 26: of three shards the first has called back what the third does not use, for the second and itself: each
+/// has its part of that, and no other shard more than a block.
+#[test]
+fn a_home_shares_what_it_has_called_back() {
+    const BLOCK: u64 = 5;
+    for (unused, shared) in [(7, [3, 4]), (30, [25, BLOCK])] {
+        let mut trio = Shards::<3>::with_in_flight_max(8 * 3 * BLOCK);
+        let first = trio.connect(0);
+        let queue = trio.create(first, false);
+        let home = usize::from(home_of(queue, 3));
+        let [asker, idle] = [1, 2].map(|step| (home + step) % 3);
+        trio.shards[home].core.engine.lose_lease(queue, 8 * 3 * BLOCK);
+        trio.shards[idle].core.engine.add_lease(queue, unused);
+        let clients = [home, asker].map(|shard| trio.connect(shard));
+        let entries = [SendEntry::new(b"a")];
+        let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 1) });
+        for who in clients {
+            trio.submit(who, &Request::Send(SendRequest { queue, entries: Entries::of(&entries) }), 1);
+            trio.answer(who, |answer| assert!(matches!(answer, Response::Send(_))));
+        }
+        clients.into_iter().for_each(|who| trio.submit(who, &receive, 1));
+        // The home hears of the asker before anybody has given anything back.
+        [asker, home].into_iter().for_each(|shard| trio.turn(shard));
+        clients.into_iter().for_each(|who| assert_eq!(trio.answer(who, received_of), 1));
+        let leases = [home, asker, idle].map(|shard| trio.shards[shard].engine().lease(queue));
+        assert_eq!(leases, [Some((shared[0], 1)), Some((shared[1], 1)), Some((0, 0))]);
+    }
+}
+
 /// Rule 26: a group that holds much on one shard waits behind others on another one, too.
 #[test]
 fn a_group_that_is_noisy_on_one_shard_is_on_the_other() {
@@ -716,7 +751,7 @@ fn requests_to_a_shard_that_does_not_answer_wait_by_their_number() {
     (0..ALONE).for_each(|_| pair.turn(0));
     let under_way = {
         let wire = pair.wire.borrow();
-        let items = wire.parcels[1].iter().flat_map(|parcel| &parcel.items);
+        let items = wire.parcels[1].iter().flat_map(|(_, parcel)| &parcel.items);
         items.filter(|item| matches!(item, Item::Request(_))).count()
     };
     assert_eq!(under_way, most);
