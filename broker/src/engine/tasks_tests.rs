@@ -357,3 +357,17 @@ fn a_task_waits_for_room() {
     assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (5, 0));
     assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Completed);
 }
+
+/// Rule 18: a task is in the digest, and with it how far it has come.
+#[test]
+fn a_task_is_in_the_digest() {
+    let changes: [fn(&mut tasks::Task); 3] =
+        [|task| task.share.moved += 1, |task| task.share.to_move += 1, |task| task.definition.id += 1];
+    for change in changes {
+        let (mut world, _, letters) = dead(1);
+        start(&mut world, letters, None, 1);
+        let before = world.engine.digest();
+        world.engine.tasks.table.values_mut().for_each(change);
+        assert_ne!(world.engine.digest(), before);
+    }
+}

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod deliveries;
+mod digest;
 mod peek;
 mod queues;
 mod restarts;
