@@ -6,6 +6,7 @@ use crate::flaws::Sound;
 use crate::journal::{
     BLOCK_BYTES, CLEANING_SLICE_BYTES, Durability, LOG_SEGMENTS_MIN, LogOptions, Room, SEGMENT_BYTES_MIN,
 };
+use crate::shard::driver::FileNumber;
 
 /// Turns after which the log must have come to rest, or made room.
 const TURNS_MAX: u32 = 400;
@@ -189,4 +190,65 @@ fn room_on_the_disk_is_noticed_though_no_file_is_needed() {
     }
     assert_eq!(world.log.room(), Room::All);
     assert!(world.log.end().0 as usize > BLOCK_BYTES);
+}
+
+/// Rule 16: garbage takes nothing of the reserve, though cleaning will win it back.
+#[test]
+fn what_is_not_won_back_yet_is_no_room_for_sends() {
+    let mut world = world(bounded(40), 1);
+    while world.log.room() == Room::All {
+        let message = world.send(600);
+        world.delete(message);
+    }
+    assert_eq!(world.log.room(), Room::NoSends);
+}
+
+/// Rule 16: sends are refused by what the live records take once they are copied, wherever their copies fall, and by
+/// what copying takes on the way there: each of the two may be twice their bytes.
+#[test]
+fn no_more_is_taken_than_can_be_copied_at_worst() {
+    const SEGMENTS: u64 = 120;
+    let mut world = world(bounded(SEGMENTS), 1);
+    // With such among them a segment may be half filled; here all are full.
+    world.send(SEGMENT_BYTES_MIN as usize * 9 / 10);
+    while world.log.room() == Room::All {
+        world.send(600);
+    }
+    let (live_bytes, most) = (world.log.live_bytes(), SEGMENTS * u64::from(SEGMENT_BYTES_MIN));
+    assert!(4 * live_bytes <= most, "{live_bytes} of {most} bytes");
+}
+
+/// A world in which files of segments that are gone wait for a batch that says so, and nothing else is to be written.
+fn owing() -> World<Sound> {
+    let mut world = world(bounded(120), 1);
+    let messages: Vec<u64> = (0..30).map(|_| world.send(20_000)).collect();
+    world.settle();
+    messages.into_iter().for_each(|message| world.delete(message));
+    while world.log.files.retiring.is_empty() {
+        world.turn(1);
+    }
+    assert!(world.log.is_durable());
+    world
+}
+
+/// Rule 16: where no file is ready and nothing else is coming, a batch without records frees those that wait for one.
+#[test]
+fn files_that_wait_for_a_batch_get_one_where_none_is_ready() {
+    let mut world = owing();
+    assert!(!world.log.files.spares.is_empty());
+    assert!(world.log.next_write().is_none(), "there is no need");
+    world.log.files.spares.clear();
+    assert!(world.log.next_write().is_some());
+}
+
+/// A file is ready for the tail beside those that will be free with the next batches, and they count for the reserve.
+#[test]
+fn the_tail_waits_for_no_file_to_become_free() {
+    let mut world = owing();
+    let files = &mut world.log.files;
+    files.spares.clear();
+    files.retiring = (1..40).map(|number| (u64::MAX, FileNumber(1_000 + number))).collect();
+    let (file, _) = world.log.wants_segment().expect("none is ready");
+    world.log.segment_prepared(file, Ok(()));
+    assert_eq!(world.log.wants_segment(), None);
 }
