@@ -1,5 +1,7 @@
 //! Bounds: of what is sent, of a turn, and of the log.
 
+use tenpin_protocol::Producer;
+
 use super::*;
 
 #[test]
@@ -16,8 +18,20 @@ fn limits_of_a_batch_and_of_a_message() {
     late.delay_seconds = Some(901);
     let mut urgent = SendEntry::new(b"urgent");
     urgent.priority = Some(3);
-    let entries =
-        [SendEntry::new(&large[..1_025]), SendEntry::new(b""), late, urgent, SendEntry::new(&large[..1_024])];
+    let mut brief = SendEntry::new(b"brief");
+    brief.own_expiry_ms = Some(1_000);
+    // Rule 34: who repeats it relies on its being stored once.
+    let mut numbered = SendEntry::new(b"numbered");
+    numbered.producer = Some(Producer { id: 1, sequence: 1, first_shard: 0 });
+    let entries = [
+        SendEntry::new(&large[..1_025]),
+        SendEntry::new(b""),
+        late,
+        urgent,
+        brief,
+        numbered,
+        SendEntry::new(&large[..1_024]),
+    ];
     world.ask(Command::Send { queue, entries: Entries::of(&entries) });
     let codes: Vec<_> =
         world.out.sent.iter().map(|sent| sent.as_ref().err().map(|refusal| refusal.code)).collect();
@@ -27,6 +41,8 @@ fn limits_of_a_batch_and_of_a_message() {
             Some(ErrorCode::InvalidParameterValue),
             Some(ErrorCode::MissingRequiredParameter),
             Some(ErrorCode::InvalidParameterValue),
+            Some(ErrorCode::UnsupportedOperation),
+            Some(ErrorCode::UnsupportedOperation),
             Some(ErrorCode::UnsupportedOperation),
             None,
         ]
