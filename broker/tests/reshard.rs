@@ -4,7 +4,7 @@
 mod common;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tenpin_broker::exit::{ExitReason, Failure};
 use tenpin_broker::reshard::{contents, reshard, reshard_in_steps};
@@ -43,6 +43,8 @@ struct Filled {
     fifo_groups: usize,
     standard_held: Vec<Message>,
     fifo_held: Message,
+    /// When the purge was asked for.
+    purged: Instant,
 }
 
 fn body(queue: &str, number: usize) -> String {
@@ -67,9 +69,10 @@ fn fill(broker: &TestBroker) -> Filled {
             queue.send(message).unwrap();
         }
     }
-    let purged = filled_queue(&clients[0], "purged");
-    purged.send("gone").unwrap();
-    purged.purge().unwrap();
+    let purged_queue = filled_queue(&clients[0], "purged");
+    purged_queue.send("gone").unwrap();
+    let purged = Instant::now();
+    purged_queue.purge().unwrap();
     let mut held = Vec::new();
     for queue in &standard {
         held.extend(queue.receive_with(&at_once(10).visibility_timeout(HIDDEN)).unwrap());
@@ -84,6 +87,7 @@ fn fill(broker: &TestBroker) -> Filled {
         fifo_groups: 3,
         standard_held: held,
         fifo_held: fifo_held.remove(0),
+        purged,
     }
 }
 
@@ -154,7 +158,10 @@ fn check(broker: &TestBroker, filled: &Filled, shards: u16) {
     }
     let purged = clients[0].queue("purged").unwrap();
     assert!(purged.receive_with(&at_once(10)).unwrap().is_empty());
-    assert!(purged.purge().is_err(), "the minute of the last purge is not over");
+    // The work may take longer than that on a busy machine, and our clock is not quite the broker's.
+    let is_refused = purged.purge().is_err();
+    let is_over = filled.purged.elapsed() >= Duration::from_secs(59);
+    assert!(is_refused || is_over, "the minute of the last purge is not over");
 }
 
 /// Kills the work at every step, each time on a copy; the last one goes through.
