@@ -244,6 +244,25 @@ fn a_task_gives_a_message_an_id_that_its_own_shard_never_gave() {
     test.check_at_rest();
 }
 
+/// The pace begins anew with the start, and counts what is on its way as gone; then that finds no room and comes
+/// back. Chance does this once in several thousand histories.
+#[test]
+fn what_comes_back_to_a_task_since_the_start_goes_again_at_its_pace() {
+    run_history::<Sound>(&[
+        Action::Create { name: 0 },
+        Action::Start { source: 4, destination: Some(2), rate: 8, is_early: false },
+        Action::Send { name: 4, shard: 0, group: 0 },
+        Action::List { source: 1 },
+        Action::Purge { name: 0 },
+        Action::Advance { by_ms: 125 },
+        Action::Crash,
+        Action::Room { shard: 0, room: Room::NoSends },
+        Action::Want { shard: 1, has_room: true },
+        Action::Hear { shard: 0, count: 2 },
+        Action::Take { shard: 0, twice: false },
+    ]);
+}
+
 /// Histories in which a planted bug must be found.
 const BUDGET: usize = 64;
 

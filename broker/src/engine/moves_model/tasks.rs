@@ -97,7 +97,7 @@ impl Share {
         let other = self.other?;
         let all = (self.mine.to_move + if other.is_active() { other.to_move } else { 0 }).max(1);
         let (from_ms, from) = self.pace_from;
-        // What was under way when the pace began may have come back.
+        // What was on its way when the pace began may have come back since.
         let next = (self.mine.moved + under_way).saturating_sub(from) + 1;
         Some(from_ms + (next * 1_000 * all).div_ceil(self.rate * self.mine.to_move.max(1)))
     }
