@@ -183,3 +183,51 @@ fn run_alone<D: RealDriver>(shard: &mut RealShard<D>, common: &Common) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::{DurabilitySetting, SqsListen};
+
+    /// What the kernel says of a thread: its name, and the cores that it may run on.
+    fn name_and_cores(status: &str) -> Option<(String, String)> {
+        let field = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned())
+        };
+        Some((field("Name:")?, field("Cpus_allowed_list:")?))
+    }
+
+    /// The cores that the threads of this process may run on which make memory.
+    fn cores_of_helpers() -> Vec<String> {
+        let tasks = fs::read_dir("/proc/self/task").expect("it is there");
+        // Threads of other tests may end meanwhile.
+        let statuses = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let threads = statuses.filter_map(|status| name_and_cores(&status));
+        threads.filter(|(name, _)| name == "shard-memory").map(|(_, cores)| cores).collect()
+    }
+
+    /// Memory is made beside a shard, not on the core that the shard is kept on.
+    #[test]
+    fn who_makes_memory_for_a_pinned_shard_runs_wherever_there_is_room() {
+        let status = fs::read_to_string("/proc/thread-self/status").expect("it is there");
+        let (_, all) = name_and_cores(&status).expect("it says so");
+        let config = Config {
+            durability: DurabilitySetting::Memory,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+            sqs_listen: SqsListen::Off,
+            ..Config::default()
+        };
+        let _running = crate::server::start(&config, Arc::new(|_| {})).expect("it starts");
+        let cores = loop {
+            let cores = cores_of_helpers();
+            if !cores.is_empty() {
+                break cores;
+            }
+            thread::yield_now();
+        };
+        assert!(cores.iter().all(|cores| *cores == all), "{cores:?}, and not {all}");
+    }
+}

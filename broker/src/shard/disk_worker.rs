@@ -90,7 +90,7 @@ impl DiskWorker {
                 Some(Threads { folder, transfer, keeper, stop })
             }
         };
-        Ok(Self { threads, completions, report, bell, pages: Pages::default() })
+        Ok(Self { threads, completions, report, bell, pages: Pages::start() })
     }
 
     /// The folder, where there is one.

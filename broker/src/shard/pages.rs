@@ -1,7 +1,8 @@
 //! A thread that has the kernel clear memory before the shard comes to it: pages of the log, and chunks of the
 //! engine's tables.
 //!
-//! It starts with the first that is wanted: a shard that uses its memory again wants none.
+//! It is started with the driver: later the shard is kept on its core, and a thread that it starts then is kept there
+//! with it.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
@@ -10,8 +11,8 @@ use crate::engine::{Chunk, WantedChunk};
 use crate::journal::memory::FreshPage;
 
 /// The thread, as the driver sees it. Dropping it waits for what is being made.
-#[derive(Default)]
 pub(crate) struct Pages {
+    /// `None`: there could be none, and the shard does without.
     thread: Option<Thread>,
 }
 
@@ -27,6 +28,11 @@ enum Wanted {
 }
 
 impl Pages {
+    /// Starts the thread, which runs wherever the caller may.
+    pub(crate) fn start() -> Self {
+        Self { thread: Thread::start() }
+    }
+
     /// Has a page made. Without a thread to do it, the shard's first write there does.
     pub(crate) fn make(&mut self, page: FreshPage) {
         self.ask(Wanted::Page(page));
@@ -43,9 +49,6 @@ impl Pages {
     }
 
     fn ask(&mut self, wanted: Wanted) {
-        if self.thread.is_none() {
-            self.thread = Thread::start();
-        }
         if let Some(thread) = &self.thread {
             // Its end is only ever this value's.
             let _ = thread.wanted.send(wanted);
