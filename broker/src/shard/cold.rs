@@ -182,6 +182,9 @@ impl<F: Flaws> Core<F> {
             parked.deliveries.clear();
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if parked.handed_out().next().is_some() {
+            self.room_waits.taken(self.clock.monotonic_ms());
+        }
         let held = parked.depends_on > self.log.committed();
         let buffer = if held { connection.held_buffer() } else { &mut connection.out };
         let start = buffer.len();

@@ -1,6 +1,6 @@
 //! A shard's turns, with a driver that does what a test says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,9 +41,28 @@ struct Script {
     written: Vec<usize>,
     /// For how long requests were to come together.
     gathered: Vec<Duration>,
-    /// Files that are filled at once, and reads, which all fail.
+    /// Files that are filled at once, and reads.
     filled: VecDeque<FileNumber>,
     reads: VecDeque<JournalRead>,
+    /// What was written, where that is kept; else all reads fail.
+    files: Option<BTreeMap<FileNumber, Vec<u8>>>,
+}
+
+impl Script {
+    fn keep(&mut self, write: &JournalWrite) {
+        let Some(files) = &mut self.files else { return };
+        let (bytes, start) = (write.bytes.as_ref(), write.offset as usize);
+        let file = files.entry(write.file).or_default();
+        file.resize(file.len().max(start + bytes.len()), 0);
+        file[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn read(&mut self, read: JournalRead) -> io::Result<Vec<u8>> {
+        let file = self.files.as_mut().ok_or(io::ErrorKind::Other)?.entry(read.file).or_default();
+        let (start, end) = (read.offset as usize, read.offset as usize + read.length as usize);
+        file.resize(file.len().max(end), 0);
+        Ok(file[start..end].to_vec())
+    }
 }
 
 impl Driver for Script {
@@ -63,13 +82,15 @@ impl Driver for Script {
             && let Some(write) = self.writes.pop_front()
         {
             self.written.push(write.bytes.as_ref().len());
+            self.keep(&write);
             sink.event(Event::JournalWritten(Ok(())));
         }
         while let Some(file) = self.filled.pop_front() {
             sink.event(Event::SegmentPrepared { file, result: Ok(()) });
         }
         while let Some(read) = self.reads.pop_front() {
-            sink.event(Event::JournalReadDone { read, result: Err(io::ErrorKind::Other.into()) });
+            let result = self.read(read);
+            sink.event(Event::JournalReadDone { read, result });
         }
         while let Some((connection, buffer)) = self.back.pop_front() {
             let written = buffer.len();
@@ -155,6 +176,7 @@ fn shard_with(folder: &Path, log_options: LogOptions, options: ShardOptions) -> 
         gathered: Vec::new(),
         filled: VecDeque::new(),
         reads: VecDeque::new(),
+        files: None,
     };
     let opened = opened.expect("nothing can go wrong");
     Shard::new(driver, Alone::default(), opened, options, Arc::new(AtomicBool::new(false)))
@@ -523,6 +545,29 @@ fn a_send_waits_for_room_as_long_as_others_take_messages() {
         (!answered.is_empty()).then_some(answered)
     });
     assert_eq!(sent, Some(vec![Ok(1)]));
+}
+
+/// Of a full log most has to be read back from disk before it is taken.
+#[test]
+fn a_send_waits_for_room_while_cold_messages_are_taken() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let log = LogOptions::new(Durability::Fsync, [7; 16], 0);
+    let log = LogOptions { segment_bytes: 64 << 10, hot_bytes_max: 0, log_bytes_max: Some(3 << 20), ..log };
+    let (mut shard, queue) = with_queue(shard_in(folder.path(), log));
+    shard.driver_mut().files = Some(BTreeMap::new());
+    let body = [7; 10_000];
+    let entries = [SendEntry::new(&body)];
+    let send = Request::Send(SendRequest { queue, entries: Entries::of(&entries) });
+    let answer = |shard: &mut TestShard, connection, request| {
+        say(shard, connection, request);
+        (0..20).for_each(|_| turn(shard));
+        answers(shard, connection)
+    };
+    while answer(&mut shard, CLIENT, send) == [Ok(1)] {}
+    assert_eq!(answer(&mut shard, CLIENT, send), [Err(ErrorCode::StorageFull)], "nobody takes anything");
+    let receive = Request::Receive(ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) });
+    assert_eq!(answer(&mut shard, OTHER, receive), [Ok(10)]);
+    assert_eq!(answer(&mut shard, CLIENT, send), [], "it waits");
 }
 
 /// Lets time pass.
