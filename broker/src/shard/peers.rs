@@ -1,10 +1,11 @@
 //! What siblings say, and what is said to them: requests that are served for their connections, and
 //! what those are answered.
 
-use tenpin_protocol::{ErrorCode, Frame, Operation, ReceiveReplyWriter, Request, VERSION};
+use tenpin_protocol::{ErrorCode, Frame, Operation, ReceiveReplyWriter, ReceiveRequest, Request, VERSION};
 
 use super::Core;
 use super::driver::{Clocks, ConnectionId};
+use super::routes::payload_of;
 use crate::engine::{Command, DeliveredMessage, Home, Ticket};
 use crate::exchange::parcel::{self, Asker, Item, Parcel, Reply};
 use crate::flaws::{Flaw, Flaws};
@@ -29,11 +30,7 @@ impl<F: Flaws> Core<F> {
             }
             Item::Reply(reply) => self.take_reply(from, *reply),
             Item::Closed(connection) => self.peer_closed(from, connection),
-            Item::AnswerWaits(connection) => {
-                if let Some(&id) = self.exchange.connections.get(&(from, Asker::Connection(connection))) {
-                    self.apply(nobody(), Command::AnswerWaits { connection: Some(id) });
-                }
-            }
+            Item::AnswerWaits(connection) => self.answer_waits_for(from, Asker::Connection(connection)),
             Item::Undelivered(messages) => {
                 self.apply(nobody(), Command::Undelivered { messages: &messages });
                 self.engine_has_more = true;
@@ -71,6 +68,17 @@ impl<F: Flaws> Core<F> {
             Item::Drained => self.exchange.drained[usize::from(from)] = true,
             Item::Link(item) => self.take_link_item(from, item),
         }
+    }
+
+    /// Answers the receives of a sibling's connection that wait. Those that this shard could not take yet, which
+    /// were sent before this, wait for nothing once they are served.
+    fn answer_waits_for(&mut self, from: u16, asker: Asker) {
+        if let Some(&id) = self.exchange.connections.get(&(from, asker)) {
+            self.apply(nobody(), Command::AnswerWaits { connection: Some(id) });
+        }
+        let its =
+            |(sender, request): &&mut (u16, Box<parcel::Request>)| (*sender, request.asker) == (from, asker);
+        self.exchange.waiting.iter_mut().filter(its).for_each(|(_, request)| wait_no_more(request));
     }
 
     /// Serves what siblings have sent, in order, as far as requests can be taken.
@@ -244,6 +252,15 @@ impl<F: Flaws> Core<F> {
             self.exchange.outbox.push(from, Item::Undelivered(deliveries));
         }
     }
+}
+
+/// Lets a request that is a receive wait for no message.
+fn wait_no_more(request: &mut parcel::Request) {
+    let &mut parcel::Request { operation, correlation, ref payload, .. } = request;
+    let frame = Frame { version: VERSION, operation, flags: 0, correlation, payload };
+    let Ok(Request::Receive(receive)) = Request::decode(&frame) else { return };
+    let payload = payload_of(&Request::Receive(ReceiveRequest { wait_ms: 0, ..receive }));
+    request.payload = payload;
 }
 
 /// Whether a receive goes around among the shards: one on a FIFO queue is served like a client's.

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tenpin_protocol::{
-    Attribute, AttributeCode, AttributeValue, ContentFields, CreateQueueRequest, Entries, ErrorCode, Hello,
-    ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode, StatsRequest, VERSION,
+    Attribute, AttributeCode, AttributeValue, ContentFields, CreateQueueRequest, Entries, ErrorCode, Goodbye,
+    Hello, ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode, StatsRequest, VERSION,
     split_frame, write_content,
 };
 
@@ -609,6 +609,25 @@ fn what_a_broken_connection_never_took_goes_back_to_its_shard() {
             other => panic!("{other:?}"),
         });
     }
+}
+
+/// Who says goodbye has its long polls answered, also those that the shard of their queue could not take before it
+/// heard of that.
+#[test]
+fn a_goodbye_ends_waits_that_another_shard_has_not_taken_yet() {
+    let mut pair = Pair::new();
+    let who = pair.connect(0);
+    let queue = pair.create(who, true);
+    let receive = ReceiveRequest { wait_ms: 20_000, ..ReceiveRequest::new(queue, 1) };
+    pair.submit(who, &Request::Receive(receive), 1);
+    // There is nothing, so it is to wait there.
+    [0, 1, 0].into_iter().for_each(|shard| pair.turn(shard));
+    pair.party(who).has_left = true;
+    pair.submit(who, &Request::Goodbye(Goodbye::default()), 1);
+    pair.turn(0);
+    pair.shards[1].core.exchange.start.is_over = false;
+    assert_eq!(pair.answer(who, received_of), 0);
+    pair.answer(who, |answer| assert!(matches!(answer, Response::Goodbye(_)), "{answer:?}"));
 }
 
 /// Rule 28: one more long poll than a connection may have is refused, and the others wait on.
