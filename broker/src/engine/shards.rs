@@ -113,6 +113,12 @@ impl<F: Flaws> Engine<F> {
         self.queues.find(queue).is_some_and(|index| self.queues[index].waiting > 0)
     }
 
+    /// Whether receives wait for the queue, here or elsewhere for what is here.
+    pub fn has_takers(&self, queue: u64) -> bool {
+        let is_wanted = |queue: &Queue| queue.waiting > 0 || (queue.watched && queue.visible > 0);
+        self.queues.find(queue).is_some_and(|index| is_wanted(&self.queues[index]))
+    }
+
     /// The first receive that waits for the queue and was not taken by this yet.
     pub fn ask_for_wait(&mut self, queue: u64) -> Option<Waiting> {
         let index = self.queues.find(queue)?;

@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tenpin_protocol::{
-    Attribute, AttributeCode, AttributeValue, ContentFields, CreateQueueRequest, Entries, ErrorCode, Goodbye,
-    Hello, ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode, StatsRequest, VERSION,
-    split_frame, write_content,
+    Attribute, AttributeCode, AttributeValue, ContentFields, CreateQueueRequest, DeleteRequest, Entries,
+    ErrorCode, Goodbye, Hello, ReceiveRequest, Request, Response, SendEntry, SendRequest, StatisticCode,
+    StatsRequest, VERSION, split_frame, write_content,
 };
 
 use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
@@ -655,7 +655,7 @@ fn a_connection_has_so_many_long_polls_wherever_they_wait() {
 #[test]
 fn no_more_is_in_flight_on_both_shards_than_on_one() {
     const IN_FLIGHT_MAX: usize = 13;
-    let mut pair = Pair::with_in_flight_max(IN_FLIGHT_MAX as u64);
+    let mut pair = Shards::<2>::with_in_flight_max(IN_FLIGHT_MAX as u64);
     let clients = [pair.connect(0), pair.connect(1)];
     let queue = pair.create(clients[0], false);
     let entries = [SendEntry::new(b"a"); BATCH];
@@ -705,6 +705,52 @@ fn a_home_shares_what_it_has_called_back() {
         clients.into_iter().for_each(|who| assert_eq!(trio.answer(who, received_of), 1));
         let leases = [home, asker, idle].map(|shard| trio.shards[shard].engine().lease(queue));
         assert_eq!(leases, [Some((shared[0], 1)), Some((shared[1], 1)), Some((0, 0))]);
+    }
+}
+
+/// Rules 24 and 26: what becomes free of a limit on one shard is asked for by another one, which has messages for who
+/// waits on the first.
+#[test]
+fn room_in_the_limit_reaches_the_shard_that_has_what_is_waited_for() {
+    const IN_FLIGHT_MAX: usize = 3;
+    for waits_at_home in [true, false] {
+        let mut pair = Shards::<2>::with_in_flight_max(IN_FLIGHT_MAX as u64);
+        let clients = [pair.connect(0), pair.connect(1)];
+        let queue = pair.create(clients[0], false);
+        let shard = (usize::from(home_of(queue, 2)) + usize::from(!waits_at_home)) % 2;
+        let (waiting, sender) = (clients[shard], clients[1 - shard]);
+        let entries = [SendEntry::new(b"a"); IN_FLIGHT_MAX];
+        let send = Request::Send(SendRequest { queue, entries: Entries::of(&entries) });
+        pair.submit(waiting, &send, 1);
+        pair.answer(waiting, |answer| assert!(matches!(answer, Response::Send(_))));
+        let mut handles: Vec<Vec<u8>> = Vec::new();
+        while handles.len() < IN_FLIGHT_MAX {
+            let receive = ReceiveRequest { wait_ms: 0, ..ReceiveRequest::new(queue, 10) };
+            pair.submit(waiting, &Request::Receive(receive), 1);
+            pair.answer(waiting, |answer| match answer {
+                Response::Receive(reply) => {
+                    handles.extend(reply.messages.iter().map(|message| message.handle.to_vec()))
+                }
+                other => panic!("{other:?}"),
+            });
+        }
+        pair.submit(sender, &send, 1);
+        pair.answer(sender, |answer| assert!(matches!(answer, Response::Send(_))));
+
+        let receive = ReceiveRequest { wait_ms: 20_000, ..ReceiveRequest::new(queue, 1) };
+        pair.submit(waiting, &Request::Receive(receive), 1);
+        (0..ALONE).for_each(|turn| pair.turn(turn % 2));
+        assert!(pair.party(waiting).answered.is_empty(), "all that may be in flight is");
+        let deleted = [&handles[0][..]];
+        let delete = Request::Delete(DeleteRequest { queue, handles: Entries::of(&deleted) });
+        pair.submit(waiting, &delete, 1);
+        pair.answer(waiting, |answer| assert!(matches!(answer, Response::Delete(_))));
+        for _ in 0..10 {
+            pair.pass(Duration::from_millis(10));
+            (0..ALONE).for_each(|turn| pair.turn(turn % 2));
+        }
+        assert!(!pair.party(waiting).answered.is_empty(), "one more may be in flight, {waits_at_home}");
+        assert_eq!(pair.answer(waiting, received_of), 1);
     }
 }
 

@@ -337,7 +337,7 @@ impl<F: Flaws> Core<F> {
         let mut short = self.engine.take_over_limit();
         short.extend(self.exchange.leases.take_due(now_ms));
         for queue in short {
-            if self.engine.has_waits(queue) {
+            if self.engine.has_takers(queue) {
                 self.ask_for_lease(queue);
             }
         }
@@ -384,7 +384,7 @@ impl<F: Flaws> Core<F> {
         self.exchange.leases.answered(queue);
         self.engine.add_lease(queue, amount);
         self.engine_has_more = true;
-        if self.free_lease(queue) == 0 && self.engine.has_waits(queue) {
+        if self.free_lease(queue) == 0 && self.engine.has_takers(queue) {
             self.exchange.leases.is_short(queue, self.clock.now_ms());
         }
         for search in self.exchange.leases.unpark(queue) {
