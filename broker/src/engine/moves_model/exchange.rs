@@ -159,9 +159,12 @@ impl<F: Flaws> Test<F> {
             model.entry(name).messages.remove(place);
             return model.share_answered(way.task, answer, now_ms);
         }
+        let is_fifo = model.entry(name).is_fifo();
         let message = &mut model.entry(name).messages[place];
         message.moving = None;
-        message.available_at_ms = now_ms;
+        // What was never received goes back to its place in a FIFO queue.
+        let has_its_place = is_fifo && message.receive_count == 0;
+        message.available_at_ms = if has_its_place { message.sent_at_ms } else { now_ms };
         message.stayed = way.task == 0;
         model.share_answered(way.task, answer, now_ms);
     }

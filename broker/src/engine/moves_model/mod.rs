@@ -263,6 +263,28 @@ fn what_comes_back_to_a_task_since_the_start_goes_again_at_its_pace() {
     ]);
 }
 
+/// What a task has on its way stays where it is for want of room; it is before what came to its queue meanwhile,
+/// as nobody has received it.
+#[test]
+fn what_comes_back_to_a_task_and_was_never_received_is_where_it_was() {
+    let receive = || Action::Receive { name: 3, shard: 0, count_max: 1, seconds: 0, wait_ms: 0 };
+    run_history::<Sound>(&[
+        Action::Send { name: 3, shard: 0, group: 1 },
+        Action::Send { name: 4, shard: 0, group: 0 },
+        Action::Start { source: 4, destination: Some(2), rate: 0, is_early: false },
+        receive(),
+        Action::Deny { name: 1, on: false },
+        Action::Room { shard: 0, room: Room::NoSends },
+        Action::Hear { shard: 1, count: 1 },
+        receive(),
+        receive(),
+        Action::Advance { by_ms: 1 },
+        Action::Want { shard: 1, has_room: true },
+        Action::Hear { shard: 0, count: 2 },
+        Action::Take { shard: 0, twice: false },
+    ]);
+}
+
 /// Histories in which a planted bug must be found.
 const BUDGET: usize = 64;
 
