@@ -371,13 +371,9 @@ impl Disk {
             Operation::Read(_) => {}
             Operation::Prepare { file, length } => {
                 self.begun.remove(file);
-                let made = match random.below(3) {
-                    0 => return,
-                    1 => random.below(*length / BLOCK_BYTES as u64) * BLOCK_BYTES as u64,
-                    _ => *length,
-                };
-                if !self.files.contains_key(file) {
-                    let _ = self.prepare(*file, made);
+                // It gets its name when it is whole.
+                if random.chance(1, 2) && !self.files.contains_key(file) {
+                    let _ = self.prepare(*file, *length);
                 }
             }
             Operation::Remove { file } => {

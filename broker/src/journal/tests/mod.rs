@@ -414,6 +414,21 @@ fn all_damage_is_listed_and_the_segments_behind_it_are_read() {
     assert!(matches!(world.restart(false), Err(OpenError::Damage { .. })), "it is not served");
 }
 
+/// A file gets its name when it has its length: one that was cut short has lost what was in it, also where nothing is
+/// left that says so.
+#[test]
+fn a_file_that_is_cut_short_is_damage() {
+    for length in [0, 100, super::BLOCK_BYTES, 3 * super::BLOCK_BYTES] {
+        let mut world = World::<Sound>::new(options(Durability::Fsync), 5);
+        world.send(100);
+        world.settle();
+        let whole = inspect(&mut world.disk, &world.options, &mut |_| {}).unwrap();
+        let newest = whole.segments.last().unwrap().file.0;
+        world.disk.files.get_mut(&newest).unwrap().truncate(length);
+        assert!(matches!(world.restart(false), Err(OpenError::Damage { .. })), "{length} bytes are left");
+    }
+}
+
 #[test]
 fn a_closing_mark_that_is_wanted_during_a_write_follows_it() {
     let mut world = World::<Sound>::new(options(Durability::Fsync), 5);
