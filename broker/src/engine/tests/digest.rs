@@ -49,7 +49,8 @@ fn each_part_of_the_state_is_in_the_digest() {
         let place = engine.members.get(GROUPED).group;
         &mut engine.groups[place].key.0
     }
-    let changes: &[(&str, fn(&mut Engine<Sound>))] = &[
+    type Change = fn(&mut Engine<Sound>);
+    let changes: &[(&str, Change)] = &[
         ("queue of a message", |engine| engine.slab[FRESH].queue = 1),
         ("sequence", |engine| received(engine).sequence += 1),
         ("when it was sent", |engine| {
