@@ -36,8 +36,10 @@ impl<F: Flaws> Core<F> {
 
     /// A connection is to leave: nothing more of it is served here.
     pub(super) fn begin_leaving(&mut self, id: ConnectionId, home: u16) {
+        let now_ms = self.monotonic_ms();
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stage = Stage::Leaving { home };
+        connection.heard_ms = now_ms;
         self.leaving.push(id);
     }
 

@@ -66,8 +66,9 @@ impl<F: Flaws> Core<F> {
         let now_ms = self.monotonic_ms();
         let may_take_input = self.may_take_input();
         let Some(connection) = self.connections.get_mut(id) else { return };
-        // A hello that comes a byte at a time has no more time than one that does not come.
-        if connection.stage != Stage::Greeting {
+        // A hello that comes a byte at a time has no more time than one that does not come, and who is let go has
+        // nothing more to say.
+        if !matches!(connection.stage, Stage::Greeting | Stage::Closing) {
             connection.heard_ms = now_ms;
         }
         if connection.stage == Stage::Closing {
@@ -272,7 +273,7 @@ impl<F: Flaws> Core<F> {
         self.room_waits.until_ms(has_room, self.clock.monotonic_ms())
     }
 
-    /// Closes connections that did not say hello, or anything, for too long.
+    /// Closes connections that did not say hello, or anything, for too long, or do not go.
     pub(super) fn close_silent(&mut self) {
         let now_ms = self.monotonic_ms();
         if now_ms < self.silence_checked_ms + self.silence_check_interval_ms() {
@@ -293,7 +294,15 @@ impl<F: Flaws> Core<F> {
                 Stage::Greeting if silent_ms >= self.options.handshake_timeout_ms => {
                     silent.push((connection.id, ErrorCode::HandshakeTimeout, "no hello came in time"));
                 }
-                Stage::Serving | Stage::Closing if silent_ms >= self.options.keep_alive_timeout_ms => {
+                // Its driver does not let go of it before it has taken what was sent to it.
+                Stage::Leaving { .. } if silent_ms >= self.options.handshake_timeout_ms => {
+                    self.closing.push((connection.id, true));
+                }
+                // It does not take what it is owed, whatever its input waits for.
+                Stage::Closing if silent_ms >= self.options.keep_alive_timeout_ms => {
+                    self.closing.push((connection.id, true));
+                }
+                Stage::Serving if silent_ms >= self.options.keep_alive_timeout_ms => {
                     // Input that waits for the shard is no silence of the client's.
                     if !connection.stalled {
                         let text = "nothing came for too long; send pings";

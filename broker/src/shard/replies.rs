@@ -170,7 +170,7 @@ impl<F: Flaws> Core<F> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.sent(buffer, written);
         connection.count_unsent(&mut self.unsent_bytes);
-        if connection.stalled {
+        if connection.stalled || connection.stage == Stage::Closing {
             // A reader that reads is not silent, though nothing is read from it meanwhile.
             connection.heard_ms = now_ms;
         }

@@ -34,6 +34,10 @@ struct Script {
     data: [Vec<u8>; 2],
     answered: [Vec<u8>; 2],
     back: VecDeque<(ConnectionId, Vec<u8>)>,
+    /// Whether clients take nothing.
+    is_deaf: bool,
+    /// Connections that were closed, and whether they linger.
+    closed: Vec<(ConnectionId, bool)>,
     /// Writes of the log that have not ended, and whether writes end.
     writes: VecDeque<JournalWrite>,
     has_disk: bool,
@@ -92,7 +96,9 @@ impl Driver for Script {
             let result = self.read(read);
             sink.event(Event::JournalReadDone { read, result });
         }
-        while let Some((connection, buffer)) = self.back.pop_front() {
+        while !self.is_deaf
+            && let Some((connection, buffer)) = self.back.pop_front()
+        {
             let written = buffer.len();
             sink.event(Event::Sent { connection, buffer, written });
         }
@@ -116,7 +122,9 @@ impl Driver for Script {
     }
 
     fn set_reading(&mut self, _connection: ConnectionId, _reading: bool) {}
-    fn close(&mut self, _connection: ConnectionId, _linger: bool) {}
+    fn close(&mut self, connection: ConnectionId, linger: bool) {
+        self.closed.push((connection, linger));
+    }
     fn detach(&mut self, _connection: ConnectionId) {}
     fn take_detached(&mut self, _connection: ConnectionId) -> Option<()> {
         None
@@ -170,6 +178,8 @@ fn shard_with(folder: &Path, log_options: LogOptions, options: ShardOptions) -> 
         data: Default::default(),
         answered: Default::default(),
         back: VecDeque::new(),
+        is_deaf: false,
+        closed: Vec::new(),
         writes: VecDeque::new(),
         has_disk: true,
         written: Vec::new(),
@@ -602,4 +612,39 @@ fn a_log_that_falls_idle_gets_one_closing_mark() {
         (0..3).for_each(|_| turn(&mut shard));
     }
     assert_eq!(shard.driver_mut().written[before..], [crate::journal::BLOCK_BYTES]);
+}
+
+/// Who is let go and does not take what it is owed is closed in the end, though its input had to wait and it goes
+/// on sending.
+#[test]
+fn who_is_told_to_go_and_takes_nothing_is_closed() {
+    let (mut shard, _) = shard_with_queue();
+    turn(&mut shard);
+    shard.driver_mut().is_deaf = true;
+    shard.core.connections.get_mut(CLIENT).expect("it is there").stalled = true;
+    shard.core.refuse_connection(CLIENT, ErrorCode::RequestThrottled, "too much");
+    let half = Duration::from_millis(ShardOptions::default().keep_alive_timeout_ms / 2);
+    for is_closed in [false, false, true] {
+        say(&mut shard, CLIENT, Request::Stats(StatsRequest { queue: NO_QUEUE }));
+        turn(&mut shard);
+        assert_eq!(shard.driver_mut().closed.contains(&(CLIENT, false)), is_closed);
+        pass(&mut shard, half);
+    }
+}
+
+/// A driver keeps who is to leave until it has taken what was sent to it.
+#[test]
+fn who_is_to_leave_for_another_shard_and_does_not_is_closed() {
+    let (mut shard, _) = shard_with_queue();
+    let most_ms = ShardOptions::default().handshake_timeout_ms;
+    let wait = |shard: &mut TestShard, ms| {
+        pass(shard, Duration::from_millis(ms));
+        turn(shard);
+        std::mem::take(&mut shard.driver_mut().closed)
+    };
+    // It has as long from then on, however late its hello came.
+    assert_eq!(wait(&mut shard, most_ms - 1_000), []);
+    shard.core.begin_leaving(CLIENT, 1);
+    assert_eq!(wait(&mut shard, most_ms - 1_000), []);
+    assert_eq!(wait(&mut shard, 1_000), [(CLIENT, false)]);
 }
