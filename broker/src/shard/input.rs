@@ -9,7 +9,7 @@ use super::Core;
 use super::connection::{Connection, Stage};
 use super::driver::ConnectionId;
 use super::limits;
-use crate::engine::{Command, Ticket};
+use crate::engine::{Command, Home, Ticket};
 use crate::exchange::parcel::Item;
 use crate::flaws::{Flaw, Flaws};
 use crate::journal::Room;
@@ -249,11 +249,14 @@ impl<F: Flaws> Core<F> {
     }
 
     /// Whether a send of a connection waits for room; if so, the connection does. It is read on for a while, as
-    /// there will be some soon.
+    /// there will be some soon. What is stored on another shard waits for none here.
     #[inline]
-    pub(super) fn send_waits(&mut self, id: ConnectionId) -> bool {
+    pub(super) fn send_waits(&mut self, id: ConnectionId, queue: u64) -> bool {
         let comes_first = self.room_waits.waiting.is_empty() || self.room_waits.is_their_turn;
         if self.room_awaited_until_ms().is_none() && comes_first {
+            return false;
+        }
+        if matches!(self.engine.home(queue), Home::Shard(shard) if shard != self.exchange.me) {
             return false;
         }
         let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.takes_messages)

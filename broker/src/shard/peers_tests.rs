@@ -24,7 +24,7 @@ use crate::exchange::parcel::{Item, Parcel};
 use crate::flaws::Sound;
 use crate::journal::memory::FreshPage;
 use crate::journal::real_storage::RealStorage;
-use crate::journal::{Durability, LogOptions};
+use crate::journal::{Durability, LogOptions, Room};
 
 pub(super) const CLOCKS: Clocks = Clocks { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
 /// More than anything here takes.
@@ -823,4 +823,24 @@ fn requests_to_a_shard_that_does_not_answer_wait_by_their_number() {
     for who in clients {
         (0..each).for_each(|_| pair.answer(who, |answer| assert!(matches!(answer, Response::Send(_)))));
     }
+}
+
+/// Rule 16: whether there is room for what is stored on another shard is for that one to say.
+#[test]
+fn a_send_to_another_shard_waits_for_no_room_here() {
+    let mut pair = Pair::new();
+    let who = pair.connect(0);
+    let (there, here) = (pair.create(who, true), pair.create(who, false));
+    let core = &mut pair.shards[0].core;
+    let bound = (1..1_000_u64).map(|mebibytes| mebibytes << 20).find(|&bound| {
+        core.log.set_log_bytes_max(bound);
+        core.log.room() == Room::NoSends
+    });
+    assert!(bound.is_some());
+    core.room_waits.taken(core.clock.monotonic_ms());
+    with_batch(there, true, 0, |send| pair.submit(who, send, 1));
+    pair.answer(who, |answer| assert!(matches!(answer, Response::Send(_)), "{answer:?}"));
+    with_batch(here, false, 0, |send| pair.submit(who, send, 1));
+    (0..ALONE).for_each(|turn| pair.turn(turn % 2));
+    assert!(pair.party(who).answered.is_empty(), "what is stored here waits");
 }

@@ -52,7 +52,9 @@ impl<F: Flaws> Core<F> {
                 let text = "the broker is shutting down; connect again later";
                 self.refuse_request(ticket, ErrorCode::ShuttingDown, text);
             }
-            (Stage::Serving, Request::Send(_)) if self.send_waits(ticket.connection) => return false,
+            (Stage::Serving, Request::Send(send)) if self.send_waits(ticket.connection, send.queue) => {
+                return false;
+            }
             (Stage::Serving, _) if self.exchange.is_alone() => self.serve(ticket, &request),
             (Stage::Serving, _) => return self.serve_or_pass_on(ticket, &request, frame),
             (Stage::Closing | Stage::Leaving { .. }, _) => {}

@@ -4,7 +4,8 @@
 //! socket, and a flood of sends fills any log. As long as others take messages there will soon be room again,
 //! and until then a send waits: the sender is slowed down to what is taken. Refusing it would cost the shard as
 //! much as taking it, and the sender would only ask again. A connection that takes messages itself is refused at
-//! once all the same: its deletes, which make room, shall not wait behind its sends.
+//! once all the same: its deletes, which make room, shall not wait behind its sends. So is a send to a FIFO queue
+//! of another shard that has no room: what waited there would hold up whatever else is asked of that shard.
 
 use std::collections::VecDeque;
 
