@@ -470,6 +470,8 @@ impl<F: Flaws> Core<F> {
             }
             Some(_) => true,
         });
+        // What their end leads to is said and written in another turn, which may not wait for anything.
+        self.engine_has_more |= !ended.is_empty();
         ended.into_iter().for_each(|id| self.end_link(id));
     }
 

@@ -14,13 +14,16 @@ use tenpin_protocol::{
     StatsRequest, VERSION, split_frame, write_content,
 };
 
-use super::driver::{Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, JournalRead, JournalWrite};
+use super::driver::{
+    Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, GATEWAY_INDICES_FROM, JournalRead, JournalWrite,
+};
 use super::{Opened, Shard, ShardOptions, limits, open};
 use crate::engine::{Chunk, EngineOptions, WantedChunk};
 use crate::exchange::REQUEST_BYTES_OUT_MAX;
 use crate::exchange::leases::home_of;
+use crate::exchange::link::LinkItem;
 use crate::exchange::mesh::{HandedOver, Incoming, Mesh};
-use crate::exchange::parcel::{Item, Parcel};
+use crate::exchange::parcel::{Asker, Item, Parcel};
 use crate::flaws::Sound;
 use crate::journal::memory::FreshPage;
 use crate::journal::real_storage::RealStorage;
@@ -843,4 +846,61 @@ fn a_send_to_another_shard_waits_for_no_room_here() {
     with_batch(here, false, 0, |send| pair.submit(who, send, 1));
     (0..ALONE).for_each(|turn| pair.turn(turn % 2));
     assert!(pair.party(who).answered.is_empty(), "what is stored here waits");
+}
+
+/// What follows from the end of a gateway's connection is said soon, though the turn in which it ends has said all
+/// that it had to say by then.
+#[test]
+fn a_shard_that_served_a_connection_of_the_gateway_hears_of_its_end() {
+    /// The third shard stands for the gateway; it has no turn any more.
+    const GATEWAY: u16 = 2;
+    let mut trio = Shards::<3>::new();
+    let who = trio.connect(0);
+    let queue = trio.create(who, true);
+    let line = ConnectionId { index: GATEWAY_INDICES_FROM, generation: 1 };
+    let say = |trio: &mut Shards<3>, items: Vec<LinkItem>| {
+        let parcel = Parcel { items: items.into_iter().map(Item::Link).collect() };
+        trio.wire.borrow_mut().parcels[0].push_back((GATEWAY, parcel));
+    };
+    let output = |trio: &mut Shards<3>| {
+        (0..ALONE).for_each(|turn| trio.turn(turn % 2));
+        let parcels = std::mem::take(&mut trio.wire.borrow_mut().parcels[usize::from(GATEWAY)]);
+        let mut items = parcels.into_iter().flat_map(|(_, parcel)| parcel.items);
+        let frames = items.find_map(|item| match item {
+            Item::Link(LinkItem::Output { frames, .. }) => Some(frames),
+            _ => None,
+        });
+        frames.expect("it is answered")
+    };
+    let data = |request: Request<'_>| {
+        let mut bytes = Vec::new();
+        request.encode(1, &mut bytes);
+        LinkItem::Data { connection: line, bytes }
+    };
+    let is_known = |trio: &Shards<3>| {
+        trio.shards[1].core.exchange.connections.contains_key(&(0, Asker::Connection(line)))
+    };
+    let rests = |trio: &mut Shards<3>| {
+        (0..ALONE).any(|_| {
+            let rests = trio.shards[0].rest() != Some(Duration::ZERO);
+            if !rests {
+                trio.turn(0);
+            }
+            rests
+        })
+    };
+    let handles = [&b"none"[..]];
+    let delete = Request::Delete(DeleteRequest { queue, handles: Entries::of(&handles) });
+    say(&mut trio, vec![LinkItem::Opened(line), data(delete)]);
+    let buffer = output(&mut trio);
+    assert!(is_known(&trio));
+    let goodbye = data(Request::Goodbye(Goodbye::default()));
+    say(&mut trio, vec![LinkItem::Sent { connection: line, buffer }, goodbye]);
+    let buffer = output(&mut trio);
+    assert!(rests(&mut trio), "there is nothing else to do");
+    say(&mut trio, vec![LinkItem::Sent { connection: line, buffer }]);
+    trio.turn(0);
+    assert!(rests(&mut trio));
+    trio.turn(1);
+    assert!(!is_known(&trio));
 }
