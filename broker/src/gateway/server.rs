@@ -253,7 +253,9 @@ async fn accept(
             Ok((stream, address)) => {
                 spawn_local(serve_client(Rc::clone(gateway), stream, address));
             }
-            // Whatever the client did, or the system lacks: the next one is accepted when it may be.
+            // Only this client is not to be had: it keeps nobody else waiting.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Whatever the system lacks: the next one is accepted when it may be.
             Err(_) => tokio::time::sleep(ACCEPT_REST).await,
         }
     }
