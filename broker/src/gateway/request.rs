@@ -29,6 +29,9 @@ use crate::sqs::{Action, ErrorName, Reply, ServiceError, json, json_out, query, 
 static TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
+/// How many times its bytes a body that comes in parts has room for at most.
+const BODY_GROWTH: usize = 4;
+
 /// Room for headers that a connection keeps from one request to the next: more than SDKs send.
 const HEADERS_KEPT_MAX: usize = 48;
 
@@ -302,12 +305,20 @@ async fn read_parts(
         if all.is_empty() && stated == Some(data.len()) {
             return Ok(data);
         }
-        if all.is_empty() {
-            all.reserve(stated.unwrap_or(data.len()));
+        let here = all.len() + data.len();
+        if all.capacity() < here {
+            all.reserve_exact(room_for(here, stated) - all.len());
         }
         all.extend_from_slice(&data);
     }
     Ok(all.into())
+}
+
+/// For how many bytes of a body there is to be room when so many are here: not for all that it is stated to have,
+/// of which nothing more may ever come.
+fn room_for(here: usize, stated: Option<usize>) -> usize {
+    let ahead = here.saturating_mul(BODY_GROWTH);
+    stated.map_or(ahead, |stated| ahead.min(stated)).max(here)
 }
 
 /// The next part of a body. Where the client has ended, none comes that is not here.
@@ -331,5 +342,20 @@ impl RequestId {
         let id = client.gateway.request_ids.next();
         // Digits and hyphens are a text.
         Self(String::from_utf8(uuid(&id).into()).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_room_by_what_is_here_of_it() {
+        let stated = Some(4 << 20);
+        assert_eq!(room_for(1, stated), BODY_GROWTH);
+        assert_eq!(room_for(64 << 10, stated), BODY_GROWTH * (64 << 10));
+        assert_eq!(room_for(3 << 20, stated), 4 << 20);
+        assert_eq!(room_for(4 << 20, stated), 4 << 20);
+        assert_eq!(room_for(100, None), BODY_GROWTH * 100);
     }
 }
