@@ -61,7 +61,7 @@ pub struct FileNumber(pub u32);
 /// What the clocks say, read at most once a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
-    /// Monotonic, from an arbitrary start.
+    /// Monotonic, from an arbitrary start that all shards have in common.
     pub monotonic_ns: u64,
     /// Wall time since the Unix epoch.
     pub wall_ms: u64,

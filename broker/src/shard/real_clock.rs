@@ -1,10 +1,15 @@
 //! The clocks of a real machine.
 
+use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::driver::Clocks;
 
-/// Reads the machine's clocks; monotonic time counts from when this was made.
+/// Where monotonic time counts from: for all shards from the same, as they tell each other when something was said
+/// (rule 2), and one's driver may be made long after another's, whose log was shorter.
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Reads the machine's clocks.
 #[derive(Debug)]
 pub(crate) struct RealClock {
     started: Instant,
@@ -12,7 +17,7 @@ pub(crate) struct RealClock {
 
 impl RealClock {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now() }
+        Self { started: *STARTED }
     }
 
     pub(crate) fn read(&self) -> Clocks {
@@ -25,7 +30,24 @@ impl RealClock {
     }
 }
 
-/// The machine's clocks before any driver runs; monotonic time begins with this call.
+/// The machine's clocks where no driver runs yet.
 pub fn real_clocks() -> Clocks {
     RealClock::new().read()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monotonic_time_is_the_same_whenever_a_shard_was_made() {
+        const MILLISECOND_NS: u64 = 1_000_000;
+        let first = RealClock::new();
+        while first.read().monotonic_ns < MILLISECOND_NS {
+            std::thread::yield_now();
+        }
+        let earlier = first.read();
+        assert!(RealClock::new().read().monotonic_ns >= earlier.monotonic_ns);
+        assert!(real_clocks().monotonic_ns >= earlier.monotonic_ns);
+    }
 }
