@@ -211,8 +211,11 @@ impl<F: Flaws> Core<F> {
 
     /// Takes nothing more from a connection, and closes it once it has what it is owed.
     pub(super) fn close_when_flushed(&mut self, id: ConnectionId) {
+        let now_ms = self.monotonic_ms();
         if let Some(connection) = self.connections.get_mut(id) {
             connection.stage = Stage::Closing;
+            // It has time to take that, however long its input had to wait.
+            connection.heard_ms = now_ms;
             self.closing.push((id, false));
         }
     }

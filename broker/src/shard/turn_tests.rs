@@ -648,3 +648,17 @@ fn who_is_to_leave_for_another_shard_and_does_not_is_closed() {
     assert_eq!(wait(&mut shard, most_ms - 1_000), []);
     assert_eq!(wait(&mut shard, 1_000), [(CLIENT, false)]);
 }
+
+/// Who says goodbye is answered, also where its input had to wait for longer than it may be silent.
+#[test]
+fn a_goodbye_that_had_to_wait_is_answered() {
+    let (mut shard, _) = shard_with_queue();
+    shard.core.connections.get_mut(CLIENT).expect("it is there").stalled = true;
+    say(&mut shard, CLIENT, Request::Goodbye(Goodbye::default()));
+    turn(&mut shard);
+    pass(&mut shard, Duration::from_millis(ShardOptions::default().keep_alive_timeout_ms));
+    shard.core.stalled.push_back(CLIENT);
+    (0..3).for_each(|_| turn(&mut shard));
+    let closed = &shard.driver_mut().closed;
+    assert_eq!(closed.iter().find(|(id, _)| *id == CLIENT), Some(&(CLIENT, true)));
+}
