@@ -96,6 +96,7 @@ macro_rules! all_conformance_tests {
                 stopping_to_accept_leaves_connections_alone,
                 what_arrives_around_a_hand_over_arrives_once_and_in_order,
                 a_send_under_way_ends_before_a_hand_over,
+                a_hand_over_that_does_not_come_can_be_given_up,
                 an_end_during_a_hand_over_shows_after_it,
                 a_connection_that_ends_is_not_handed_over,
                 journal_files_keep_what_is_written,

@@ -70,6 +70,23 @@ pub(super) fn a_send_under_way_ends_before_a_hand_over<W: World>() {
     assert_eq!(arrived, b"meanwhile");
 }
 
+pub(super) fn a_hand_over_that_does_not_come_can_be_given_up<W: World>() {
+    let mut run = Run::<W>::new();
+    let (client, connection) = run.connect();
+    run.send(connection, pattern(16 << 20, 19));
+    run.world.driver().detach(connection);
+    for _ in 0..POLLS_FOR_NOTHING {
+        run.poll(Some(POLL_TIMEOUT));
+    }
+    assert!(run.seen.detached.is_empty(), "the client has not taken all");
+    run.world.driver().close(connection, false);
+    run.until_closed(connection);
+    let (buffer, written) = run.until_sent(connection);
+    assert!(written < buffer.len());
+    assert!(run.seen.detached.is_empty());
+    drop(client);
+}
+
 pub(super) fn an_end_during_a_hand_over_shows_after_it<W: World>() {
     for polls in 0..3 {
         let (mut here, mut there) = (Run::<W>::new(), Run::<W>::new());
