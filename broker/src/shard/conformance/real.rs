@@ -209,11 +209,26 @@ fn a_thread_that_sleeps_is_woken_by_its_drivers<S: Setup>() {
     client.join().unwrap();
 }
 
+/// Who was accepted while the thread waited, and was not told of, sees the end when the driver is dropped.
+fn a_client_that_came_last_is_let_go<S: Setup>() {
+    let mut run = Run::<RealWorld<S>>::new();
+    let (first, _) = run.connect();
+    let mut client = run.world.connect().unwrap();
+    for _ in 0..2 {
+        assert!(wait_for(run.world.driver()), "a client is worth a turn");
+    }
+    drop(run);
+    let mut bytes = Vec::new();
+    assert!((0..POLLS_MAX).any(|_| read_ready(&mut client, &mut bytes)), "it sees the end");
+    drop(first);
+}
+
 #[test]
 fn a_thread_can_wait_for_several_epoll_drivers() {
     a_thread_can_wait_for_several_drivers::<Epoll>();
     a_thread_that_sleeps_is_woken_by_its_drivers::<Epoll>();
     a_driver_submits_before_it_is_left_alone::<Epoll>();
+    a_client_that_came_last_is_let_go::<Epoll>();
 }
 
 #[test]
@@ -222,6 +237,7 @@ fn a_thread_can_wait_for_several_rings() {
         a_thread_can_wait_for_several_drivers::<ModestUring>();
         a_thread_that_sleeps_is_woken_by_its_drivers::<ModestUring>();
         a_driver_submits_before_it_is_left_alone::<ModestUring>();
+        a_client_that_came_last_is_let_go::<ModestUring>();
     }
 }
 

@@ -190,6 +190,8 @@ impl Drop for UringDriver {
                 Sockets::refuse(completion);
             }
         };
+        // Also those of which the next turn would have told.
+        self.completions.drain(..).for_each(close);
         if self.kernel.ring.end(close) {
             // SAFETY: `kernel` is not used again: this is the driver's drop.
             unsafe { ManuallyDrop::drop(&mut self.kernel) };
