@@ -15,7 +15,8 @@ use tenpin_protocol::{
 };
 
 use super::driver::{
-    Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, GATEWAY_INDICES_FROM, JournalRead, JournalWrite,
+    Clocks, ConnectionId, Driver, Event, EventSink, FileNumber, GATEWAY_INDICES_FROM, JournalRead,
+    JournalWrite,
 };
 use super::{Opened, Shard, ShardOptions, limits, open};
 use crate::engine::{Chunk, EngineOptions, WantedChunk};
