@@ -27,9 +27,6 @@ use crate::journal::{Log, Position};
 
 /// How long an attempt is remembered.
 pub(super) const ATTEMPT_MS: u64 = 5 * 60 * 1_000;
-/// Attempts that a shard remembers at most; at it a receive with an attempt id is refused with
-/// RequestThrottled.
-pub(super) const ATTEMPTS_MAX: usize = 1 << 20;
 /// Timers for the ends of attempts run this much later, so that many are taken away at once.
 const LATE_MS: u64 = 1_000;
 
@@ -54,9 +51,9 @@ impl Attempts {
         Self { ring: VecDeque::new(), first: 0, index: Index::new() }
     }
 
-    /// Whether there is room for one more.
-    pub fn has_room(&self) -> bool {
-        self.ring.len() < ATTEMPTS_MAX
+    /// Whether there is room for one more, of at most this many.
+    pub fn has_room(&self, attempts_max: usize) -> bool {
+        self.ring.len() < attempts_max
     }
 
     /// When the first one is to be taken away.
@@ -179,20 +176,32 @@ fn write<F: Flaws>(attempted: &Attempted, now_ms: u64, log: &mut Log<F>) -> (Pos
 }
 
 impl<F: Flaws> Engine<F> {
-    /// Checks an attempt id, and whether there is room to remember it.
+    /// Checks an attempt id, and whether there is room to remember it, which a repeat needs not.
     #[cold]
-    pub(super) fn attempt_key(&self, queue_index: u32, id: &str) -> Result<Key, Refusal> {
+    pub(super) fn attempt_key(
+        &self,
+        queue_index: u32,
+        id: &str,
+        reply_bytes_max: u32,
+    ) -> Result<Key, Refusal> {
         const PARAMETER: &str = "ReceiveRequestAttemptId";
         if !self.is_fifo(queue_index) {
             return Err(not_for_queue_type(PARAMETER, id));
         }
         let id = check_text(PARAMETER, id)?;
-        if !self.attempts.has_room() {
+        let incarnation = self.queues[queue_index].incarnation;
+        let key = key_of(&self.options.check_key, Room::Attempt, incarnation, id.as_bytes());
+        let is_repeat = || {
+            let place = self.attempts.find(key);
+            place.is_some_and(|place| {
+                self.is_repeatable(&self.attempts.ring[place].attempted, reply_bytes_max)
+            })
+        };
+        if !self.attempts.has_room(self.options.attempts_max) && !is_repeat() {
             let text = "The shard remembers as many attempt ids as it may.";
             return Err(Refusal::new(ErrorCode::RequestThrottled, text));
         }
-        let incarnation = self.queues[queue_index].incarnation;
-        Ok(key_of(&self.options.check_key, Room::Attempt, incarnation, id.as_bytes()))
+        Ok(key)
     }
 
     /// Remembers what a receive with an attempt id was given.

@@ -387,6 +387,31 @@ fn an_attempt_that_waits_behind_others_is_repeated_once_they_wait_no_more() {
     assert_eq!(world.out.deliveries[0].receive_count, 1, "it is the first one's message");
 }
 
+/// Who never saw an answer is not to lose its messages because others have asked for much.
+#[test]
+fn an_attempt_is_repeated_where_no_other_has_room() {
+    let mut world = World::<Sound>::new(EngineOptions { attempts_max: 1, ..EngineOptions::new(0, [1, 2]) });
+    let queue = create(&mut world, &[]);
+    send(&mut world, queue, &[("1", "a", "1"), ("2", "b", "2")]);
+    let ask = |attempt_id| Command::Receive {
+        queue,
+        count_max: 1,
+        wait_ms: Some(0),
+        visibility_seconds: Some(30),
+        reply_bytes_max: u32::MAX,
+        attempt_id: Some(attempt_id),
+    };
+    assert!(matches!(world.ask(ask("x")).body, ReplyBody::Received(range) if range.len() == 1));
+    let first = world.out.deliveries[0].handle;
+    let is_throttled = |reply: Reply| matches!(reply.body, ReplyBody::Refused(refusal) if refusal.code == ErrorCode::RequestThrottled);
+    assert!(is_throttled(world.ask(ask("y"))));
+    assert!(matches!(world.ask(ask("x")).body, ReplyBody::Received(range) if range.len() == 1));
+    assert_eq!(world.out.deliveries[0].handle, first);
+    // One that is a new receive needs room like any other.
+    world.delete(queue, &first).0.expect("it is in flight");
+    assert!(is_throttled(world.ask(ask("x"))));
+}
+
 #[test]
 fn an_attempt_id_is_for_fifo_queues() {
     let mut world = world::<Sound>();

@@ -166,6 +166,9 @@ pub struct EngineOptions {
     /// Messages of FIFO queues that the shard remembers for deduplication, each for five minutes; one
     /// more is refused with RequestThrottled (rule 33).
     pub deduplication_max: u64,
+    /// Receives with an attempt id that the shard remembers, each for five minutes; one more is refused with
+    /// RequestThrottled.
+    pub attempts_max: usize,
     /// Messages in flight with which a group of a standard queue may count as noisy.
     pub noisy_in_flight_min: u32,
 }
@@ -184,6 +187,7 @@ impl EngineOptions {
             letters_a_receive: letters::LETTERS_A_RECEIVE,
             waits_max: 1 << 20,
             deduplication_max: 64 << 20,
+            attempts_max: 1 << 20,
             noisy_in_flight_min: NOISY_IN_FLIGHT_MIN,
         }
     }

@@ -176,7 +176,7 @@ impl<F: Flaws> Engine<F> {
                 return Err(out_of_range(seconds, "VisibilityTimeout", 0, VISIBILITY_SECONDS_MAX.into()));
             }
         };
-        let attempt = attempt_id.map(|id| self.attempt_key(index, id)).transpose()?;
+        let attempt = attempt_id.map(|id| self.attempt_key(index, id, reply_bytes_max)).transpose()?;
         Ok((index, Receive { count_max, visibility_ms, reply_bytes_max, attempt }, wait_ms))
     }
 
