@@ -24,6 +24,10 @@ const NEARLY_DEAD_PART: u64 = 32;
 /// … and there are so many segments.
 pub(super) const NEARLY_DEAD_FROM_SEGMENTS: u64 = 4;
 
+/// Where the structure of a segment is lost, bytes that are no record may look like the beginnings of many long
+/// ones. After checksums over so many bytes in vain the next turn goes on.
+const IN_VAIN_BYTES_MAX: usize = super::CLEANING_SLICE_BYTES as usize;
+
 /// Without files: so many segments whose memory was taken back may lie between others, each of some hundred
 /// bytes here. With more, what lies before them is copied behind them.
 const VACANT_MAX: u64 = 1 << 16;
@@ -79,9 +83,9 @@ impl Carried {
 #[derive(Debug, Default)]
 pub(super) struct Cleaner {
     /// The segment; zero while none is.
-    serial: u64,
+    pub(super) serial: u64,
     /// Where to go on.
-    offset: usize,
+    pub(super) offset: usize,
     /// Where the batch that `offset` is in ends; zero between batches.
     batch_end: usize,
     /// How much to look at next, where one record needs more than a slice.
@@ -109,10 +113,12 @@ pub(super) struct Round {
     futile: Option<(u64, u64)>,
 }
 
-/// What a walk over some bytes ended with.
+/// What a step of a walk over some bytes comes to.
 enum Step {
-    /// The bytes are used up, or the segment.
+    /// The walk goes on behind it.
     More,
+    /// A checksum over so many bytes does not hold.
+    InVain(usize),
     /// The record at the cleaner's offset needs this many bytes from there.
     Needs(usize),
 }
@@ -288,12 +294,17 @@ impl<F: Flaws> Log<F> {
         let slice = bytes.as_slice();
         let stop = start + slice.len();
         let before = self.cleaner.offset;
+        let mut in_vain_bytes = 0;
         self.cleaner.wanted_bytes = 0;
-        while self.cleaner.offset < stop {
-            if let Step::Needs(needed) = self.walk_one(start, slice, bytes, &mut records) {
-                self.cleaner.wanted_bytes =
-                    self.cleaner.offset - round_down(self.cleaner.offset, BLOCK_BYTES) + needed;
-                break;
+        while self.cleaner.offset < stop && in_vain_bytes < IN_VAIN_BYTES_MAX {
+            match self.walk_one(start, slice, bytes, &mut records) {
+                Step::More => {}
+                Step::InVain(checked_bytes) => in_vain_bytes += checked_bytes,
+                Step::Needs(needed) => {
+                    self.cleaner.wanted_bytes =
+                        self.cleaner.offset - round_down(self.cleaner.offset, BLOCK_BYTES) + needed;
+                    break;
+                }
             }
         }
         let is_at_end = stop >= self.segments[0].end;
@@ -337,7 +348,7 @@ impl<F: Flaws> Log<F> {
             records.push(Carried { position, bytes: bytes.clone(), start: offset - start, length });
         } else if has_crc || self.cleaner.is_lost {
             self.lose_track();
-            return Step::More;
+            return Step::InVain(length);
         }
         self.cleaner.offset += round_up(length, RECORD_ALIGNMENT);
         if has_files && !self.cleaner.is_lost && self.cleaner.offset >= self.cleaner.batch_end {

@@ -563,6 +563,54 @@ fn a_block_that_cannot_be_read_costs_only_what_lies_in_it() {
     assert_eq!(stay, lost);
 }
 
+/// Rule 31: a turn checks some of what looks like the beginnings of long records and is none.
+#[test]
+fn what_looks_like_records_is_checked_over_several_turns() {
+    const LENGTH: usize = 16_000;
+    let mut world = World::<Sound>::new(options(Durability::Fsync), 7);
+    world.slice_bytes = super::CLEANING_SLICE_BYTES;
+    let large = world.send(20_000);
+    let others: Vec<u64> = (0..40).map(|_| world.send(500)).collect();
+    world.settle();
+    world.restart(false).expect("it is no damage");
+    let serial = world.log.first_serial;
+    let file = world.log.segments[0].file.expect("it has been written");
+    let place = world.log.geometry.offset(world.live[&large].0);
+    let body = place + 32..place + 32 + 20_000;
+    let bytes = world.disk.files.get_mut(&file.0).expect("it is there");
+    // The record's own length, so that the way to those behind it is lost.
+    bytes[place + 1] ^= 1;
+    let [one, two, ..] = LENGTH.to_le_bytes();
+    for beginning in bytes[body.clone()].chunks_exact_mut(8) {
+        beginning.copy_from_slice(&[one, two, 0, 0, 5, 1, 0, 0]);
+    }
+    let turn = |world: &mut World<Sound>| {
+        let before = world.log.cleaner.offset.max(body.start);
+        world.turn(1);
+        if world.log.cleaner.serial == serial {
+            let looked_at = world.log.cleaner.offset.min(body.end).saturating_sub(before) / 8;
+            assert!(
+                looked_at * LENGTH < super::CLEANING_SLICE_BYTES as usize + LENGTH,
+                "{looked_at} at once"
+            );
+        }
+    };
+    world.log.options.growth_base_bytes = 0;
+    // The oldest segment is cleaned once there is something to win.
+    for _ in 0..10 {
+        let garbage = world.send(20_000);
+        turn(&mut world);
+        world.delete(garbage);
+    }
+    world.log.options.growth_factor = 0;
+    for _ in 0..4_000 {
+        turn(&mut world);
+    }
+    let lost = world.log.lost_positions().expect("a record cannot be found");
+    assert_eq!(world.log.geometry.serial(lost.start), serial);
+    assert_eq!(world.copied, others.len() as u64, "all others were carried, once");
+}
+
 /// Rule 14: a batch follows only the one that it was written behind, whatever else fits.
 #[test]
 fn a_batch_of_another_history_is_not_taken_for_the_next_one() {
