@@ -56,7 +56,10 @@ async fn newest_task(letters: &Queue) -> MoveTask {
 }
 
 async fn ended_task(letters: &Queue) -> MoveTask {
-    wait_for("the task has ended", async || newest_task(letters).await, |task| task.handle.is_none()).await
+    let has_ended = |task: &MoveTask| {
+        !matches!(task.status, Some(MoveTaskStatus::Running | MoveTaskStatus::Cancelling))
+    };
+    wait_for("the task has ended", async || newest_task(letters).await, has_ended).await
 }
 
 fn home(broker: &TestBroker, name: &str, shards: u16) -> u16 {

@@ -66,7 +66,7 @@ impl TaskHandle {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveTask {
-    /// What cancels it; `None` where it does not run.
+    /// What cancels it; `None` where it does not run, or has been told to stop.
     pub handle: Option<TaskHandle>,
     /// Where it stands; `None` where this version of the library does not know the word.
     pub status: Option<MoveTaskStatus>,

@@ -327,7 +327,9 @@ async fn redrive(client: &Client, common: &Common, flags: RedriveFlags) -> Resul
             bar.set_length(task.to_move);
             bar.set_position(task.moved);
         }
-        if task.handle.as_ref() != Some(&started) {
+        // While it stops it has no handle, and is not over.
+        let stops = task.status == Some(MoveTaskStatus::Cancelling);
+        if task.handle.as_ref() != Some(&started) && !stops {
             if let Some(bar) = &bar {
                 bar.finish_and_clear();
             }

@@ -88,7 +88,7 @@ impl<F: Flaws> Engine<F> {
         let unknown = || Refusal::new(ErrorCode::ResourceNotFound, "Task does not exist.");
         let queue = &self.queues[index];
         let task = self.tasks.table.get(&(queue.incarnation, id)).ok_or_else(unknown)?;
-        if !task.is_active() {
+        if task.whole().status != MoveTaskStatus::Running {
             let text = "Only active tasks can be cancelled.";
             return Err(Refusal::new(ErrorCode::UnsupportedOperation, text));
         }
@@ -115,8 +115,8 @@ fn shown(task: &Task) -> TaskOutput {
         moved: whole.moved,
         to_move: whole.to_move,
         started_at_ms: definition.started_at_ms,
-        // It names the task only while there is something to cancel.
-        task: if task.is_active() { task_handle(definition) } else { Vec::new() },
+        // It names the task only while that can be cancelled, which a task that is told to stop is already.
+        task: if whole.status == MoveTaskStatus::Running { task_handle(definition) } else { Vec::new() },
         source: definition.source.1.arn(),
         destination: definition.destination.as_ref().map(|(_, name)| name.arn()).unwrap_or_default(),
         // One that will fail still waits for what it has on the way.

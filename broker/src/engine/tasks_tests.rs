@@ -104,7 +104,9 @@ fn a_task_is_cancelled_once_and_only_while_it_runs() {
     world.advance(3_000, ALL);
     let cancel = Command::CancelMoveTask { task: &task };
     assert_eq!(world.ask(cancel).body, ReplyBody::MoveTaskCancelled { moved: 3 });
-    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Cancelling);
+    let shown = &list(&mut world, letters, 1)[0];
+    assert_eq!((shown.status, &shown.task[..]), (MoveTaskStatus::Cancelling, &b""[..]));
+    assert_eq!(refusal(&mut world, cancel).0, ErrorCode::UnsupportedOperation, "it stops already");
     world.drain();
     assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Cancelled);
     assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (3, 7));

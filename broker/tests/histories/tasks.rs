@@ -13,6 +13,11 @@ const SLOW_PER_SECOND: u32 = 3;
 /// How many messages a second tasks may move.
 pub const PACES: [Option<u32>; 4] = [None, Some(500), Some(SLOW_PER_SECOND), Some(SLOW_PER_SECOND)];
 
+/// Whether it has not ended.
+fn is_active(task: &MoveTask) -> bool {
+    matches!(task.status, Some(MoveTaskStatus::Running | MoveTaskStatus::Cancelling))
+}
+
 impl History {
     pub fn start_a_task(&mut self) {
         if self.model.task.is_some() {
@@ -85,8 +90,8 @@ impl History {
         assert_eq!(tasks, ended[..ended.len().min(9)], "those that have ended stay as they were");
         assert_eq!(newest.source, self.arn(letters));
         assert_eq!(newest.destination, destination.map(|destination| self.arn(destination)));
-        let is_active = matches!(newest.status, Some(MoveTaskStatus::Running | MoveTaskStatus::Cancelling));
-        assert_eq!(newest.handle.is_some(), is_active, "{newest:?}");
+        let is_running = newest.status == Some(MoveTaskStatus::Running);
+        assert_eq!(newest.handle.is_some(), is_running, "{newest:?}");
         assert_eq!(newest.failure.is_some(), newest.status == Some(MoveTaskStatus::Failed), "{newest:?}");
         let known = self.model.task.as_mut().expect("one is active");
         if !known.is_inexact {
@@ -106,7 +111,7 @@ impl History {
         match self.below(12) {
             0..4 => {
                 let task = self.newest_task();
-                if task.handle.is_none() {
+                if !is_active(&task) {
                     self.settle_the_task();
                 }
             }
@@ -139,13 +144,14 @@ impl History {
             let again = self.runtime.block_on(client.cancel_move_task(&handle));
             assert_eq!(code_of(&again), Some(ErrorCode::UnsupportedOperation), "it runs no more");
         }
+        self.wait_for_the_task();
         self.settle_the_task();
     }
 
     fn wait_for_the_task(&mut self) -> MoveTask {
         self.until_right(|history| {
             let task = history.newest_task();
-            if task.handle.is_some() { Err(format!("{task:?} runs")) } else { Ok(task) }
+            if is_active(&task) { Err(format!("{task:?} runs")) } else { Ok(task) }
         })
     }
 

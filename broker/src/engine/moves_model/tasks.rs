@@ -74,6 +74,12 @@ impl Share {
         self.mine.is_active() || self.other.is_none_or(Said::is_active)
     }
 
+    /// Whether it can be cancelled: nobody has said that it stops.
+    fn is_running(&self) -> bool {
+        let stops = |said: Said| said.status == MoveTaskStatus::Cancelling;
+        self.is_active() && !stops(self.mine) && !self.other.is_some_and(stops)
+    }
+
     fn end(&mut self, status: MoveTaskStatus) {
         self.mine.status = status;
     }
@@ -279,9 +285,9 @@ impl<F: Flaws> Test<F> {
     pub(super) fn cancel_task(&mut self, source: usize) {
         let Some(shown) = self.shown(source) else { return };
         let newest = self.shards[0].shares.iter().rev().find(|share| share.source == source);
-        let is_active = newest.expect("it is known").is_active();
-        assert_eq!(!shown.task.is_empty(), is_active);
-        if is_active {
+        let is_running = newest.expect("it is known").is_running();
+        assert_eq!(!shown.task.is_empty(), is_running);
+        if is_running {
             let (_, body) = self.change(Command::CancelMoveTask { task: &shown.task }).expect("it runs");
             assert_eq!(body, ReplyBody::MoveTaskCancelled { moved: shown.moved });
         }

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use tenpin_protocol::MoveTaskStatus;
+
 use super::{Checker, Ending, Received, Window};
 use crate::simulator::message::{HoldKind, Message};
 use crate::simulator::moving;
@@ -51,6 +53,11 @@ impl ListedTask {
     /// Whether it goes on.
     pub fn is_active(&self) -> bool {
         moving::is_active(self.status)
+    }
+
+    /// Whether it runs, and has not been told to stop.
+    fn is_running(&self) -> bool {
+        MoveTaskStatus::from_number(self.status) == Some(MoveTaskStatus::Running)
     }
 }
 
@@ -165,7 +172,7 @@ impl Checker {
         }
         for (place, task) in tasks.iter().enumerate() {
             let task = *task;
-            if task.moved > task.to_move || task.has_handle != task.is_active() {
+            if task.moved > task.to_move || task.has_handle != task.is_running() {
                 self.violation(format!("a task of queue {queue} is shown as {task:?}"));
             }
             // The newest comes first.
