@@ -84,7 +84,7 @@ pub struct Folder {
 impl Folder {
     /// Opens the folder at `path`, or makes one there with segments of `segment_bytes` and so many shards.
     pub fn open(path: &Path, segment_bytes: u32, shards: u16) -> Result<Self, Failure> {
-        fs::create_dir_all(path).map_err(|error| unusable(path, "cannot be made", &error))?;
+        make_folder(path).map_err(|error| unusable(path, "cannot be made", &error))?;
         let lock = take_lock(path)?;
         let identity = match read_identity(path)? {
             Some(identity) => identity,
@@ -101,7 +101,9 @@ impl Folder {
             let shard = folder.shard_path(shard);
             fs::create_dir_all(&shard).map_err(|error| unusable(&shard, "cannot be made", &error))?;
         }
-        sync_folder(path).map_err(|error| unusable(path, "cannot be synced", &error))?;
+        for place in [folder.distribution_path(folder.identity.distribution).as_path(), path] {
+            sync_folder(place).map_err(|error| unusable(place, "cannot be synced", &error))?;
+        }
         Ok(folder)
     }
 
@@ -319,6 +321,20 @@ fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()>
     sync_folder(folder)
 }
 
+/// Makes a folder, and those that it lies in, each with a name that outlives a power cut.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    let parents = parents_of_missing(path);
+    fs::create_dir_all(path)?;
+    parents.into_iter().try_for_each(sync_folder)
+}
+
+/// The folders that get a new name where this one is made with those that it lies in.
+fn parents_of_missing(path: &Path) -> Vec<&Path> {
+    let missing = path.ancestors().take_while(|folder| !folder.exists());
+    let parents = missing.filter_map(Path::parent);
+    parents.map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).collect()
+}
+
 pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     let directory = File::open(folder)?;
     directory.sync_all()
@@ -369,6 +385,20 @@ mod tests {
         drop(first);
         let again = Folder::open(place.path(), 1 << 21, 3).expect("it is free again");
         assert_eq!(*again.identity(), identity, "an existing folder keeps its settings");
+    }
+
+    /// Else the folder may be gone after a power cut, with all in it that was synced.
+    #[test]
+    fn the_names_of_all_folders_that_are_made_are_synced() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let (outer, path) = (place.path().join("outer"), place.path().join("outer/inner"));
+        assert_eq!(parents_of_missing(&path), [outer.as_path(), place.path()]);
+        make_folder(&outer).expect("a folder can be made");
+        assert_eq!(parents_of_missing(&path), [outer.as_path()]);
+        make_folder(&path).expect("a folder can be made");
+        assert!(path.is_dir() && parents_of_missing(&path).is_empty());
+        let relative = parents_of_missing(Path::new("not-there/inner"));
+        assert_eq!(relative, [Path::new("not-there"), Path::new(".")]);
     }
 
     #[test]
