@@ -201,7 +201,8 @@ impl<F: Flaws> Engine<F> {
         self.forget_tasks(mark.incarnation, log);
         if self.options.minute_rules {
             log.live(record.0, record.1);
-            self.bury(&name, Tombstone { incarnation: mark.incarnation, deleted_at_ms: time_ms, record });
+            let tombstone = Tombstone { incarnation: mark.incarnation, deleted_at_ms: time_ms, record };
+            self.bury(&name, tombstone, log);
         }
         self.refuse_waits(index, log.end(), ReplyBody::Refused(ErrorCode::QueueDoesNotExist.into()), out);
         self.queues.forget_name(index);
@@ -216,9 +217,12 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
-    /// Keeps a name from being used for a minute.
-    pub(super) fn bury(&mut self, name: &QueueName, tombstone: Tombstone) {
-        self.tombstones.by_name.insert(name.clone(), tombstone);
+    /// Keeps a name from being used for a minute. The record of the deletion is live; the one before it, of a
+    /// broker that has freed names at once, is not any more.
+    pub(super) fn bury(&mut self, name: &QueueName, tombstone: Tombstone, log: &mut Log<F>) {
+        if let Some(before) = self.tombstones.by_name.insert(name.clone(), tombstone) {
+            log.release(before.record.0, before.record.1);
+        }
         self.tombstones.order.push_back((tombstone.deleted_at_ms + MINUTE_MS, name.clone()));
     }
 

@@ -455,7 +455,7 @@ impl<F: Flaws> Engine<F> {
         }
         tombstones.sort_by_key(|(_, tombstone)| (tombstone.deleted_at_ms, tombstone.incarnation));
         for (name, tombstone) in tombstones {
-            self.bury(&name, tombstone);
+            self.bury(&name, tombstone, log);
         }
         Ok(indices)
     }

@@ -53,6 +53,26 @@ fn queues_are_carried() {
     assert!(!Planted::with(Flaw::LoseQueuesInCleaning, run::<Planted>));
 }
 
+/// Else the log could never be cleaned of the first one: a broker that frees names at once has left both, and the
+/// next one keeps names for a minute.
+#[test]
+fn of_a_name_that_was_freed_twice_in_a_minute_one_mark_is_live_and_then_none() {
+    let mut world =
+        World::<Sound>::new(EngineOptions { minute_rules: false, ..EngineOptions::new(0, [1, 2]) });
+    world.restart();
+    let live_bytes = world.live_bytes();
+    for _ in 0..2 {
+        let queue = world.create("q");
+        world.ask(Command::DeleteQueue { queue });
+        world.now_ms += 1_000;
+    }
+    world.options.minute_rules = true;
+    world.restart();
+    assert!(world.live_bytes() > live_bytes);
+    world.advance(60_000, ALL);
+    assert_eq!(world.live_bytes(), live_bytes);
+}
+
 #[test]
 fn policies_and_tags_are_carried() {
     fn run<F: Flaws>() -> bool {
