@@ -495,7 +495,8 @@ impl<F: Flaws> Engine<F> {
         }
     }
 
-    /// Recovery has read all records: tasks of queues that are there go on.
+    /// Recovery has read all records: tasks of queues that are there go on. Those that were forgotten stay so,
+    /// though their records may still be there: another shard that has none would never say that it is done with them.
     pub(super) fn recover_tasks(
         &mut self,
         tasks: BTreeMap<(u64, u64), (TaskRecord, (Position, u32))>,
@@ -503,9 +504,11 @@ impl<F: Flaws> Engine<F> {
     ) {
         for (_, (TaskRecord { definition, share }, record)) in tasks {
             if self.queues.find(definition.source.0).is_some() {
+                let key = definition.key();
                 log.live(record.0, record.1);
-                self.tell_task(definition.key());
+                self.tell_task(key);
                 self.insert_task(definition, share, record);
+                self.forget_old_tasks(key.0, log);
             }
         }
         let under_way: Vec<u64> =

@@ -224,6 +224,11 @@ fn the_newest_ten_are_remembered_and_go_with_their_queue() {
         list(&mut world, letters, 10).iter().map(|task| task.messages_per_second_max).collect();
     assert_eq!(rates, [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]);
     assert_eq!(list(&mut world, letters, 0).len(), 1);
+    // The records of the others may be there still.
+    let (digest, live_bytes) = (world.engine.digest(), world.live_bytes());
+    world.recover();
+    assert_eq!((world.engine.digest(), world.live_bytes()), (digest, live_bytes));
+    world.restart_recovered();
     world.ask(Command::DeleteQueue { queue: letters });
     world.drain();
     let (digest, live_bytes) = (world.engine.digest(), world.live_bytes());
