@@ -7,8 +7,9 @@
 //! and names the task, so that recovery counts it.
 //!
 //! A task takes what is visible in the order in which receives would, as many messages as were visible
-//! when it started at most, so that what comes back to the queue meanwhile does not keep it going. It runs
-//! in slices on engine time, and waits where the log has no room for sends (rule 16).
+//! when it started at most, so that what comes back to the queue meanwhile does not keep it going. On a FIFO
+//! queue what stands behind a message in flight is visible, too: the task waits until its group is ready. It
+//! runs in slices on engine time, and waits where the log has no room for sends (rule 16).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -34,7 +35,8 @@ const MESSAGES_A_TURN: u32 = 16;
 const BYTES_A_TURN: u64 = 256 << 10;
 /// Tasks that go on in one turn; the others do in the next.
 const TASKS_A_TURN: usize = 16;
-/// A task that cannot go on now, for want of room or of an answer, looks again after this long.
+/// A task that cannot go on now, for want of room, of an answer or of a group that is ready, looks again after
+/// this long.
 const LOOKS_AGAIN_AFTER_MS: u64 = 100;
 
 /// Why a task failed.
@@ -331,10 +333,12 @@ impl<F: Flaws> Engine<F> {
         let Some(source) = self.queues.find(task.definition.source.0) else {
             return Step::Ended(MoveTaskStatus::Failed, Failure::NoSource);
         };
-        let first = if self.is_fifo(source) { self.first_ready(source) } else { self.oldest_visible(source) };
-        let head = first.filter(|_| moved + under_way < task.share.to_move);
-        let Some(index) = head else {
-            return if under_way == 0 {
+        let is_fifo = self.is_fifo(source);
+        let has_all = moved + under_way >= task.share.to_move;
+        let first = if is_fifo { self.first_ready(source) } else { self.oldest_visible(source) };
+        let Some(index) = first.filter(|_| !has_all) else {
+            let is_locked = is_fifo && !has_all && self.queues[source].visible > 0;
+            return if under_way == 0 && !is_locked {
                 Step::Ended(MoveTaskStatus::Completed, Failure::None)
             } else {
                 later

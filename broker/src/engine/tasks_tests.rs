@@ -1,6 +1,9 @@
 //! Move tasks, one property at a time.
 
-use tenpin_protocol::{Attribute, AttributeCode, AttributeValue, Entries, ErrorCode, MoveTaskStatus};
+use tenpin_protocol::{
+    Attribute, AttributeCode, AttributeValue, ContentFields, Entries, ErrorCode, MoveTaskStatus, SendEntry,
+    write_content,
+};
 
 use super::letters_tests::{fail, world};
 use super::tests::{ALL, World};
@@ -343,6 +346,50 @@ fn a_task_moves_some_bytes_a_turn() {
     }
     world.drain();
     assert_eq!(world.counts(work)[0], MESSAGES);
+}
+
+/// What stands behind a message in flight is there to be moved like all else, once its group is ready.
+#[test]
+fn a_task_waits_for_a_group_that_is_locked() {
+    let mut world = World::<Sound>::new(EngineOptions::new(0, [1, 2]));
+    let fifo = Attribute::new(AttributeCode::FifoQueue, AttributeValue::Number(1));
+    let content_based = Attribute::new(AttributeCode::ContentBasedDeduplication, AttributeValue::Number(1));
+    let policy =
+        r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:letters.fifo","maxReceiveCount":1}"#;
+    let redrive = Attribute::new(AttributeCode::RedrivePolicy, AttributeValue::Text(policy));
+    let letters = world.create_with("letters.fifo", &[fifo, content_based]);
+    let work = world.create_with("work.fifo", &[fifo, redrive]);
+    let send = |world: &mut World<Sound>, body: &str| {
+        let mut content = Vec::new();
+        let fields = ContentFields { group: Some("g"), ..ContentFields::default() };
+        write_content(&mut content, body.as_bytes(), &fields);
+        let entry = SendEntry::with_content(&content, body.len()).expect("it was written");
+        world.apply(Command::Send { queue: letters, entries: Entries::of(&[entry]) });
+    };
+    ["1", "2", "3"].into_iter().for_each(|body| send(&mut world, body));
+    assert_eq!(world.receive(letters, 1, 30).len(), 1);
+    start(&mut world, letters, Some(work), 0);
+    world.drain();
+    let shown = list(&mut world, letters, 1).remove(0);
+    assert_eq!((shown.status, shown.moved, shown.to_move), (MoveTaskStatus::Running, 0, 2));
+    world.advance(30_000, ALL);
+    world.drain();
+    let shown = list(&mut world, letters, 1).remove(0);
+    assert_eq!((shown.status, shown.moved), (MoveTaskStatus::Completed, 2));
+    assert_eq!((world.counts(work)[0], world.counts(letters)[0]), (2, 1));
+    // It does not wait for what others take meanwhile.
+    send(&mut world, "4");
+    let mut got = world.receive(letters, 1, 30);
+    start(&mut world, letters, Some(work), 0);
+    world.drain();
+    assert_eq!(list(&mut world, letters, 1)[0].status, MoveTaskStatus::Running);
+    for _ in 0..2 {
+        world.delete(letters, &got[0].handle).0.expect("it is in flight");
+        got = world.receive(letters, 1, 30);
+    }
+    world.advance(1_000, ALL);
+    let shown = list(&mut world, letters, 1).remove(0);
+    assert_eq!((shown.status, shown.moved, shown.to_move), (MoveTaskStatus::Completed, 0, 1));
 }
 
 /// Rule 16: a task sends, and so it waits where there is no room for sends.

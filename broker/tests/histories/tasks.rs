@@ -58,10 +58,20 @@ impl History {
         let task = self.newest_task();
         assert!(task.handle.as_ref().is_none_or(|listed| *listed == handle));
         assert_eq!(task.messages_per_second_max, pace);
-        if pace != Some(SLOW_PER_SECOND) {
+        if pace != Some(SLOW_PER_SECOND) && !self.may_be_locked(letters) {
             self.wait_for_the_task();
             self.settle_the_task();
         }
+    }
+
+    /// Whether a group of a FIFO queue may have messages in flight, or delayed ones, which a task waits for.
+    fn may_be_locked(&self, letters: usize) -> bool {
+        let holds = |message: &crate::model::Stored| {
+            let is_there = message.may_be_in(letters);
+            let is_held = message.held.is_some() || message.may_be_received;
+            is_there && (is_held || self.model.delay_of(message) != Delay::None)
+        };
+        is_fifo(letters) && self.model.stored.values().any(holds)
     }
 
     /// A task that starts now.

@@ -176,13 +176,16 @@ impl Shard {
         let share = self.shares[place].clone();
         let under_way = self.under_way(share.id);
         let went = share.mine.moved + under_way;
-        let first = self.entry(share.source).first(&[], &[], now_ms).filter(|_| went < share.mine.to_move);
+        let (entry, has_all) = (self.entry(share.source), went >= share.mine.to_move);
+        let is_locked = entry.is_fifo() && !has_all && entry.counts(now_ms)[0] > 0;
+        let first = entry.first(&[], &[], now_ms).filter(|_| !has_all);
         let cancels = share.mine.status == MoveTaskStatus::Cancelling;
         let this = &mut self.shares[place];
         let first = match first.filter(|_| !cancels) {
             None if under_way > 0 => return this.due_ms = later_ms,
             None if this.will_fail => return this.end(MoveTaskStatus::Failed),
             None if cancels => return this.end(MoveTaskStatus::Cancelled),
+            None if is_locked => return this.due_ms = later_ms,
             None => return this.end(MoveTaskStatus::Completed),
             Some(first) => first,
         };
