@@ -104,14 +104,22 @@ impl<F: Flaws> Engine<F> {
         for &TaskShare { key, share } in shares {
             if self.tasks.table.contains_key(&key) {
                 self.hears_task_share(from, key, share, log);
-            } else if key.1 >= self.identity.incarnation_next() {
-                // Shard 0 tells of the task soon. What it told of before is known or gone.
+            } else if self.tasks.is_catching_up || key.1 > self.tasks.newest_id {
+                // Shard 0 tells of the task soon: of new ones in their order, and at the start of all that it has. What
+                // it told of before is known or gone.
                 self.tasks.early.entry(key).or_default().push((from, share));
                 if self.tasks.early.len() > EARLY_MAX {
                     self.tasks.early.pop_first();
                 }
             }
         }
+    }
+
+    /// All is known that shard 0 had at the start: what others have said of older tasks is of none that there is.
+    pub fn has_caught_up(&mut self) {
+        let newest_id = self.tasks.newest_id;
+        self.tasks.is_catching_up = false;
+        self.tasks.early.retain(|&(_, id), _| id > newest_id);
     }
 
     /// A task is new here: others may have spoken of it.

@@ -108,6 +108,10 @@ pub(super) struct Tasks {
     pub news: BTreeSet<(u64, u64)>,
     /// What others have said of tasks that are not known here yet.
     pub early: BTreeMap<(u64, u64), Vec<(u16, Share)>>,
+    /// The highest id of a task that was ever known here, as far as the records say.
+    pub newest_id: u64,
+    /// Shard 0 has not told all that it has at the start.
+    pub is_catching_up: bool,
     due: BTreeSet<(u64, (u64, u64))>,
 }
 
@@ -198,6 +202,7 @@ impl Task {
 impl<F: Flaws> Engine<F> {
     /// Begins this shard's share of a task; one that is known changes nothing.
     pub(super) fn start_share(&mut self, definition: &TaskDefinition, log: &mut Log<F>) {
+        self.tasks.newest_id = self.tasks.newest_id.max(definition.id);
         let Some(source) = self.queues.find(definition.source.0) else { return };
         let key = definition.key();
         if self.tasks.table.contains_key(&key) {
@@ -506,7 +511,9 @@ impl<F: Flaws> Engine<F> {
         tasks: BTreeMap<(u64, u64), (TaskRecord, (Position, u32))>,
         log: &mut Log<F>,
     ) {
+        self.tasks.is_catching_up = true;
         for (_, (TaskRecord { definition, share }, record)) in tasks {
+            self.tasks.newest_id = self.tasks.newest_id.max(definition.id);
             if self.queues.find(definition.source.0).is_some() {
                 let key = definition.key();
                 log.live(record.0, record.1);

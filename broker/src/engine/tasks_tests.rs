@@ -316,6 +316,41 @@ fn each_task_counts_what_it_has_moved_itself_also_after_restarts() {
     assert_eq!((world.counts(letters)[0], world.counts(other_letters)[0]), (4, 1));
 }
 
+/// A shard says once what it has to move, and may hear of a task before this one does: without that word no part of
+/// the pace would ever be this one's.
+#[test]
+fn what_another_shard_says_of_a_task_that_is_not_known_yet_is_kept() {
+    for is_started in [false, true] {
+        let mut world = World::<Sound>::new(EngineOptions { shards: 3, ..EngineOptions::new(1, [1, 2]) });
+        let queue = world.create("letters");
+        // What it would number itself is ahead of shard 0, as after a start that not all have come to.
+        world.restart();
+        if is_started {
+            world.engine.has_caught_up();
+        }
+        let place = world.engine.queues.find(queue).expect("it is there");
+        let (name, started_at_ms) = (world.engine.queues[place].name.clone(), world.now_ms);
+        let definition = |id| task_records::TaskDefinition {
+            id,
+            source: (queue, name.clone()),
+            destination: None,
+            messages_per_second_max: 1,
+            started_at_ms,
+        };
+        let (status, failure) = (MoveTaskStatus::Running, tasks::Failure::None);
+        let share = tasks::Share { status, failure, moved: 0, to_move: 7 };
+        // At the start shard 0 may tell of a newer one first, which later means that the older one is gone.
+        for (id, is_kept) in [(20, true), (10, !is_started)] {
+            let definition = definition(id);
+            let said = TaskShare { key: definition.key(), share };
+            world.engine.hears_task_shares(2, &[said], &mut world.log);
+            world.apply_change(&Change::StartTask(Box::new(definition)));
+            let task = world.engine.tasks.by_id(id).expect("it was started");
+            assert_eq!(task.others[2], is_kept.then_some(share), "task {id}");
+        }
+    }
+}
+
 /// Rule 31: of many messages a turn moves some.
 #[test]
 fn a_task_moves_a_few_messages_a_turn() {

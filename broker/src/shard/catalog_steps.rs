@@ -207,6 +207,7 @@ impl<F: Flaws> Core<F> {
         let start = &mut self.exchange.start;
         if start.has_heard && start.caught_up.is_none() && self.exchange.followed.first().is_none() {
             start.caught_up = Some(self.log.end());
+            self.engine.has_caught_up();
         }
         let is_durable = start.caught_up.is_some_and(|position| self.log.committed() >= position);
         if is_durable && !start.said_ready {
