@@ -187,13 +187,14 @@ pub fn run(options: &BacklogOptions) -> io::Result<BacklogReport> {
         Ok(())
     })?;
     let client_us = (measure::thread_cpu() - client).as_secs_f64() * 1e6 / options.messages.max(1) as f64;
+    let undeleted = left(broker.address())?;
     let (status, printed) = broker.stop(STOP_MAX)?;
     if !status.success() {
         return Err(io::Error::other(format!("the broker stopped with {status}; it printed:\n{printed}")));
     }
     // Several shards each have an order of their own.
     let out_of_order = if options.command.shards.unwrap_or(1) == 1 { out_of_order } else { 0 };
-    let account = Account { out_of_order, ..books.close() };
+    let account = Account { out_of_order, undeleted, ..books.close() };
     Ok(BacklogReport { queued, recovered, drained, client_us, requests, account })
 }
 
@@ -289,6 +290,13 @@ fn drain(options: &BacklogOptions, address: SocketAddr, books: &mut Books) -> io
     }
     progress.finish();
     Ok(order.out_of_order)
+}
+
+/// Messages that the broker still has: what it was asked to delete is hidden for longer than this takes.
+fn left(address: SocketAddr) -> io::Result<u64> {
+    let mut client = Client::connect(address)?;
+    let queue = client.open(QUEUE)?;
+    Ok(client.counts(queue)?.all())
 }
 
 fn unexpected(answer: Answer) -> io::Error {

@@ -1,4 +1,4 @@
-//! The load tells a broker that loses, repeats, changes, reorders, hurries or delays messages from one that
+//! The load tells a broker that loses, repeats, changes, reorders, hurries, delays or keeps messages from one that
 //! does not: it is run against a small one in this process, which does each on demand.
 
 use std::collections::VecDeque;
@@ -12,7 +12,8 @@ use tenpin_benches::load::{self, Account, Fates, LoadOptions, Shape, Target, Var
 use tenpin_benches::report::Report;
 use tenpin_protocol::{
     Entries, ErrorCode, FRAME_BYTES_MAX_LEAST, HelloReply, Outcome, OutcomeReply, QueueOpened, ReceiveReply,
-    ReceivedFixed, ReceivedMessage, Request, Response, SendOutcome, SendReply, StatsReply, split_frame,
+    ReceivedFixed, ReceivedMessage, Request, Response, SendOutcome, SendReply, Statistic, StatisticCode,
+    StatsReply, split_frame,
 };
 
 /// What goes wrong, once.
@@ -34,6 +35,8 @@ enum Fault {
     Hurry,
     /// The hundredth is shown again after it was deleted.
     Revive,
+    /// The hundredth is not deleted, though the broker says so.
+    Keep,
     /// There is no room for the hundredth.
     Full,
 }
@@ -101,6 +104,9 @@ impl Store {
     }
 
     fn delete(&mut self, number: u64) {
+        if self.fault == Fault::Keep && number == VICTIM {
+            return;
+        }
         if let Some(place) = self.messages.iter().position(|message| message.number == number) {
             if self.fault == Fault::Revive && number == VICTIM {
                 self.messages[place].available_at = Instant::now();
@@ -109,6 +115,13 @@ impl Store {
                 self.messages.remove(place);
             }
         }
+    }
+
+    /// Messages that can be received, and all others.
+    fn counts(&self) -> (u64, u64) {
+        let now = Instant::now();
+        let visible = self.messages.iter().filter(|message| message.available_at <= now).count();
+        (visible as u64, (self.messages.len() - visible) as u64)
     }
 }
 
@@ -193,7 +206,10 @@ fn answer(store: &Mutex<Store>, request: &Request<'_>, correlation: u32, output:
             Response::Delete(OutcomeReply { outcomes: Entries::of(&outcomes) }).encode(correlation, output);
         }
         Request::Stats(_) => {
-            Response::Stats(StatsReply { statistics: Entries::of(&[]) }).encode(correlation, output)
+            let (visible, hidden) = store.lock().unwrap().counts();
+            let statistics = [(StatisticCode::Visible, visible), (StatisticCode::InFlight, hidden)]
+                .map(|(code, value)| Statistic { number: code.number(), value });
+            Response::Stats(StatsReply { statistics: Entries::of(&statistics) }).encode(correlation, output)
         }
         other => panic!("the load does not ask for {other:?}"),
     }
@@ -297,6 +313,23 @@ fn a_repeated_message_is_counted() {
 #[test]
 fn a_message_that_comes_back_from_the_dead_is_counted() {
     assert_eq!(load_in_all_ways(Fault::Revive).map(|account| account.duplicated), [1; 3]);
+}
+
+#[test]
+fn a_message_that_was_to_be_deleted_and_is_still_there_is_counted() {
+    for account in load_in_all_ways(Fault::Keep) {
+        assert_eq!((account.undeleted, account.duplicated, account.lost), (1, 0, 0), "{account}");
+    }
+}
+
+#[test]
+fn what_another_run_left_hidden_is_not_counted() {
+    let (address, store) = start(Fault::Nothing);
+    let hidden_until = Instant::now() + Duration::from_secs(3_600);
+    let hidden = Stored { number: u64::MAX, body: b"of another run".to_vec(), available_at: hidden_until };
+    store.lock().unwrap().messages.push_back(hidden);
+    let account = run_with(address, &options()).unwrap().records[0].account;
+    assert!(account.is_clean(), "{account}");
 }
 
 #[test]

@@ -12,8 +12,9 @@ use super::connection::{Connection, Groups, Role, timed_correlation};
 use super::epoll::Epoll;
 use super::measured::{Measured, Snapshot, Times};
 use super::open::{Behind, Open, Timetable};
+use super::remains::Remains;
 use super::state::{Ends, Phase, State};
-use super::{LoadOptions, books};
+use super::{Account, LoadOptions, books};
 use crate::client::{Answer, Client};
 use crate::measure::{self, Gaps};
 use crate::progress::Progress;
@@ -33,6 +34,9 @@ const HEAD_START_NS: u64 = 20_000_000;
 
 pub(super) struct Generator<'a> {
     options: &'a LoadOptions,
+    address: SocketAddr,
+    /// What was on the queues before.
+    remains: Remains,
     epoll: Epoll,
     connections: Vec<Connection>,
     /// How many of them send; they come first.
@@ -56,12 +60,15 @@ impl<'a> Generator<'a> {
         let epoll = Epoll::new()?;
         let mut client = Client::connect(address)?;
         make_queues(options, &mut client)?;
+        let remains = Remains::before(options, &mut client)?;
         store(options, &mut client)?;
         let senders = options.connections;
         let shares = senders.div_ceil(options.queues.max(1)) as u64;
         let streams_per_queue = options.fifo_groups.max(shares).max(1);
         let mut generator = Generator {
             options,
+            address,
+            remains,
             epoll,
             connections: Vec::new(),
             senders,
@@ -149,6 +156,7 @@ impl<'a> Generator<'a> {
             real_time: false,
         };
         self.drain()?;
+        let undeleted = self.remains.left(self.options, self.address, 0)?;
         let now_ns = self.state.now_ns;
         let timed = self.state.open.take().map(|open| {
             let (end_to_end, in_gaps, lateness, seen) = open.finish(now_ns);
@@ -169,7 +177,7 @@ impl<'a> Generator<'a> {
             gaps,
             handed_over: end.made - begin.made,
             behind,
-            account: self.state.books.close(),
+            account: Account { undeleted, ..self.state.books.close() },
         })
     }
 

@@ -14,6 +14,7 @@ mod generator;
 mod measured;
 mod open;
 mod options;
+mod remains;
 mod replies;
 mod requests;
 mod state;

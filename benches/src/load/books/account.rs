@@ -29,6 +29,8 @@ pub struct Account {
     pub corrupted: u64,
     /// Of another run, or on another queue than they were sent to.
     pub strange: u64,
+    /// Deleted, as the broker said, and still there at the end.
+    pub undeleted: u64,
     /// Left, and received again as they should be.
     pub redelivered: u64,
     /// Moved to the dead-letter queue as they should be.
@@ -39,7 +41,7 @@ impl Account {
     /// Whether nothing happened that the semantics do not allow.
     pub fn is_clean(&self) -> bool {
         let Account { refused, lost, duplicated, out_of_order, early, late, corrupted, strange, .. } = self;
-        refused + lost + duplicated + out_of_order + early + late + corrupted + strange == 0
+        refused + lost + duplicated + out_of_order + early + late + corrupted + strange + self.undeleted == 0
     }
 }
 
@@ -49,8 +51,9 @@ impl fmt::Display for Account {
         write!(
             formatter,
             "{sent} messages: {refused} refused, {lost} lost, {duplicated} duplicated, {out_of_order} out of \
-             order, {early} early, {late} late, {} corrupted, {} strange; {} redelivered, {} dead letters",
-            self.corrupted, self.strange, self.redelivered, self.dead_lettered
+             order, {early} early, {late} late, {} corrupted, {} strange, {} deleted and still there; \
+             {} redelivered, {} dead letters",
+            self.corrupted, self.strange, self.undeleted, self.redelivered, self.dead_lettered
         )
     }
 }
