@@ -1,11 +1,11 @@
 //! One connection of the load: bytes in, bytes out, and its requests under way.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::epoll::Epoll;
 use crate::client::Client;
+use crate::wire::BATCH_MAX;
 
 /// What a connection reads at once, at most.
 const READ_BYTES: usize = 256 << 10;
@@ -43,6 +43,10 @@ pub(super) struct Deletion {
     pub(super) asked_ns: u64,
     /// When the messages may come back if the broker has not deleted them by then.
     pub(super) expires_ns: u64,
+    /// How many messages it is of.
+    pub(super) count: u32,
+    /// Their numbers, of those that are of this run.
+    pub(super) numbers: [Option<u64>; BATCH_MAX],
 }
 
 /// A place for requests: one step after the other, or a round of all three together.
@@ -57,11 +61,13 @@ pub(super) struct Slot {
     pub(super) asked_ns: u64,
     /// Which of the connection's queues it works on.
     pub(super) queue: usize,
-    pub(super) deletions: VecDeque<Deletion>,
-    /// Handles of what was received and is not yet asked to be deleted, one behind the other, and
-    /// where each ends.
+    /// Deletes that are under way, each in a place that is used again: they may be answered in any order.
+    pub(super) deletions: Vec<Option<Deletion>>,
+    /// Handles of what was received and is not yet asked to be deleted, one behind the other, where each ends,
+    /// and which message it is of.
     pub(super) handles: Vec<u8>,
     pub(super) handle_ends: Vec<usize>,
+    pub(super) numbers: Vec<Option<u64>>,
 }
 
 impl Slot {
@@ -87,28 +93,42 @@ impl Slot {
         self.under_way[step as usize] = left.unwrap_or(0);
         left.is_some()
     }
+
+    /// A place for one more delete, unless too many are under way.
+    pub(super) fn place_for_deletion(&mut self) -> Option<usize> {
+        match self.deletions.iter().position(Option::is_none) {
+            None if self.deletions.len() < DELETIONS_MAX => {
+                self.deletions.push(None);
+                Some(self.deletions.len() - 1)
+            }
+            place => place,
+        }
+    }
 }
 
 /// What an answer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// A step of a slot, and how many entries it had.
-    Slot { slot: usize, step: Step, count: u32 },
+    /// A step of a slot, and what was noted: of a send, how many entries it had; of a delete, its place.
+    Slot { slot: usize, step: Step, note: u32 },
     /// A send by the timetable, by its number.
     Timed(u32),
 }
 
 /// Set in correlation ids of sends by the timetable.
 const TIMED: u32 = 1 << 31;
-const COUNT_SHIFT: u32 = 27;
-const PLACE_MASK: u32 = (1 << COUNT_SHIFT) - 1;
+const NOTE_SHIFT: u32 = 22;
+const PLACE_MASK: u32 = (1 << NOTE_SHIFT) - 1;
 
 /// Most slots on a connection.
 pub(super) const SLOTS_MAX: usize = 1 << 20;
 
+/// Most deletes of one slot that are under way: with more it waits until all of them are answered.
+const DELETIONS_MAX: usize = 1 << (31 - NOTE_SHIFT);
+
 /// The correlation id of a slot's step; none is 0.
-pub(super) fn correlation(slot: usize, step: Step, count: u32) -> u32 {
-    count << COUNT_SHIFT | (slot * Step::ALL.len() + step as usize + 1) as u32
+pub(super) fn correlation(slot: usize, step: Step, note: u32) -> u32 {
+    note << NOTE_SHIFT | (slot * Step::ALL.len() + step as usize + 1) as u32
 }
 
 /// The correlation id of a send by the timetable; numbers come round again after two thousand millions.
@@ -123,7 +143,7 @@ pub(super) fn asked(correlation: u32) -> Option<Asked> {
     }
     let number = ((correlation & PLACE_MASK) as usize).checked_sub(1)?;
     let step = Step::ALL[number % Step::ALL.len()];
-    Some(Asked::Slot { slot: number / Step::ALL.len(), step, count: correlation >> COUNT_SHIFT })
+    Some(Asked::Slot { slot: number / Step::ALL.len(), step, note: correlation >> NOTE_SHIFT })
 }
 
 /// Which message groups of its queues a connection sends to, so that no other connection sends to them
@@ -285,10 +305,11 @@ mod tests {
 
     #[test]
     fn correlation_ids_tell_what_was_asked() {
-        let place = Asked::Slot { slot: 70, step: Step::Delete, count: 10 };
-        assert_eq!(asked(correlation(70, Step::Delete, 10)), Some(place));
-        let last = Asked::Slot { slot: SLOTS_MAX - 1, step: Step::Receive, count: 0 };
-        assert_eq!(asked(correlation(SLOTS_MAX - 1, Step::Receive, 0)), Some(last));
+        let place = Asked::Slot { slot: 70, step: Step::Send, note: 10 };
+        assert_eq!(asked(correlation(70, Step::Send, 10)), Some(place));
+        let note = DELETIONS_MAX as u32 - 1;
+        let last = Asked::Slot { slot: SLOTS_MAX - 1, step: Step::Delete, note };
+        assert_eq!(asked(correlation(SLOTS_MAX - 1, Step::Delete, note)), Some(last));
         assert_eq!(asked(timed_correlation(12)), Some(Asked::Timed(12)));
         assert_eq!(asked(0), None);
     }

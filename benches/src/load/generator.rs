@@ -156,7 +156,8 @@ impl<'a> Generator<'a> {
             real_time: false,
         };
         self.drain()?;
-        let undeleted = self.remains.left(self.options, self.address, 0)?;
+        let undeleted =
+            self.remains.left(self.options, self.address, self.state.books.undeleted_allowed())?;
         let now_ns = self.state.now_ns;
         let timed = self.state.open.take().map(|open| {
             let (end_to_end, in_gaps, lateness, seen) = open.finish(now_ns);

@@ -36,14 +36,14 @@ impl State {
                     *timed_under_way = timed_under_way.saturating_sub(1);
                     self.take_timed(number, reply)?;
                 }
-                Some(Asked::Slot { slot: index, step, count }) if index < slot_count => {
+                Some(Asked::Slot { slot: index, step, note }) if index < slot_count => {
                     let slot = &mut slots[index];
                     if !slot.end(step) {
                         return Err(ClientError::Protocol(format!("a second reply to a {step:?}")).into());
                     }
                     self.under_way -= 1;
                     let queue = queues[slot.queue].0;
-                    self.take_reply(step, count, reply, slot, queue)?;
+                    self.take_reply(step, note, reply, slot, queue)?;
                     let goes_on = *role == Role::Consume && step == Step::Receive;
                     if goes_on || slot.is_idle() {
                         let ends = &mut Ends { role: *role, queues, groups, output, slots: slot_count };
@@ -100,7 +100,7 @@ impl State {
     fn take_reply(
         &mut self,
         step: Step,
-        count: u32,
+        note: u32,
         reply: Reply<'_>,
         slot: &mut Slot,
         queue: usize,
@@ -116,28 +116,29 @@ impl State {
                         self.fail(format!("a send was refused: {refusal}"));
                     }
                 }
-                self.check_count(answered, count);
+                self.check_count(answered, note);
             }
             (Step::Receive, Reply::Received(messages)) => {
                 self.note_time(step, slot.asked_ns);
                 self.take_messages(messages, slot, queue);
             }
             (Step::Delete, Reply::Outcomes(outcomes)) => {
-                let deletion = slot.deletions.pop_front();
-                let is_late = deletion.is_some_and(|deletion| deletion.expires_ns <= self.now_ns);
-                self.note_time(step, deletion.map_or(self.now_ns, |deletion| deletion.asked_ns));
-                for outcome in outcomes {
+                let Some(deletion) = slot.deletions.get_mut(note as usize).and_then(Option::take) else {
+                    return Err(ClientError::Protocol("an answer to no delete".into()).into());
+                };
+                let is_late = deletion.expires_ns <= self.now_ns;
+                self.note_time(step, deletion.asked_ns);
+                for (place, outcome) in outcomes.enumerate() {
                     answered += 1;
-                    if let Err(refusal) = wire::outcome(&outcome)
-                        && !is_late
-                    {
+                    let refusal = wire::outcome(&outcome).err();
+                    if is_late {
+                        let number = deletion.numbers.get(place).copied().flatten();
+                        self.books.deleted_late(number, refusal.is_some());
+                    } else if let Some(refusal) = refusal {
                         self.fail(format!("a delete was refused: {refusal}"));
                     }
                 }
-                if is_late {
-                    self.books.deleted_late(u64::from(answered));
-                }
-                self.check_count(answered, count);
+                self.check_count(answered, deletion.count);
                 self.deleted += u64::from(answered);
             }
             (_, Reply::Refused(refusal)) => return Err(ClientError::Refused(refusal).into()),
@@ -165,7 +166,7 @@ impl State {
         let mut count = 0;
         for message in messages {
             count += 1;
-            let (verdict, _) = self.books.arrived(message.body, receipt);
+            let (verdict, number) = self.books.arrived(message.body, receipt);
             let (Verdict::Delete(told) | Verdict::Leave(told)) = verdict;
             if let Some((number, open)) = told.zip(self.open.as_mut()) {
                 open.received(number, self.now_ns);
@@ -173,6 +174,7 @@ impl State {
             if matches!(verdict, Verdict::Delete(_)) {
                 slot.handles.extend_from_slice(message.handle);
                 slot.handle_ends.push(slot.handles.len());
+                slot.numbers.push(number);
             }
         }
         let most = self.options.receive_max();
@@ -188,5 +190,42 @@ impl State {
                 self.empty[queue] = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenpin_protocol::{Entries, ErrorCode, Outcome};
+
+    use super::*;
+    use crate::load::connection::Groups;
+    use crate::load::{Fates, LoadOptions};
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    #[test]
+    fn an_answer_to_a_delete_is_of_that_delete_whatever_order_answers_come_in() {
+        let fates = Fates { left: 1, visibility_seconds: 1, ..Fates::default() };
+        let mut state = State::new(&LoadOptions { fates, ..LoadOptions::default() }, 1).unwrap();
+        let (mut slot, mut output, mut groups) = (Slot::default(), Vec::new(), Groups::default());
+        let queues = [(0, 0)];
+        let (output, groups) = (&mut output, &mut groups);
+        let mut ends = Ends { role: Role::Consume, queues: &queues, groups, output, slots: 1 };
+        for (number, received_ns) in [(0, 0), (1, 5 * SECOND_NS)] {
+            slot.asked_ns = received_ns;
+            slot.handles.push(b'h');
+            slot.handle_ends.push(1);
+            slot.numbers.push(Some(number));
+            state.ask_delete(&mut slot, 0, &mut ends);
+        }
+        state.now_ns = 5 * SECOND_NS + 1;
+        let refused = [Outcome { number: ErrorCode::ReceiptHandleIsInvalid.number(), text: None }];
+        let mut answer = |place, state: &mut State| {
+            let reply = Reply::Outcomes(Entries::of(&refused).iter());
+            state.take_reply(Step::Delete, place, reply, &mut slot, 0).map(|()| state.failure.take())
+        };
+        assert!(answer(1, &mut state).unwrap().is_some(), "its message was not to come back yet");
+        assert_eq!(answer(0, &mut state).unwrap(), None, "its message may have come back");
+        assert!(answer(0, &mut state).is_err(), "it was answered before");
     }
 }

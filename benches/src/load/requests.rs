@@ -29,14 +29,14 @@ impl State {
             (Phase::Cycle, Role::Cycle) => self.go_on_cycling(slot, index, ends),
             (Phase::Cycle, Role::Consume) => {
                 self.ask_delete(slot, index, ends);
-                if !slot.is_receiving() {
+                if !slot.is_receiving() && slot.handle_ends.is_empty() {
                     self.turn_to_next_queue(slot, ends);
                     self.ask_receive(slot, index, WAIT_MS, ends);
                 }
             }
             (Phase::Drain, Role::Cycle | Role::Consume) => {
                 self.ask_delete(slot, index, ends);
-                if !slot.is_receiving() {
+                if !slot.is_receiving() && slot.handle_ends.is_empty() {
                     self.go_on_draining(slot, index, ends);
                 }
             }
@@ -148,11 +148,12 @@ impl State {
         self.asked(slot, Step::Receive);
     }
 
-    /// Deletes what was received, if anything.
-    fn ask_delete(&mut self, slot: &mut Slot, index: usize, ends: &mut Ends<'_>) {
+    /// Deletes what was received, if anything; later, where too many deletes are under way.
+    pub(super) fn ask_delete(&mut self, slot: &mut Slot, index: usize, ends: &mut Ends<'_>) {
         if slot.handle_ends.is_empty() {
             return;
         }
+        let Some(place) = slot.place_for_deletion() else { return };
         let mut handles: [&[u8]; BATCH_MAX] = [&[]; BATCH_MAX];
         let mut start = 0;
         let count = slot.handle_ends.len().min(handles.len());
@@ -161,12 +162,17 @@ impl State {
             start = end;
         }
         let broker_queue = ends.queues[slot.queue].1;
-        let correlation = correlation(index, Step::Delete, count as u32);
+        let correlation = correlation(index, Step::Delete, place as u32);
         wire::write_delete(ends.output, correlation, broker_queue, &handles[..count]);
         let visible_ns = u64::from(self.options.fates.visibility_seconds) * 1_000_000_000;
-        slot.deletions.push_back(Deletion { asked_ns: self.now_ns, expires_ns: slot.asked_ns + visible_ns });
+        let mut numbers = [None; BATCH_MAX];
+        numbers.iter_mut().zip(&slot.numbers).for_each(|(place, number)| *place = *number);
+        let expires_ns = slot.asked_ns + visible_ns;
+        slot.deletions[place] =
+            Some(Deletion { asked_ns: self.now_ns, expires_ns, count: count as u32, numbers });
         slot.handles.clear();
         slot.handle_ends.clear();
+        slot.numbers.clear();
         self.asked(slot, Step::Delete);
     }
 }

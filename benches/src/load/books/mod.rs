@@ -76,7 +76,18 @@ pub struct Books {
     /// For each queue, when the last receive was asked that waited and brought nothing.
     empty_asked_ns: Vec<u64>,
     account: Account,
-    deleted_late: u64,
+    /// Messages that came again though they were deleted, and how often.
+    repeated: HashMap<u64, u64>,
+    /// Messages whose deletion was answered only when they might have come back already.
+    deleted_late: HashMap<u64, DeletedLate>,
+}
+
+/// How often a message's deletion was answered late.
+#[derive(Debug, Clone, Copy, Default)]
+struct DeletedLate {
+    answers: u64,
+    /// So many of them said that it was too late.
+    refusals: u64,
 }
 
 impl Books {
@@ -100,7 +111,8 @@ impl Books {
             left: HashMap::new(),
             empty_asked_ns: vec![0; queues + 1],
             account: Account::default(),
-            deleted_late: 0,
+            repeated: HashMap::new(),
+            deleted_late: HashMap::new(),
         }
     }
 
@@ -160,9 +172,22 @@ impl Books {
         self.empty_asked_ns[queue] = self.empty_asked_ns[queue].max(asked_ns);
     }
 
-    /// Messages whose deletion was answered only when they might have come back already.
-    pub fn deleted_late(&mut self, count: u64) {
-        self.deleted_late += count;
+    /// A message's deletion was answered, or refused, only when it might have come back already.
+    pub fn deleted_late(&mut self, number: Option<u64>, is_refused: bool) {
+        if let Some(number) = number {
+            let late = self.deleted_late.entry(number).or_default();
+            late.answers += 1;
+            late.refusals += u64::from(is_refused);
+        }
+    }
+
+    /// Messages that the broker may still have although all was deleted: those of which every deletion was refused
+    /// as too late.
+    pub fn undeleted_allowed(&self) -> u64 {
+        let is_there = |(number, late): &(&u64, &DeletedLate)| {
+            late.refusals > self.repeated.get(*number).copied().unwrap_or_default()
+        };
+        self.deleted_late.iter().filter(is_there).count() as u64
     }
 
     /// A message came on the one queue there is; gives its number where it is one of this run.
@@ -223,6 +248,7 @@ impl Books {
     fn again(&mut self, number: u64, stream: u64, receipt: Receipt) -> Verdict {
         let Some(held) = self.held.remove(&number) else {
             self.account.duplicated += 1;
+            *self.repeated.entry(number).or_default() += 1;
             return Verdict::Delete(None);
         };
         if let Some(left) = self.left.get_mut(&stream) {
@@ -287,7 +313,11 @@ impl Books {
     pub fn close(&self) -> Account {
         let sent = self.next - self.not_accepted();
         let never_came_back = self.held.values().filter(|held| held.receives > 0).count() as u64;
-        let allowed = self.account.duplicated.min(self.deleted_late);
+        let allowed = self.repeated.iter().map(|(number, times)| {
+            let late = self.deleted_late.get(number).copied().unwrap_or_default();
+            late.answers.min(*times)
+        });
+        let allowed: u64 = allowed.sum();
         Account {
             sent,
             lost: sent.saturating_sub(self.received_once) + never_came_back,
@@ -366,8 +396,25 @@ mod tests {
         assert_eq!((account.early, account.late, account.lost, account.redelivered), (1, 1, 1, 3));
         books.arrived(&bodies[1], receipt(5, 9_000, 9_001));
         assert_eq!(books.close().duplicated, 1);
-        books.deleted_late(1);
+        books.deleted_late(Some(0), false);
+        assert_eq!(books.close().duplicated, 1, "it was another that was deleted late");
+        books.deleted_late(Some(1), false);
         assert_eq!((books.close().duplicated, books.close().duplicated_allowed), (0, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_deleted_in_time_may_still_be_there_until_it_is_deleted() {
+        let (mut books, bodies) = books(Fates::default(), true, 2);
+        for body in &bodies {
+            books.arrived(body, receipt(1, 0, 1));
+        }
+        books.deleted_late(Some(0), true);
+        books.deleted_late(Some(1), false);
+        assert_eq!(books.undeleted_allowed(), 1);
+        books.arrived(&bodies[0], receipt(2, 2, 3));
+        assert_eq!(books.undeleted_allowed(), 0, "it came again and was deleted in time");
+        books.deleted_late(Some(0), true);
+        assert_eq!(books.undeleted_allowed(), 1, "it was not");
     }
 
     #[test]
