@@ -187,18 +187,25 @@ fn soak(arguments: &SoakArguments) -> Verdict {
     println!("{}\n{}", measure::machine(), load.told());
     let options = SoakOptions { load };
     let mut report = Report::default();
-    let mut is_bounded = true;
+    let (mut is_bounded, mut is_judged) = (true, true);
     for run in 1..=arguments.report.runs.max(1) {
         for variant in arguments.broker.variants()? {
             let Soaked { record, bounded, samples } = soak::run(&options, &variant, run)?;
             tell(&record);
             println!("{bounded}");
-            is_bounded &= bounded.is_bounded();
+            is_bounded &= bounded.is_bounded() != Some(false);
+            is_judged &= bounded.is_judged;
             report.records.push(record);
             arguments.drawing.draw(|| soak::chart(&samples))?;
         }
     }
-    Ok(finish("soak", &report, &arguments.report)? && is_bounded)
+    let is_clean = finish("soak", &report, &arguments.report)?;
+    if !is_judged {
+        println!(
+            "NOT JUDGED: memory and disk of a run that was too short, or of a process that is not known"
+        );
+    }
+    Ok(is_clean && is_bounded)
 }
 
 fn backlog(arguments: &BacklogArguments, name: &str) -> Verdict {

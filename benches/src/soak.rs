@@ -34,10 +34,10 @@ pub struct SoakOptions {
 pub struct Sample {
     /// Since the run's start.
     pub seconds: u64,
-    /// Memory of the broker.
-    pub resident_bytes: u64,
-    /// Bytes of the files in its data folder.
-    pub disk_bytes: u64,
+    /// Memory of the broker, where its process is known.
+    pub resident_bytes: Option<u64>,
+    /// Bytes of the files in its data folder, where that is known.
+    pub disk_bytes: Option<u64>,
     /// Messages sent, received and deleted each second since the sample before.
     pub lifecycles_per_second: f64,
 }
@@ -46,10 +46,10 @@ pub struct Sample {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Bounded {
     /// The most in the second quarter of the run.
-    pub before: (u64, u64),
+    pub before: (Option<u64>, Option<u64>),
     /// The most in the last quarter.
-    pub after: (u64, u64),
-    /// Whether there were enough samples to tell.
+    pub after: (Option<u64>, Option<u64>),
+    /// Whether there were enough samples to tell, with the broker's memory in them.
     pub is_judged: bool,
 }
 
@@ -58,41 +58,47 @@ impl Bounded {
     pub fn of(samples: &[Sample]) -> Self {
         let quarter = samples.len() / 4;
         let most = |samples: &[Sample]| {
-            let memory = samples.iter().map(|sample| sample.resident_bytes).max().unwrap_or(0);
-            let disk = samples.iter().map(|sample| sample.disk_bytes).max().unwrap_or(0);
+            let memory = samples.iter().filter_map(|sample| sample.resident_bytes).max();
+            let disk = samples.iter().filter_map(|sample| sample.disk_bytes).max();
             (memory, disk)
         };
-        Bounded {
-            before: most(&samples[quarter..2 * quarter]),
-            after: most(&samples[samples.len() - quarter..]),
-            is_judged: quarter > 0,
-        }
+        let before = most(&samples[quarter..2 * quarter]);
+        let after = most(&samples[samples.len() - quarter..]);
+        Bounded { before, after, is_judged: before.0.is_some() && after.0.is_some() }
     }
 
-    /// Whether neither has grown.
-    pub fn is_bounded(&self) -> bool {
-        let grew = |before: u64, after: u64| {
-            after > before + GROWTH_BYTES && after as f64 > before as f64 * GROWTH_MAX
+    /// Whether neither has grown, as far as they were looked at; none where that is not judged.
+    pub fn is_bounded(&self) -> Option<bool> {
+        let grew = |before: Option<u64>, after: Option<u64>| {
+            before.zip(after).is_some_and(|(before, after)| {
+                after > before + GROWTH_BYTES && after as f64 > before as f64 * GROWTH_MAX
+            })
         };
-        !grew(self.before.0, self.after.0) && !grew(self.before.1, self.after.1)
+        let is_bounded = !grew(self.before.0, self.after.0) && !grew(self.before.1, self.after.1);
+        self.is_judged.then_some(is_bounded)
     }
 }
 
 impl fmt::Display for Bounded {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.is_judged {
-            return formatter.write_str("too short to tell whether memory and disk come to rest");
+        let Some(is_bounded) = self.is_bounded() else {
+            return formatter.write_str(
+                "NOT JUDGED whether memory and disk come to rest: the run is too short, or the broker's process is \
+                 not known (--pid)",
+            );
+        };
+        formatter.write_str("at most in the second quarter of the run and in the last: ")?;
+        for (name, before, after) in
+            [("resident", self.before.0, self.after.0), ("on disk", self.before.1, self.after.1)]
+        {
+            match before.zip(after) {
+                Some((before, after)) => {
+                    write!(formatter, "{} and {} MiB {name}; ", before >> 20, after >> 20)?;
+                }
+                None => write!(formatter, "{name} not known; ")?,
+            }
         }
-        let mib = |bytes: u64| bytes >> 20;
-        write!(
-            formatter,
-            "at most in the second quarter of the run and in the last: {} and {} MiB resident, {} and {} MiB on disk",
-            mib(self.before.0),
-            mib(self.after.0),
-            mib(self.before.1),
-            mib(self.after.1),
-        )?;
-        if self.is_bounded() { Ok(()) } else { formatter.write_str("\nFAULT: they grow") }
+        formatter.write_str(if is_bounded { "they come to rest" } else { "\nFAULT: they grow" })
     }
 }
 
@@ -117,12 +123,12 @@ pub fn run(options: &SoakOptions, variant: &Variant, run: u32) -> io::Result<Soa
         if moment.since < seen.0 + SAMPLE || moment.since >= length {
             return;
         }
-        let memory = moment.pid.and_then(|pid| measure::process_memory(pid).ok()).unwrap_or_default();
+        let memory = moment.pid.and_then(|pid| measure::process_memory(pid).ok());
         let passed = moment.since - seen.0;
         samples.push(Sample {
             seconds: moment.since.as_secs(),
-            resident_bytes: memory.resident_bytes,
-            disk_bytes: moment.folder.map_or(0, bytes_below),
+            resident_bytes: memory.map(|memory| memory.resident_bytes),
+            disk_bytes: moment.folder.map(bytes_below),
             lifecycles_per_second: (moment.deleted - seen.1) as f64 / passed.as_secs_f64(),
         });
         seen = (moment.since, moment.deleted);
@@ -134,15 +140,20 @@ pub fn run(options: &SoakOptions, variant: &Variant, run: u32) -> io::Result<Soa
 
 /// Memory, disk and throughput over time, under each other.
 pub fn chart(samples: &[Sample]) -> String {
-    let over_time = |name: &str, figure: &dyn Fn(&Sample) -> f64| Line {
+    let over_time = |name: &str, figure: &dyn Fn(&Sample) -> Option<f64>| Line {
         name: name.into(),
-        points: samples.iter().map(|sample| (sample.seconds as f64 / 60.0, figure(sample))).collect(),
+        points: samples
+            .iter()
+            .filter_map(|sample| Some((sample.seconds as f64 / 60.0, figure(sample)?)))
+            .collect(),
     };
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let gib = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / f64::from(1 << 30));
     let panels = [
         over_time("resident memory, GiB", &|sample| gib(sample.resident_bytes)),
         over_time("data folder on disk, GiB", &|sample| gib(sample.disk_bytes)),
-        over_time("messages sent, received and deleted a second", &|sample| sample.lifecycles_per_second),
+        over_time("messages sent, received and deleted a second", &|sample| {
+            Some(sample.lifecycles_per_second)
+        }),
     ];
     chart::panels("A broker under load for long", "minutes", &panels)
 }
@@ -169,14 +180,19 @@ mod tests {
             (0..40)
                 .map(|at| Sample {
                     seconds: at * 5,
-                    resident_bytes: memory(at) << 20,
-                    disk_bytes: 1 << 30,
+                    resident_bytes: Some(memory(at) << 20),
+                    disk_bytes: Some(1 << 30),
                     lifecycles_per_second: 1.0,
                 })
                 .collect()
         };
-        assert!(Bounded::of(&samples(&|at| 100 + at.min(10) * 50)).is_bounded());
-        assert!(!Bounded::of(&samples(&|at| 100 + at * 50)).is_bounded());
-        assert!(!Bounded::of(&samples(&|at| at)[..3]).is_judged);
+        assert_eq!(Bounded::of(&samples(&|at| 100 + at.min(10) * 50)).is_bounded(), Some(true));
+        assert_eq!(Bounded::of(&samples(&|at| 100 + at * 50)).is_bounded(), Some(false));
+        assert_eq!(Bounded::of(&samples(&|at| at)[..3]).is_bounded(), None, "it is too short");
+        let mut of_a_stranger = samples(&|at| at);
+        of_a_stranger.iter_mut().for_each(|sample| sample.resident_bytes = None);
+        let bounded = Bounded::of(&of_a_stranger);
+        assert_eq!(bounded.is_bounded(), None, "its memory is not known");
+        assert!(bounded.to_string().starts_with("NOT JUDGED"), "{bounded}");
     }
 }
