@@ -1,8 +1,12 @@
 //! Deletes and visibility changes of a consumer, gathered into batches by a [crew](crate::crew).
 //!
-//! What fails for good is told to the log: the message then comes back by itself.
+//! Batches may overtake each other on their way. So a message that is let go of while it is being hidden
+//! anew is let go of behind that: it would come back as the earlier request says where that arrived last.
+//!
+//! What the broker refuses for now is asked again for a while. What fails for good is told to the log: the
+//! message then comes back by itself.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,22 +15,27 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::crew::{Owner, Told, Work};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::KeptHandle;
 use crate::queue::Queue;
+use crate::retry::Backoff;
 
 /// Batches under way at once.
 const IN_FLIGHT_MAX: usize = 16;
 /// Entries in a batch at most.
 const BATCH_MAX: usize = BATCH_ENTRIES_MAX as usize;
+/// From the first time that the broker refuses something for now, for how long it is asked again.
+const ASKED_AGAIN_FOR: Duration = Duration::from_secs(30);
 
 /// What is done with a message.
 #[derive(Debug)]
 pub(crate) enum Settling {
     /// It is deleted.
     Delete(KeptHandle),
-    /// It is hidden for so long from now on.
+    /// It is hidden for so long from now on, and let go of.
     Hide(KeptHandle, Duration),
+    /// It is held on, and hidden anew for so long.
+    Renew(KeptHandle, Duration),
 }
 
 /// Takes what is to be done; what is done last is done when [`Finished::wait`] returns.
@@ -49,8 +58,9 @@ impl Settler {
     pub fn settle(&self, settling: Settling) {
         // Where the runtime ends, the message comes back by itself.
         let _ = self.crew.change(|waiting| match settling {
-            Settling::Delete(handle) => waiting.deletes.push_back(handle),
-            Settling::Hide(handle, time) => waiting.hides.push_back((handle, time)),
+            Settling::Delete(handle) => waiting.deletes.push_back(Asked::new(handle)),
+            Settling::Hide(handle, time) => waiting.hide(handle, time),
+            Settling::Renew(handle, time) => waiting.renew(handle, time),
         });
     }
 }
@@ -72,21 +82,97 @@ struct Settles {
     _tell: oneshot::Sender<()>,
 }
 
+/// What the broker is asked for, and until when, where it has refused it for now.
+#[derive(Debug)]
+struct Asked<T> {
+    what: T,
+    until: Option<Instant>,
+}
+
+impl<T> Asked<T> {
+    fn new(what: T) -> Self {
+        Self { what, until: None }
+    }
+}
+
+#[derive(Debug)]
+struct Hiding {
+    handle: KeptHandle,
+    time: Duration,
+    /// The message is held on.
+    is_renewal: bool,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
-    deletes: VecDeque<KeptHandle>,
-    hides: VecDeque<(KeptHandle, Duration)>,
+    deletes: VecDeque<Asked<KeptHandle>>,
+    hides: VecDeque<Asked<Hiding>>,
+    /// Messages that are hidden anew by what waits or is under way; of those that were let go of since then,
+    /// for how long they are to be hidden afterwards.
+    renewing: HashMap<KeptHandle, Option<Duration>>,
+    /// How long to wait after the next refusal for now; `None`: the last one is forgotten.
+    backoff: Option<Backoff>,
+}
+
+impl Waiting {
+    fn renew(&mut self, handle: KeptHandle, time: Duration) {
+        if self.renewing.contains_key(&handle) {
+            // That has not been done yet, and is all the same.
+            return;
+        }
+        self.renewing.insert(handle.clone(), None);
+        self.hides.push_back(Asked::new(Hiding { handle, time, is_renewal: true }));
+    }
+
+    fn hide(&mut self, handle: KeptHandle, time: Duration) {
+        match self.renewing.get_mut(&handle) {
+            Some(afterwards) => *afterwards = Some(time),
+            None => self.hides.push_back(Asked::new(Hiding { handle, time, is_renewal: false })),
+        }
+    }
+
+    /// Takes what came of a batch, and says how long to wait before the next one, if so.
+    fn take_back(&mut self, returned: Returned) -> Option<Duration> {
+        let Returned { renewed, deletes, hides } = returned;
+        for handle in renewed {
+            if let Some(Some(time)) = self.renewing.remove(&handle) {
+                self.hide(handle, time);
+            }
+        }
+        if deletes.is_empty() && hides.is_empty() {
+            self.backoff = None;
+            return None;
+        }
+        deletes.into_iter().rev().for_each(|delete| self.deletes.push_front(delete));
+        hides.into_iter().rev().for_each(|hide| self.hides.push_front(hide));
+        Some(self.backoff.get_or_insert_with(fresh_backoff).wait())
+    }
+}
+
+fn fresh_backoff() -> Backoff {
+    // What is held is not hidden anew meanwhile, so it is short.
+    Backoff::new(Duration::from_millis(5), Duration::from_millis(250))
 }
 
 enum Batch {
-    Deletes(Vec<KeptHandle>),
-    Hides(Vec<(KeptHandle, Duration)>),
+    Deletes(Vec<Asked<KeptHandle>>),
+    Hides(Vec<Asked<Hiding>>),
+}
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+struct Returned {
+    /// Messages that were hidden anew, or not: their renewals are over.
+    renewed: Vec<KeptHandle>,
+    /// What is asked again.
+    deletes: Vec<Asked<KeptHandle>>,
+    hides: Vec<Asked<Hiding>>,
 }
 
 impl Work for Settles {
     type Waiting = Waiting;
     type Batch = Batch;
-    type Outcome = ();
+    type Outcome = Returned;
 
     #[inline]
     fn due(waiting: &Waiting, partial: bool) -> usize {
@@ -96,7 +182,7 @@ impl Work for Settles {
     }
 
     fn take(waiting: &mut Waiting, partial: bool) -> Option<Batch> {
-        let Waiting { deletes, hides } = waiting;
+        let Waiting { deletes, hides, .. } = waiting;
         if deletes.len() >= BATCH_MAX || (partial && !deletes.is_empty()) {
             Some(Batch::Deletes(deletes.drain(..BATCH_MAX.min(deletes.len())).collect()))
         } else if hides.len() >= BATCH_MAX || (partial && !hides.is_empty()) {
@@ -107,33 +193,145 @@ impl Work for Settles {
     }
 
     fn is_empty(waiting: &Waiting) -> bool {
+        // What is to be done behind a renewal is taken on by who sees that through.
         waiting.deletes.is_empty() && waiting.hides.is_empty()
     }
 
-    async fn run(&self, batch: Batch) {
+    async fn run(&self, batch: Batch) -> Returned {
+        let mut returned = Returned::default();
         match batch {
-            Batch::Deletes(handles) => {
-                let outcome = self.queue.delete_each(handles.iter().map(KeptHandle::as_bytes)).await;
-                report("a message could not be deleted and comes back", outcome);
+            Batch::Deletes(deletes) => {
+                let handles = deletes.iter().map(|delete| delete.what.as_bytes());
+                let outcome = self.queue.delete_each(handles).await;
+                returned.deletes =
+                    asked_again("a message could not be deleted and comes back", deletes, outcome);
             }
-            Batch::Hides(changes) => {
-                let changes = changes.iter().map(|(handle, time)| (handle.as_bytes(), *time));
+            Batch::Hides(hides) => {
+                let changes = hides.iter().map(|hide| (hide.what.handle.as_bytes(), hide.what.time));
                 let outcome = self.queue.change_visibility_of_each(changes).await;
-                report("a message's visibility timeout could not be changed", outcome);
+                let renewals = hides.iter().filter(|hide| hide.what.is_renewal);
+                returned.renewed = renewals.map(|hide| hide.what.handle.clone()).collect();
+                let what = "a message's visibility timeout could not be changed";
+                returned.hides = asked_again(what, hides, outcome);
+                // What is held on is hidden anew by itself.
+                returned.hides.retain(|hide| !hide.what.is_renewal);
             }
         }
+        returned
     }
 
-    fn finish(&self, _: &mut Waiting, (): ()) -> (Option<Instant>, Told) {
-        (None, Told::new())
+    fn finish(&self, waiting: &mut Waiting, returned: Returned) -> (Option<Instant>, Told) {
+        let pause = waiting.take_back(returned);
+        (pause.map(|pause| Instant::now() + pause), Told::new())
     }
 }
 
-fn report(what: &'static str, outcome: Result<Vec<Result<()>>>) {
-    match outcome {
-        Ok(results) => {
-            results.into_iter().filter_map(Result::err).for_each(|error| tracing::warn!(%error, what))
+/// Of what the broker was asked for, what it has refused for now and is asked for again. All else that failed
+/// is told to the log.
+fn asked_again<T>(
+    what: &'static str,
+    asked: Vec<Asked<T>>,
+    outcome: Result<Vec<Result<()>>>,
+) -> Vec<Asked<T>> {
+    let results = match outcome {
+        Ok(results) => results,
+        Err(error) if may_pass(&error) => asked.iter().map(|_| Err(error.clone())).collect(),
+        Err(error) => {
+            tracing::warn!(%error, what);
+            return Vec::new();
         }
-        Err(error) => tracing::warn!(%error, what),
+    };
+    let mut again = Vec::new();
+    for (mut asked, result) in asked.into_iter().zip(results) {
+        let Err(error) = result else { continue };
+        let now = Instant::now();
+        let until = *asked.until.get_or_insert(now + ASKED_AGAIN_FOR);
+        if may_pass(&error) && now < until {
+            again.push(asked);
+        } else {
+            tracing::warn!(%error, what);
+        }
+    }
+    again
+}
+
+/// Whether the broker has refused something for now. What met no broker was asked again before this.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Refused(refusal) if refusal.is_retryable())
+}
+
+#[cfg(test)]
+mod tests {
+    use tenpin_protocol::ErrorCode;
+
+    use super::*;
+    use crate::error::Refusal;
+
+    const VISIBILITY: Duration = Duration::from_secs(30);
+    const LATER: Duration = Duration::from_secs(3_600);
+
+    fn handle(name: &str) -> KeptHandle {
+        KeptHandle::new(name.as_bytes())
+    }
+
+    /// For how long the messages of the next batch are hidden.
+    fn next(waiting: &mut Waiting) -> Vec<Duration> {
+        match Settles::take(waiting, true) {
+            Some(Batch::Hides(hides)) => hides.into_iter().map(|hide| hide.what.time).collect(),
+            Some(Batch::Deletes(_)) => panic!("nothing is deleted here"),
+            None => Vec::new(),
+        }
+    }
+
+    fn renewed(name: &str) -> Returned {
+        Returned { renewed: vec![handle(name)], ..Returned::default() }
+    }
+
+    #[test]
+    fn what_is_let_go_of_is_not_hidden_by_a_renewal_that_arrives_later() {
+        let mut waiting = Waiting::default();
+        waiting.renew(handle("under way"), VISIBILITY);
+        assert_eq!(next(&mut waiting), [VISIBILITY]);
+        waiting.hide(handle("under way"), LATER);
+        waiting.renew(handle("waiting"), VISIBILITY);
+        waiting.hide(handle("waiting"), LATER);
+        assert_eq!(next(&mut waiting), [VISIBILITY], "both wait for their renewals");
+        for name in ["under way", "waiting"] {
+            waiting.take_back(renewed(name));
+            assert_eq!(next(&mut waiting), [LATER]);
+        }
+        waiting.hide(handle("another"), LATER);
+        assert_eq!(next(&mut waiting), [LATER], "it was not being hidden anew");
+    }
+
+    #[test]
+    fn a_message_is_not_hidden_anew_twice_at_once_and_is_so_again_afterwards() {
+        let mut waiting = Waiting::default();
+        waiting.renew(handle("held"), VISIBILITY);
+        waiting.renew(handle("held"), VISIBILITY);
+        assert_eq!(next(&mut waiting), [VISIBILITY]);
+        waiting.take_back(renewed("held"));
+        waiting.renew(handle("held"), VISIBILITY);
+        assert_eq!(next(&mut waiting), [VISIBILITY]);
+    }
+
+    #[test]
+    fn what_is_refused_for_now_is_asked_again_for_a_while() {
+        let refused = |code: ErrorCode| -> Result<()> { Err(Refusal::new(code.number(), None).into()) };
+        let asked = || vec![Asked::new("one"), Asked::new("two"), Asked::new("three")];
+        let names = |again: Vec<Asked<&'static str>>| -> Vec<_> {
+            again.into_iter().map(|asked| asked.what).collect()
+        };
+        let results =
+            vec![Ok(()), refused(ErrorCode::RequestThrottled), refused(ErrorCode::ReceiptHandleIsInvalid)];
+        assert_eq!(names(asked_again("", asked(), Ok(results))), ["two"]);
+        let whole = asked_again("", asked(), refused(ErrorCode::RequestThrottled).map(|()| Vec::new()));
+        assert_eq!(names(whole), ["one", "two", "three"]);
+        let mut late = asked();
+        late[0].until = Some(Instant::now());
+        let results = vec![refused(ErrorCode::RequestThrottled)];
+        assert!(asked_again("", late, Ok(results)).is_empty(), "it was asked for long enough");
+        let lost = Err(Error::Disconnected { reason: String::new() });
+        assert!(asked_again("", asked(), lost).is_empty(), "it was repeated before");
     }
 }

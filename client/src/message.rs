@@ -455,7 +455,7 @@ impl fmt::Debug for ReceiptHandle {
 const KEPT_BYTES: usize = 62;
 
 /// A handle that is kept beside its message, to be passed around at the cost of a copy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum KeptHandle {
     /// Length and bytes.
     Here(u8, [u8; KEPT_BYTES]),
@@ -465,7 +465,7 @@ pub(crate) enum KeptHandle {
 
 impl KeptHandle {
     #[inline]
-    fn new(bytes: &[u8]) -> Self {
+    pub fn new(bytes: &[u8]) -> Self {
         let mut kept = [0; KEPT_BYTES];
         match kept.get_mut(..bytes.len()) {
             Some(place) => {

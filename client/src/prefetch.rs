@@ -75,7 +75,7 @@ impl Holdings {
                 place.looks += 1;
                 if place.looks >= LOOKS_BEFORE_RENEWAL {
                     place.looks = 0;
-                    holdings.settler.settle(Settling::Hide(place.handle.clone(), holdings.visibility));
+                    holdings.settler.settle(Settling::Renew(place.handle.clone(), holdings.visibility));
                 }
             }
         }

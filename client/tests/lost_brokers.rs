@@ -1,4 +1,4 @@
-//! Brokers that fall silent, and brokers that come back as others: stand-ins of a few lines.
+//! Brokers that fall silent, that say no for now, and that come back as others: stand-ins of a few lines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tenpin_client::{Client, ClientBuilder};
 use tenpin_protocol::{
-    ANY_SHARD, ErrorCode, ErrorFrame, FrameCodec, HelloReply, Operation, OwnedFrame, QueueOpened, Request,
-    Response, SendReplyWriter, VERSION,
+    ANY_SHARD, Entries, ErrorCode, ErrorFrame, FrameCodec, HelloReply, Operation, OutcomeReplyWriter,
+    OwnedFrame, QueueOpened, ReceiveReply, ReceivedMessage, Request, Response, SendReplyWriter, VERSION,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -143,4 +143,43 @@ async fn a_broker_that_comes_back_with_fewer_shards_is_found_again() {
     queue.send("to shard 1").await.expect("it is there");
     queue.send("to where shard 1 was").await.expect("the broker is there");
     assert_eq!(sends.load(Ordering::Relaxed), 2);
+}
+
+fn opened() -> Response<'static> {
+    Response::Open(QueueOpened { queue: 7, incarnation: 1, shard: ANY_SHARD, fifo: 0 })
+}
+
+#[tokio::test]
+async fn a_delete_that_is_refused_for_now_is_asked_again() {
+    let deletes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&deletes);
+    let options = broker(move |_, frame, out| {
+        let correlation = frame.correlation();
+        match frame.request().expect("the client sends requests") {
+            Request::Hello(_) => hello_reply(0, 1).encode(correlation, out),
+            Request::Open(_) => opened().encode(correlation, out),
+            Request::Ping(ping) => Response::Ping(ping).encode(correlation, out),
+            Request::Receive(_) => {
+                let (handle, body): (&[u8], &[u8]) = (&[0, 0, 1], b"a first order");
+                let message = ReceivedMessage { handle, body, content: body, ..ReceivedMessage::default() };
+                Response::Receive(ReceiveReply { messages: Entries::of(&[message]) }).encode(correlation, out);
+            }
+            Request::Delete(_) => {
+                let mut writer = OutcomeReplyWriter::begin(out, Operation::Delete, correlation);
+                match counted.fetch_add(1, Ordering::Relaxed) {
+                    0 => writer.refused(ErrorCode::RequestThrottled, "not now"),
+                    _ => writer.succeeded(),
+                };
+                writer.finish();
+            }
+            _ => {}
+        }
+        Then::GoOn
+    });
+    let client = options.await.connect().await.expect("it answers");
+    let queue = client.queue("orders").await.expect("it answers");
+    let mut messages = queue.stream();
+    messages.next().await.expect("there is one").delete();
+    messages.close().await;
+    assert_eq!(deletes.load(Ordering::Relaxed), 2);
 }
