@@ -365,11 +365,20 @@ fn take_frames(
     input: &mut BytesMut,
     frames: &mut Vec<OwnedFrame>,
 ) -> Result<()> {
-    while let Some(frame) = codec.decode(input).map_err(|error| Error::Protocol(error.to_string()))? {
-        frames.push(frame);
+    let mut ended = Ok(());
+    loop {
+        match codec.decode(input) {
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) => break,
+            // It ends the connection and nothing else: over another one the answer may come.
+            Err(error) => {
+                ended = Err(Error::Disconnected { reason: error.to_string() });
+                break;
+            }
+        }
     }
     if frames.is_empty() {
-        return Ok(());
+        return ended;
     }
     let mut wakers = Vec::with_capacity(frames.len());
     let mut farewell = None;
@@ -387,7 +396,7 @@ fn take_frames(
     }
     drop(state);
     wakers.into_iter().for_each(std::task::Waker::wake);
-    farewell.map_or(Ok(()), |frame| Err(farewell_reason(&frame)))
+    farewell.map_or(ended, |frame| Err(farewell_reason(&frame)))
 }
 
 /// What the broker says before it closes the connection.

@@ -1,4 +1,5 @@
-//! Brokers that fall silent, that say no for now, and that come back as others: stand-ins of a few lines.
+//! Brokers that fall silent, that say no for now or what is no frame, and that come back as others: stand-ins
+//! of a few lines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use tenpin_protocol::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_util::codec::Decoder;
 
 /// What a stand-in does with a frame.
@@ -182,4 +184,31 @@ async fn a_delete_that_is_refused_for_now_is_asked_again() {
     messages.next().await.expect("there is one").delete();
     messages.close().await;
     assert_eq!(deletes.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn what_is_no_frame_ends_its_connection_and_not_the_consumer() {
+    let asked_again = Arc::new(Notify::new());
+    let told = Arc::clone(&asked_again);
+    let options = broker(move |connection, frame, out| {
+        let correlation = frame.correlation();
+        match frame.request().expect("the client sends requests") {
+            Request::Hello(_) => hello_reply(0, 1).encode(correlation, out),
+            Request::Open(_) => opened().encode(correlation, out),
+            Request::Ping(ping) => Response::Ping(ping).encode(correlation, out),
+            Request::Receive(_) if connection == 0 => {
+                Response::Receive(ReceiveReply::default()).encode(correlation, out);
+                // A bit of it changes on its way.
+                *out.last_mut().expect("a frame has bytes") ^= 1;
+            }
+            Request::Receive(_) => told.notify_one(),
+            _ => {}
+        }
+        Then::GoOn
+    });
+    let client = options.await.connect().await.expect("it answers");
+    let queue = client.queue("orders").await.expect("it answers");
+    let stop = async { asked_again.notified().await };
+    let running = queue.consumer().run_until(stop, |_| std::future::ready(()));
+    running.await.expect("it goes on over another connection");
 }
