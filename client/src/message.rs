@@ -7,11 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tenpin_protocol::{
-    ContentFields, Entries, OwnedFrame, ReceivedFixed, ReceivedMessage, SendEntry, UserAttribute,
-    write_content,
+    ContentFields, Entries, FIELD_HEADER_BYTES, OwnedFrame, ReceivedFixed, ReceivedMessage, SendEntry,
+    UserAttribute, write_content,
 };
 
 use crate::error::{Error, Result};
+
+/// Bytes of a message that the limits do not count. A message at the limit fits into the smallest frame with them.
+const UNCOUNTED_BYTES_MAX: usize = 32 << 10;
+/// Bytes around an attribute's name, type and value: the lengths of all of it, of its fixed part, and of each.
+const ATTRIBUTE_OVERHEAD_BYTES: usize = 4 + 2 + 2 + 2 + 4;
 
 /// The value of a message's attribute.
 ///
@@ -284,12 +289,27 @@ impl NewMessage {
         let most = usize::from(u16::MAX);
         let is_short =
             |(name, value): &(String, AttributeValue)| name.len() <= most && value.data_type().len() <= most;
-        if fields.attributes.len() <= most && fields.attributes.iter().all(is_short) {
-            return Ok(());
+        if fields.attributes.len() > most || !fields.attributes.iter().all(is_short) {
+            return Err(Error::Invalid(format!(
+                "a message has at most {most} attributes, with names and types of at most {most} bytes"
+            )));
         }
-        Err(Error::Invalid(format!(
-            "a message has at most {most} attributes, with names and types of at most {most} bytes"
-        )))
+        let bytes = self.uncounted_bytes();
+        if bytes > UNCOUNTED_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a message has at most {UNCOUNTED_BYTES_MAX} bytes in its group, deduplication id and trace header \
+                 and around its attributes, this one has {bytes}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Bytes that the limits do not count and that take their room in a frame all the same.
+    pub(crate) fn uncounted_bytes(&self) -> usize {
+        let Some(fields) = &self.fields else { return 0 };
+        let texts = [&fields.group, &fields.deduplication_id, &fields.trace_header];
+        let texts: usize = texts.into_iter().flatten().map(|text| FIELD_HEADER_BYTES + text.len()).sum();
+        texts + fields.attributes.len() * ATTRIBUTE_OVERHEAD_BYTES
     }
 
     /// Body and fields in one piece, as they travel; where [`Self::check`] has found nothing wrong.

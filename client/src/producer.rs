@@ -184,6 +184,8 @@ impl Producer {
                 "a message has at most {BATCH_BYTES_MAX} bytes with its attributes, this one has {bytes}"
             )));
         }
+        // A batch is one frame, with what the limits do not count. A message that is at the limit goes alone.
+        let bytes = (bytes + message.uncounted_bytes()).min(BATCH_BYTES_MAX);
         message.set_only_if_previous_accepted(false);
         let share = share_of(bytes).min(self.room_bytes);
         let until = Instant::now() + self.send_timeout;

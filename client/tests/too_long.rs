@@ -24,6 +24,28 @@ async fn a_message_that_cannot_be_written_is_refused_and_its_producer_goes_on() 
 }
 
 #[tokio::test]
+async fn a_message_that_no_frame_has_room_for_is_refused_before_it_is_in_a_batch_with_others() {
+    let broker = Broker::in_memory().expect("a broker starts");
+    let client = Client::connect(broker.address().to_string()).await.expect("it answers");
+    let producer = client.create_queue("orders").await.expect("a new queue").producer().start();
+    let long = || "x".repeat(5 << 20);
+    let one = producer.enqueue("one").await.expect("there is room");
+    let traced = producer.enqueue(NewMessage::new("odd").trace_header(long())).await;
+    let grouped = producer.enqueue(NewMessage::new("odd").group(long())).await;
+    let mut many = NewMessage::new("odd");
+    for number in 0..5_000 {
+        many = many.attribute(number.to_string(), "");
+    }
+    let many = producer.enqueue(many).await;
+    let two = producer.enqueue("two").await.expect("there is room");
+    for odd in [traced, grouped, many] {
+        assert!(matches!(odd, Err(Error::Invalid(_))), "{odd:?}");
+    }
+    one.await.expect("it is stored");
+    two.await.expect("it is stored");
+}
+
+#[tokio::test]
 async fn a_request_that_cannot_be_written_leaves_its_connection_as_it_was() {
     let broker = Broker::in_memory().expect("a broker starts");
     // Where the connection broke, the others would fail.
