@@ -314,8 +314,9 @@ impl Queue {
         self.runtime.handle.block_on(self.queue.delete_queue())
     }
 
-    /// The same queue for async code on another runtime's tasks; its connections stay on the thread of
-    /// this client.
+    /// The same queue for async code on another runtime's tasks. Connections that there are stay on the thread
+    /// of this client. One that a call there has to make lives on the runtime of that call; where that ends,
+    /// the connection ends with it, and is made again by the next call.
     ///
     /// ```
     /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }

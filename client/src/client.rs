@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::options::ClientBuilder;
 use crate::pool::Pool;
 use crate::queue::{Queue, QueueName, QueuePage};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, after};
 use crate::stats::Stats;
 
 /// A broker, reached over connections that are made, shared and made again as needed.
@@ -281,8 +281,8 @@ impl Client {
     async fn call_until(&self, shard: u16, request: &Request<'_>) -> Result<OwnedFrame> {
         let options = &self.inner.options;
         let wait = wait_of(request);
-        let time = options.request_timeout + wait;
-        let until = Instant::now() + time;
+        let time = options.request_timeout.saturating_add(wait);
+        let until = after(time);
         let mut backoff = Backoff::new(options.backoff_min, options.backoff_max);
         loop {
             let attempt = self.attempt(shard, request, !wait.is_zero());

@@ -209,7 +209,7 @@ impl NewMessage {
     /// ```
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
-        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        let seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
         self.delay_seconds = Some(u32::try_from(seconds).unwrap_or(u32::MAX));
         self
     }

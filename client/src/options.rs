@@ -76,7 +76,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long to try to make a connection, with all attempts (5 s).
+    /// How long an attempt to make a connection may take, until the broker has said hello (5 s). Requests make
+    /// further attempts while they have time; [`ClientBuilder::connect`] makes one.
     ///
     /// ```
     /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/example.rs")); }

@@ -15,7 +15,7 @@ use crate::crew::{Owner, Told, Work, tell_all};
 use crate::error::{Error, Result};
 use crate::message::{NewMessage, Sent};
 use crate::queue::Queue;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, after};
 use crate::room::Room;
 use crate::sending::{Boards, Sending};
 use crate::waiting::{Groups, Item, Waiting};
@@ -188,7 +188,7 @@ impl Producer {
         let bytes = (bytes + message.uncounted_bytes()).min(BATCH_BYTES_MAX);
         message.set_only_if_previous_accepted(false);
         let share = share_of(bytes).min(self.room_bytes);
-        let until = Instant::now() + self.send_timeout;
+        let until = after(self.send_timeout);
         let mut hand_over = |held: &mut Held| {
             let (telling, sending) = held.boards.pair();
             held.waiting.push(Item { message: std::mem::take(&mut message), bytes, until, telling });

@@ -1,7 +1,15 @@
 //! How long to wait before trying again: longer each time, and never in step with other clients.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// What is longer than this is as good as for ever, and clocks do not go much further.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+/// When so long a time will have passed, however long a caller wants to wait.
+pub(crate) fn after(time: Duration) -> Instant {
+    Instant::now() + time.min(FOR_EVER)
+}
 
 /// Waits that double from one attempt to the next, each spread over its upper half.
 #[derive(Debug)]
@@ -32,6 +40,11 @@ fn random_fraction() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_time_has_an_end_too() {
+        assert!(after(Duration::MAX) > after(Duration::from_secs(86_400)));
+    }
 
     #[test]
     fn waits_double_up_to_the_bound_and_never_leave_their_upper_half() {
