@@ -10,7 +10,6 @@
 //! and never across an await.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -156,6 +155,9 @@ impl Shared {
 
     /// Puts a request into the buffer; `None`: there is no room now.
     fn begin(&self, request: &Request<'_>) -> Result<Option<u32>> {
+        if !request.fits(self.frame_bytes_max) {
+            return Err(self.too_long(request));
+        }
         let unclaimed = match request {
             Request::Receive(receive) => Unclaimed::HandBack { queue: receive.queue },
             _ => Unclaimed::Drop,
@@ -170,21 +172,23 @@ impl Shared {
         let Some(correlation) = state.pending.begin(unclaimed, true) else { return Ok(None) };
         let State { output, pending, .. } = &mut *state;
         let (start, was_empty) = (output.len(), output.is_empty());
-        // What a text or a list is too long for the layout of panics, and would leave half a frame behind.
-        let encoding = AssertUnwindSafe(|| request.encode(correlation, output));
-        let is_encoded = std::panic::catch_unwind(encoding).is_ok();
-        if !is_encoded || output.len() - start > self.frame_bytes_max {
+        request.encode(correlation, output);
+        if output.len() - start > self.frame_bytes_max {
             // The broker would close the connection for all who use it.
             output.truncate(start);
             pending.withdraw(correlation);
-            let (operation, bytes) = (request.operation().name(), self.frame_bytes_max);
-            return Err(Error::Invalid(format!("{operation}: too long for a frame of {bytes} bytes")));
+            return Err(self.too_long(request));
         }
         drop(state);
         if was_empty {
             self.output.notify_one();
         }
         Ok(Some(correlation))
+    }
+
+    fn too_long(&self, request: &Request<'_>) -> Error {
+        let (operation, bytes) = (request.operation().name(), self.frame_bytes_max);
+        Error::Invalid(format!("{operation}: too long for a frame of {bytes} bytes"))
     }
 
     /// Makes a request whose answer nobody waits for.

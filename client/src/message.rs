@@ -13,9 +13,11 @@ use tenpin_protocol::{
 
 use crate::error::{Error, Result};
 
-/// Bytes of a message that the limits do not count. A message at the limit fits into the smallest frame with them.
+/// What is longer is not even written, for the broker to refuse: lengths on the wire have 32 bits.
+const MESSAGE_BYTES_MOST: usize = 1 << 30;
+/// Bytes of a message that the limits do not count: with them one at the limit fits into the smallest frame.
 const UNCOUNTED_BYTES_MAX: usize = 32 << 10;
-/// Bytes around an attribute's name, type and value: the lengths of all of it, of its fixed part, and of each.
+/// Bytes around an attribute's name, type and value: lengths of all of it, of its fixed part, and of each.
 const ATTRIBUTE_OVERHEAD_BYTES: usize = 4 + 2 + 2 + 2 + 4;
 
 /// The value of a message's attribute.
@@ -294,11 +296,15 @@ impl NewMessage {
                 "a message has at most {most} attributes, with names and types of at most {most} bytes"
             )));
         }
+        let bytes = self.message_bytes();
+        if bytes > MESSAGE_BYTES_MOST {
+            return Err(Error::Invalid(format!("no message can have {bytes} bytes")));
+        }
         let bytes = self.uncounted_bytes();
         if bytes > UNCOUNTED_BYTES_MAX {
             return Err(Error::Invalid(format!(
-                "a message has at most {UNCOUNTED_BYTES_MAX} bytes in its group, deduplication id and trace header \
-                 and around its attributes, this one has {bytes}"
+                "a message has at most {UNCOUNTED_BYTES_MAX} bytes in its group, deduplication id and trace \
+                 header and around its attributes, this one has {bytes}"
             )));
         }
         Ok(())

@@ -4,7 +4,8 @@
 use crate::codes::content_tag;
 use crate::error::{DecodeError, Problem};
 use crate::layout::{
-    Entries, Fields, Layout, Reader, as_text, check_fields, layout, length_u32, write_field, write_fixed,
+    Entries, Fields, Layout, Reader, as_text, check_fields, layout, length_u32, short, write_field,
+    write_fixed,
 };
 
 const NAME: &str = "message content";
@@ -82,6 +83,10 @@ impl<'a> Layout<'a> for UserAttribute<'a> {
         let value = reader.bytes(value_length as usize, "attribute: value")?;
         check_fields(reader.rest, Self::NAME)?;
         Ok(Self { name, data_type, value })
+    }
+
+    fn text_bytes(&self) -> Option<usize> {
+        Some(short(self.name.len())? + short(self.data_type.len())? + self.value.len())
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -33,6 +33,10 @@ pub trait Layout<'a>: Sized {
         Self::read(bytes).map(drop)
     }
 
+    /// Bytes of the texts and byte strings in it, which its frame has at least. `None`: one of them is too long
+    /// for the layout, or a list has too many entries, so that it cannot be written.
+    fn text_bytes(&self) -> Option<usize>;
+
     /// Appends its bytes.
     fn write(&self, out: &mut Vec<u8>);
 }
@@ -157,6 +161,11 @@ pub(crate) fn length_u16(length: usize) -> u16 {
     u16::try_from(length).expect("short strings and lists stay under 65,536")
 }
 
+/// The same length, where [`length_u16`] can carry it.
+pub(crate) fn short(length: usize) -> Option<usize> {
+    (length <= usize::from(u16::MAX)).then_some(length)
+}
+
 /// A plain number in a fixed part.
 pub(crate) trait Scalar: Sized {
     fn read(reader: &mut Reader<'_>, what: &'static str) -> Result<Self, DecodeError>;
@@ -235,12 +244,16 @@ impl<'a> Piece<'a> for &'a [u8] {
 /// The value of an optional field.
 pub(crate) trait FieldValue<'a>: Sized {
     fn from_value(bytes: &'a [u8], what: &'static str) -> Result<Self, DecodeError>;
+    fn value_bytes(&self) -> usize;
     fn write_value(&self, out: &mut Vec<u8>);
 }
 
 impl<'a> FieldValue<'a> for &'a str {
     fn from_value(bytes: &'a [u8], what: &'static str) -> Result<Self, DecodeError> {
         as_text(bytes, what)
+    }
+    fn value_bytes(&self) -> usize {
+        self.len()
     }
     fn write_value(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.as_bytes());
@@ -250,6 +263,9 @@ impl<'a> FieldValue<'a> for &'a str {
 impl<'a> FieldValue<'a> for &'a [u8] {
     fn from_value(bytes: &'a [u8], _what: &'static str) -> Result<Self, DecodeError> {
         Ok(bytes)
+    }
+    fn value_bytes(&self) -> usize {
+        self.len()
     }
     fn write_value(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
@@ -394,6 +410,17 @@ impl<'a, E: Layout<'a> + Copy> Entries<'a, E> {
         }
         let bytes = &whole[..whole.len() - reader.rest.len()];
         Ok(Self { source: Source::Wire { count, bytes, entry: PhantomData } })
+    }
+
+    pub(crate) fn text_bytes(&self) -> Option<usize> {
+        short(self.len())?;
+        match self.source {
+            // What stood in a frame can be written into one.
+            Source::Wire { bytes, .. } => Some(bytes.len()),
+            Source::Slice(entries) => entries
+                .iter()
+                .try_fold(0_usize, |bytes, entry| Some(bytes.saturating_add(entry.text_bytes()?))),
+        }
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
@@ -552,6 +579,19 @@ macro_rules! layout {
                 };
                 $($check(&value)?;)?
                 Ok(value)
+            }
+
+            #[allow(unused_imports, unused_mut)]
+            #[inline]
+            fn text_bytes(&self) -> Option<usize> {
+                use $crate::layout::{FieldValue, Piece, short};
+                let mut bytes = 0_usize;
+                $($(bytes = bytes.saturating_add(short(self.$piece.as_piece().len())?);)*)?
+                $($(bytes = bytes.saturating_add(self.$list.text_bytes()?);)*)?
+                $($(if let Some(value) = &self.$field {
+                    bytes = bytes.saturating_add(FieldValue::value_bytes(value));
+                })*)?
+                Some(bytes)
             }
 
             #[allow(unused_imports, unused_variables)]

@@ -6,7 +6,8 @@ use crate::content::{
 };
 use crate::error::{DecodeError, ErrorCode, Problem};
 use crate::layout::{
-    Entries, Fields, Layout, NoFlags, Raw, Reader, check_fields, layout, length_u16, length_u32, write_fixed,
+    Entries, Fields, Layout, NoFlags, Raw, Reader, check_fields, layout, length_u16, length_u32, short,
+    write_fixed,
 };
 
 layout! {
@@ -218,6 +219,11 @@ impl<'a> Layout<'a> for SendEntry<'a> {
         if Self::only_body(bytes).is_some() { Ok(()) } else { Self::read(bytes).map(drop) }
     }
 
+    #[inline]
+    fn text_bytes(&self) -> Option<usize> {
+        Some(self.content.len())
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         write_fixed(out, |out| {
             out.extend_from_slice(&self.flags().to_le_bytes());
@@ -325,6 +331,10 @@ impl<'a> Layout<'a> for ReceiveReply<'a> {
         Ok(Self { messages })
     }
 
+    fn text_bytes(&self) -> Option<usize> {
+        self.messages.text_bytes()
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         write_fixed(out, |out| out.extend_from_slice(&length_u16(self.messages.len()).to_le_bytes()));
         self.messages.write(out);
@@ -389,6 +399,10 @@ impl<'a> Layout<'a> for ReceivedMessage<'a> {
         Ok(Self { fixed, handle, body, content: reader.rest })
     }
 
+    fn text_bytes(&self) -> Option<usize> {
+        Some(short(self.handle.len())? + self.content.len())
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         let mut front = [0; RECEIVED_FRONT_BYTES];
         let lengths = (self.handle.len(), self.content.len(), self.body.len());
@@ -434,6 +448,11 @@ impl<'a> Layout<'a> for &'a [u8] {
         let handle = reader.bytes(usize::from(length), "handle")?;
         check_fields(reader.rest, Self::NAME)?;
         Ok(handle)
+    }
+
+    #[inline]
+    fn text_bytes(&self) -> Option<usize> {
+        short(self.len())
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -587,6 +606,10 @@ impl<'a> Layout<'a> for PeekedMessage<'a> {
         let body_length = part.u32("peeked message: body_length")?;
         let body = split_content(reader.rest, body_length, true)?;
         Ok(Self { fixed: PeekedFixed { state, message, until_ms }, body, content: reader.rest })
+    }
+
+    fn text_bytes(&self) -> Option<usize> {
+        Some(self.content.len())
     }
 
     fn write(&self, out: &mut Vec<u8>) {

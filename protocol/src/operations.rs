@@ -11,6 +11,9 @@ use crate::messages::{
 use crate::outcomes::{Done, OutcomeReply, SendReply};
 use crate::queues::*;
 
+/// What is longer is not encoded: lengths of 32 bits can say more than this with all that stands around it.
+const FRAME_BYTES_MOST: usize = 1 << 30;
+
 macro_rules! operations {
     ($($operation:ident: $request:ty => $response:ty;)*) => {
         /// A request, decoded from a frame or to be encoded into one.
@@ -33,13 +36,20 @@ macro_rules! operations {
                 }
             }
 
+            /// Whether it can be encoded, and its texts and byte strings have so many bytes at most: what
+            /// stands around them is not counted. It looks at lengths only.
+            pub fn fits(&self, frame_bytes_max: usize) -> bool {
+                let bytes = match self { $(Self::$operation(payload) => payload.text_bytes(),)* };
+                bytes.is_some_and(|bytes| bytes <= frame_bytes_max.min(FRAME_BYTES_MOST))
+            }
+
             /// Appends the request's frame. Its bytes are those that it was decoded from, but for
             /// fields that this version does not know.
             ///
             /// # Panics
             ///
             /// If a short text or byte string (all but bodies and attributes' values) has 64 KiB or
-            /// more, or a list as many entries.
+            /// more, or a list as many entries; never where it [fits](Self::fits).
             pub fn encode(&self, correlation: u32, out: &mut Vec<u8>) {
                 match self {
                     $(Self::$operation(payload) => {

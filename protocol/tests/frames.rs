@@ -60,6 +60,7 @@ proptest! {
     fn requests_come_back(request in common::request(), correlation in 1..=u32::MAX) {
         let mut bytes = Vec::new();
         request.encode(correlation, &mut bytes);
+        prop_assert!(request.fits(bytes.len()));
         let frame = split(&bytes);
         prop_assert_eq!(frame.correlation, correlation);
         prop_assert_eq!(Request::decode(&frame), Ok(request));
@@ -452,4 +453,28 @@ fn a_hello_agrees_on_a_version_and_a_limit() {
     assert_eq!(Hello { frame_bytes_max: 0, ..hello }.agreed_frame_bytes_max(4 << 20), 4 << 20);
     assert_eq!(Hello { frame_bytes_max: u32::MAX, ..hello }.agreed_frame_bytes_max(4 << 20), 4 << 20);
     assert_eq!(Hello { version_minimum: 2, ..hello }.agreed_version(), None);
+}
+
+#[test]
+fn what_is_too_long_for_its_layout_is_known_before_it_is_written() {
+    let (longest, longer) = ("x".repeat(65_535), "x".repeat(65_536));
+    let is_written = |request: Request<'_>| {
+        let fits = request.fits(usize::MAX);
+        if fits {
+            request.encode(1, &mut Vec::new());
+        }
+        fits
+    };
+    let open = |name| Request::Open(OpenRequest { name, ..OpenRequest::default() });
+    assert!(is_written(open(longest.as_str())) && !is_written(open(longer.as_str())));
+    let handles = [longest.as_bytes(), longer.as_bytes()];
+    let delete = |handles| Request::Delete(DeleteRequest { queue: 1, handles: Entries::of(handles) });
+    assert!(is_written(delete(&handles[..1])) && !is_written(delete(&handles[1..])));
+    let tags = vec![Tag::default(); 65_536];
+    let tag = |tags| Request::TagQueue(TagQueueRequest { queue: 1, tags: Entries::of(tags) });
+    assert!(is_written(tag(&tags[1..])) && !is_written(tag(&tags[..])));
+    let entries = [SendEntry::new(longer.as_bytes())];
+    let send = Request::Send(SendRequest { queue: 1, entries: Entries::of(&entries) });
+    assert!(is_written(send), "bodies have longer lengths");
+    assert!(send.fits(longer.len()) && !send.fits(longer.len() - 1));
 }
