@@ -99,15 +99,15 @@ impl<'a> Worker<'a> {
                 }
                 other => return Err(unexpected(&other)),
             };
-            if outcomes.len() != numbers.len() {
-                return Err(ClientError::Protocol(format!(
-                    "{} results for {} sends",
-                    outcomes.len(),
-                    numbers.len()
-                )));
-            }
+            check_count(outcomes.len(), numbers.len())?;
             for (number, outcome) in numbers.iter().zip(outcomes) {
-                self.shared.ledger().answer_send(*number, outcome.is_ok());
+                let mut ledger = self.shared.ledger();
+                ledger.answer_send(*number, outcome.is_ok());
+                if let Err(refusal) = outcome
+                    && !is_full(&refusal)
+                {
+                    ledger.violation(format!("a send was refused: {refusal}"));
+                }
             }
         }
         Ok(())
@@ -166,6 +166,7 @@ impl<'a> Worker<'a> {
         let handles: Vec<Vec<u8>> = taken.iter().map(|(_, message)| message.handle.clone()).collect();
         let outcomes: Vec<Result<(), Refusal>> = self.client.delete(self.queue, &handles)?;
         self.shared.note_answer();
+        check_count(outcomes.len(), taken.len())?;
         for ((number, _), outcome) in taken.iter().zip(outcomes) {
             match outcome {
                 Ok(()) => self.shared.ledger().acknowledge_delete(*number),
@@ -174,6 +175,14 @@ impl<'a> Worker<'a> {
         }
         Ok(())
     }
+}
+
+/// What an answer says nothing about would pass for done or for never asked.
+fn check_count(answered: usize, asked: usize) -> Result<(), ClientError> {
+    if answered == asked {
+        return Ok(());
+    }
+    Err(ClientError::Protocol(format!("{answered} results for {asked} entries")))
 }
 
 /// Whether a log has no room now, which breaks no promise: each start begins a segment, and after several in a row
