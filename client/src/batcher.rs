@@ -3,6 +3,9 @@
 //! Batches may overtake each other on their way. So a message that is let go of while it is being hidden
 //! anew is let go of behind that: it would come back as the earlier request says where that arrived last.
 //!
+//! Deletes and visibility changes fill up batches each by themselves: what is hidden anew is in a hurry, and
+//! must not wait until there is nothing to delete.
+//!
 //! What the broker refuses for now is asked again for a while. What fails for good is told to the log: the
 //! message then comes back by itself.
 
@@ -107,6 +110,9 @@ struct Hiding {
 struct Waiting {
     deletes: VecDeque<Asked<KeptHandle>>,
     hides: VecDeque<Asked<Hiding>>,
+    /// Batches of each that are under way.
+    deleting: usize,
+    hiding: usize,
     /// Messages that are hidden anew by what waits or is under way; of those that were let go of since then,
     /// for how long they are to be hidden afterwards.
     renewing: HashMap<KeptHandle, Option<Duration>>,
@@ -131,22 +137,63 @@ impl Waiting {
         }
     }
 
+    fn delete_batches(&self) -> usize {
+        batches(self.deletes.len(), self.deleting == 0)
+    }
+
+    fn hide_batches(&self) -> usize {
+        batches(self.hides.len(), self.hiding == 0)
+    }
+
+    fn take_deletes(&mut self) -> Batch {
+        self.deleting += 1;
+        Batch::Deletes(first_of(&mut self.deletes))
+    }
+
+    fn take_hides(&mut self) -> Batch {
+        self.hiding += 1;
+        Batch::Hides(first_of(&mut self.hides))
+    }
+
     /// Takes what came of a batch, and says how long to wait before the next one, if so.
     fn take_back(&mut self, returned: Returned) -> Option<Duration> {
-        let Returned { renewed, deletes, hides } = returned;
-        for handle in renewed {
-            if let Some(Some(time)) = self.renewing.remove(&handle) {
-                self.hide(handle, time);
+        let is_refused = match returned {
+            Returned::Deletes { again } => {
+                self.deleting -= 1;
+                put_back(&mut self.deletes, again)
             }
-        }
-        if deletes.is_empty() && hides.is_empty() {
+            Returned::Hides { renewed, again } => {
+                self.hiding -= 1;
+                for handle in renewed {
+                    if let Some(Some(time)) = self.renewing.remove(&handle) {
+                        self.hide(handle, time);
+                    }
+                }
+                put_back(&mut self.hides, again)
+            }
+        };
+        if !is_refused {
             self.backoff = None;
             return None;
         }
-        deletes.into_iter().rev().for_each(|delete| self.deletes.push_front(delete));
-        hides.into_iter().rev().for_each(|hide| self.hides.push_front(hide));
         Some(self.backoff.get_or_insert_with(fresh_backoff).wait())
     }
+}
+
+/// How many batches so many entries are; less than a full one counts only where none is under way.
+fn batches(entries: usize, is_first: bool) -> usize {
+    (entries / BATCH_MAX).max(usize::from(is_first && entries > 0))
+}
+
+fn first_of<T>(waiting: &mut VecDeque<T>) -> Vec<T> {
+    waiting.drain(..BATCH_MAX.min(waiting.len())).collect()
+}
+
+/// Puts back what is asked again, before what waits; says whether there is any.
+fn put_back<T>(waiting: &mut VecDeque<T>, again: Vec<T>) -> bool {
+    let is_any = !again.is_empty();
+    again.into_iter().rev().for_each(|entry| waiting.push_front(entry));
+    is_any
 }
 
 fn fresh_backoff() -> Backoff {
@@ -159,14 +206,16 @@ enum Batch {
     Hides(Vec<Asked<Hiding>>),
 }
 
-/// What came of a batch.
-#[derive(Debug, Default)]
-struct Returned {
-    /// Messages that were hidden anew, or not: their renewals are over.
-    renewed: Vec<KeptHandle>,
-    /// What is asked again.
-    deletes: Vec<Asked<KeptHandle>>,
-    hides: Vec<Asked<Hiding>>,
+/// What came of a batch, of which some is asked again.
+enum Returned {
+    Deletes {
+        again: Vec<Asked<KeptHandle>>,
+    },
+    Hides {
+        /// Messages that were hidden anew, or not: their renewals are over.
+        renewed: Vec<KeptHandle>,
+        again: Vec<Asked<Hiding>>,
+    },
 }
 
 impl Work for Settles {
@@ -175,18 +224,17 @@ impl Work for Settles {
     type Outcome = Returned;
 
     #[inline]
-    fn due(waiting: &Waiting, partial: bool) -> usize {
-        let (deletes, hides) = (waiting.deletes.len(), waiting.hides.len());
-        let full = deletes / BATCH_MAX + hides / BATCH_MAX;
-        if partial && deletes + hides > 0 { full.max(1) } else { full }
+    fn due(waiting: &Waiting, _partial: bool) -> usize {
+        // Whether any batch is under way says less than whether one of its kind is.
+        waiting.delete_batches() + waiting.hide_batches()
     }
 
-    fn take(waiting: &mut Waiting, partial: bool) -> Option<Batch> {
-        let Waiting { deletes, hides, .. } = waiting;
-        if deletes.len() >= BATCH_MAX || (partial && !deletes.is_empty()) {
-            Some(Batch::Deletes(deletes.drain(..BATCH_MAX.min(deletes.len())).collect()))
-        } else if hides.len() >= BATCH_MAX || (partial && !hides.is_empty()) {
-            Some(Batch::Hides(hides.drain(..BATCH_MAX.min(hides.len())).collect()))
+    fn take(waiting: &mut Waiting, _partial: bool) -> Option<Batch> {
+        let (has_deletes, has_hides) = (waiting.delete_batches() > 0, waiting.hide_batches() > 0);
+        if has_hides && (!has_deletes || waiting.hiding <= waiting.deleting) {
+            Some(waiting.take_hides())
+        } else if has_deletes {
+            Some(waiting.take_deletes())
         } else {
             None
         }
@@ -198,26 +246,25 @@ impl Work for Settles {
     }
 
     async fn run(&self, batch: Batch) -> Returned {
-        let mut returned = Returned::default();
         match batch {
             Batch::Deletes(deletes) => {
                 let handles = deletes.iter().map(|delete| delete.what.as_bytes());
                 let outcome = self.queue.delete_each(handles).await;
-                returned.deletes =
-                    asked_again("a message could not be deleted and comes back", deletes, outcome);
+                let what = "a message could not be deleted and comes back";
+                Returned::Deletes { again: asked_again(what, deletes, outcome) }
             }
             Batch::Hides(hides) => {
                 let changes = hides.iter().map(|hide| (hide.what.handle.as_bytes(), hide.what.time));
                 let outcome = self.queue.change_visibility_of_each(changes).await;
                 let renewals = hides.iter().filter(|hide| hide.what.is_renewal);
-                returned.renewed = renewals.map(|hide| hide.what.handle.clone()).collect();
+                let renewed = renewals.map(|hide| hide.what.handle.clone()).collect();
                 let what = "a message's visibility timeout could not be changed";
-                returned.hides = asked_again(what, hides, outcome);
+                let mut again = asked_again(what, hides, outcome);
                 // What is held on is hidden anew by itself.
-                returned.hides.retain(|hide| !hide.what.is_renewal);
+                again.retain(|hide| !hide.what.is_renewal);
+                Returned::Hides { renewed, again }
             }
         }
-        returned
     }
 
     fn finish(&self, waiting: &mut Waiting, returned: Returned) -> (Option<Instant>, Told) {
@@ -274,34 +321,35 @@ mod tests {
         KeptHandle::new(name.as_bytes())
     }
 
-    /// For how long the messages of the next batch are hidden.
-    fn next(waiting: &mut Waiting) -> Vec<Duration> {
-        match Settles::take(waiting, true) {
-            Some(Batch::Hides(hides)) => hides.into_iter().map(|hide| hide.what.time).collect(),
-            Some(Batch::Deletes(_)) => panic!("nothing is deleted here"),
-            None => Vec::new(),
+    /// For how long the messages are hidden of all batches that can be begun.
+    fn begun(waiting: &mut Waiting) -> Vec<Duration> {
+        let mut times = Vec::new();
+        while let Some(batch) = Settles::take(waiting, false) {
+            let Batch::Hides(hides) = batch else { panic!("nothing is deleted here") };
+            times.extend(hides.into_iter().map(|hide| hide.what.time));
         }
+        times
     }
 
-    fn renewed(name: &str) -> Returned {
-        Returned { renewed: vec![handle(name)], ..Returned::default() }
+    fn end(waiting: &mut Waiting, renewed: &[&str]) {
+        let renewed = renewed.iter().map(|name| handle(name)).collect();
+        assert_eq!(waiting.take_back(Returned::Hides { renewed, again: Vec::new() }), None);
     }
 
     #[test]
     fn what_is_let_go_of_is_not_hidden_by_a_renewal_that_arrives_later() {
         let mut waiting = Waiting::default();
         waiting.renew(handle("under way"), VISIBILITY);
-        assert_eq!(next(&mut waiting), [VISIBILITY]);
+        assert_eq!(begun(&mut waiting), [VISIBILITY]);
         waiting.hide(handle("under way"), LATER);
         waiting.renew(handle("waiting"), VISIBILITY);
         waiting.hide(handle("waiting"), LATER);
-        assert_eq!(next(&mut waiting), [VISIBILITY], "both wait for their renewals");
-        for name in ["under way", "waiting"] {
-            waiting.take_back(renewed(name));
-            assert_eq!(next(&mut waiting), [LATER]);
-        }
-        waiting.hide(handle("another"), LATER);
-        assert_eq!(next(&mut waiting), [LATER], "it was not being hidden anew");
+        waiting.hide(handle("another"), Duration::ZERO);
+        end(&mut waiting, &["under way"]);
+        let times = begun(&mut waiting);
+        assert_eq!(times, [VISIBILITY, Duration::ZERO, LATER], "one still waits for its renewal");
+        end(&mut waiting, &["waiting"]);
+        assert_eq!(begun(&mut waiting), [LATER]);
     }
 
     #[test]
@@ -309,10 +357,32 @@ mod tests {
         let mut waiting = Waiting::default();
         waiting.renew(handle("held"), VISIBILITY);
         waiting.renew(handle("held"), VISIBILITY);
-        assert_eq!(next(&mut waiting), [VISIBILITY]);
-        waiting.take_back(renewed("held"));
+        assert_eq!(begun(&mut waiting), [VISIBILITY]);
         waiting.renew(handle("held"), VISIBILITY);
-        assert_eq!(next(&mut waiting), [VISIBILITY]);
+        end(&mut waiting, &["held"]);
+        assert!(begun(&mut waiting).is_empty());
+        waiting.renew(handle("held"), VISIBILITY);
+        assert_eq!(begun(&mut waiting), [VISIBILITY]);
+    }
+
+    #[test]
+    fn what_is_hidden_anew_does_not_wait_until_there_is_nothing_to_delete() {
+        let mut waiting = Waiting::default();
+        let delete = |waiting: &mut Waiting| waiting.deletes.push_back(Asked::new(handle("handled")));
+        delete(&mut waiting);
+        assert!(matches!(Settles::take(&mut waiting, false), Some(Batch::Deletes(_))));
+        delete(&mut waiting);
+        assert_eq!(Settles::due(&waiting, false), 0, "the batch fills up while another is under way");
+        waiting.renew(handle("held"), VISIBILITY);
+        assert_eq!(Settles::due(&waiting, false), 1);
+        assert!(matches!(Settles::take(&mut waiting, false), Some(Batch::Hides(_))));
+        waiting.take_back(Returned::Deletes { again: Vec::new() });
+        assert!(matches!(Settles::take(&mut waiting, false), Some(Batch::Deletes(_))));
+        end(&mut waiting, &["held"]);
+        // There is always more to delete than is under way.
+        (0..5 * BATCH_MAX).for_each(|_| delete(&mut waiting));
+        waiting.renew(handle("held"), VISIBILITY);
+        assert!(matches!(Settles::take(&mut waiting, false), Some(Batch::Hides(_))));
     }
 
     #[test]
