@@ -39,6 +39,8 @@ enum Fault {
     Keep,
     /// There is no room for the hundredth.
     Full,
+    /// The hundredth is stored, though the broker says that there is no room for it.
+    Deny,
 }
 
 /// When a message can be received: now, later, or never again.
@@ -83,7 +85,7 @@ impl Store {
         if self.fault == Fault::Reorder && is_victim && count > 1 {
             self.messages.swap(count - 1, count - 2);
         }
-        true
+        self.fault != Fault::Deny || !is_victim
     }
 
     fn receive(&mut self, max: usize, visibility_seconds: u32) -> Vec<(u64, Vec<u8>)> {
@@ -401,4 +403,11 @@ fn a_full_broker_is_at_fault_unless_more_is_sent_than_it_can_do() {
     let report = run_with(start(Fault::Full).0, &LoadOptions { is_overload: true, ..load }).unwrap();
     let account = report.records[0].account;
     assert_eq!((account.refused_allowed, account.lost, account.is_clean()), (1, 0, true), "{account}");
+}
+
+#[test]
+fn a_message_that_comes_though_it_was_refused_is_counted() {
+    let load = LoadOptions { rate: Some(5_000), is_overload: true, ..options() };
+    let account = load_with(Fault::Deny, &load);
+    assert_eq!((account.refused_allowed, account.strange, account.lost), (1, 1, 0), "{account}");
 }

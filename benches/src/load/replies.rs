@@ -64,15 +64,19 @@ impl State {
         };
         open.under_way = open.under_way.saturating_sub(1);
         let due_ns = open.table.batch_due_ns(u64::from(number));
+        let first = open.table.first + u64::from(number) * open.table.batch;
         self.note_time(Step::Send, due_ns);
         match reply {
             Reply::Sent(outcomes) => {
-                let mut answered = 0;
+                let mut answered = 0_u32;
                 for outcome in outcomes {
+                    let number = first + u64::from(answered);
                     answered += 1;
                     match wire::send_outcome(&outcome) {
                         Ok(_) => {}
-                        Err(refusal) if self.may_refuse(&refusal) => self.books.refused_for_want_of_room(1),
+                        Err(refusal) if self.may_refuse(&refusal) => {
+                            self.books.refused_for_want_of_room(number);
+                        }
                         Err(refusal) => {
                             self.books.refused();
                             self.fail(format!("a send was refused: {refusal}"));
@@ -83,7 +87,8 @@ impl State {
                 Ok(())
             }
             Reply::Refused(refusal) if self.may_refuse(&refusal) => {
-                self.books.refused_for_want_of_room(self.options.batch as u64);
+                let numbers = first..first + self.options.batch as u64;
+                numbers.for_each(|number| self.books.refused_for_want_of_room(number));
                 Ok(())
             }
             Reply::Refused(refusal) => Err(ClientError::Refused(refusal).into()),

@@ -27,7 +27,7 @@ pub struct Account {
     pub late: u64,
     /// Received with other bytes than were sent.
     pub corrupted: u64,
-    /// Of another run, or on another queue than they were sent to.
+    /// Of another run, on another queue than they were sent to, or not accepted.
     pub strange: u64,
     /// Deleted, as the broker said, and still there at the end.
     pub undeleted: u64,

@@ -68,6 +68,8 @@ pub struct Books {
     next: u64,
     received: Vec<u64>,
     received_once: u64,
+    /// A bit each of those that were refused for want of room.
+    refused: Vec<u64>,
     held: HashMap<u64, Held>,
     /// For each stream, one more than the highest number that came; empty where order is not promised.
     highest: Vec<u64>,
@@ -106,6 +108,7 @@ impl Books {
             next: 0,
             received: Vec::new(),
             received_once: 0,
+            refused: Vec::new(),
             held: HashMap::new(),
             highest: vec![0; streams as usize],
             left: HashMap::new(),
@@ -162,9 +165,22 @@ impl Books {
         self.account.refused += 1;
     }
 
-    /// Messages were refused by a broker that may be full: they must not come either.
-    pub fn refused_for_want_of_room(&mut self, count: u64) {
-        self.account.refused_allowed += count;
+    /// A message was refused by a broker that may be full: it must not come either.
+    pub fn refused_for_want_of_room(&mut self, number: u64) {
+        self.account.refused_allowed += 1;
+        let word = (number / 64) as usize;
+        if self.refused.len() <= word {
+            self.refused.resize(word + 1, 0);
+        }
+        self.refused[word] |= 1 << (number % 64);
+        if is_set(&self.received, number) {
+            // It has come before that was said.
+            self.account.strange += 1;
+            self.received_once = self.received_once.saturating_sub(1);
+        }
+        if self.held.get(&number).is_some_and(|held| held.receives == 0) {
+            self.held.remove(&number);
+        }
     }
 
     /// A receive waited and brought nothing.
@@ -213,6 +229,10 @@ impl Books {
         let is_of_queue =
             receipt.is_dead_letter_queue || stream / self.streams_per_queue == receipt.queue as u64;
         if origin & !STREAM_MASK != self.origin || number >= self.next || !is_of_queue {
+            self.account.strange += 1;
+            return strange;
+        }
+        if is_set(&self.refused, number) {
             self.account.strange += 1;
             return strange;
         }
@@ -328,6 +348,10 @@ impl Books {
     }
 }
 
+fn is_set(bits: &[u64], number: u64) -> bool {
+    bits.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
+}
+
 impl Default for Books {
     fn default() -> Self {
         Self::new()
@@ -375,6 +399,18 @@ mod tests {
             Account { sent: 70, lost: 1, duplicated: 1, corrupted: 1, strange: 2, ..Account::default() };
         assert_eq!(account, expected);
         assert!(!account.is_clean());
+    }
+
+    #[test]
+    fn what_was_refused_must_not_come_and_stands_for_nothing_that_is_lost() {
+        let (mut books, bodies) = books(Fates::default(), false, 3);
+        books.refused_for_want_of_room(0);
+        books.received(&bodies[0]);
+        books.received(&bodies[1]);
+        books.refused_for_want_of_room(1);
+        assert!(!books.is_complete());
+        let account = books.close();
+        assert_eq!((account.refused_allowed, account.strange, account.lost), (2, 2, 1));
     }
 
     const ALL_LEFT: Fates =
