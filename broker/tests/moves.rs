@@ -56,9 +56,8 @@ async fn newest_task(letters: &Queue) -> MoveTask {
 }
 
 async fn ended_task(letters: &Queue) -> MoveTask {
-    let has_ended = |task: &MoveTask| {
-        !matches!(task.status, Some(MoveTaskStatus::Running | MoveTaskStatus::Cancelling))
-    };
+    let has_ended =
+        |task: &MoveTask| !matches!(task.status, Some(MoveTaskStatus::Running | MoveTaskStatus::Cancelling));
     wait_for("the task has ended", async || newest_task(letters).await, has_ended).await
 }
 

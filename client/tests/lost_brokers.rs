@@ -164,7 +164,8 @@ async fn a_delete_that_is_refused_for_now_is_asked_again() {
             Request::Receive(_) => {
                 let (handle, body): (&[u8], &[u8]) = (&[0, 0, 1], b"a first order");
                 let message = ReceivedMessage { handle, body, content: body, ..ReceivedMessage::default() };
-                Response::Receive(ReceiveReply { messages: Entries::of(&[message]) }).encode(correlation, out);
+                Response::Receive(ReceiveReply { messages: Entries::of(&[message]) })
+                    .encode(correlation, out);
             }
             Request::Delete(_) => {
                 let mut writer = OutcomeReplyWriter::begin(out, Operation::Delete, correlation);
