@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tenpin_client::{Client, ClientBuilder};
+use tenpin_client::{Client, ClientBuilder, Error};
 use tenpin_protocol::{
     ANY_SHARD, Entries, ErrorCode, ErrorFrame, FrameCodec, HelloReply, Operation, OutcomeReplyWriter,
     OwnedFrame, QueueOpened, ReceiveReply, ReceivedMessage, Request, Response, SendReplyWriter, VERSION,
@@ -212,4 +212,31 @@ async fn what_is_no_frame_ends_its_connection_and_not_the_consumer() {
     let stop = async { asked_again.notified().await };
     let running = queue.consumer().run_until(stop, |_| std::future::ready(()));
     running.await.expect("it goes on over another connection");
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_of_some_is_none() {
+    let options = broker(|_, frame, out| {
+        let correlation = frame.correlation();
+        match frame.request().expect("the client sends requests") {
+            Request::Hello(_) => hello_reply(0, 1).encode(correlation, out),
+            Request::Open(_) => opened().encode(correlation, out),
+            Request::Ping(ping) => Response::Ping(ping).encode(correlation, out),
+            // Of however many.
+            Request::Send(_) => accept_one(correlation, out),
+            _ => {}
+        }
+        Then::GoOn
+    });
+    let client = options.await.connect().await.expect("it answers");
+    let queue = client.queue("orders").await.expect("it answers");
+    let answer = queue.send_batch(&["one".into(), "two".into()]).await;
+    assert!(matches!(answer, Err(Error::Protocol(_))), "{answer:?}");
+    let producer = queue.producer().start();
+    let one = producer.enqueue("one").await.expect("there is room");
+    let two = producer.enqueue("two").await.expect("there is room");
+    for answer in [one.await, two.await] {
+        assert!(matches!(answer, Err(Error::Protocol(_))), "{answer:?}");
+    }
+    producer.flush().await.expect("all room was given back");
 }

@@ -75,7 +75,7 @@ impl Queue {
             .call(|opened| (shard, Request::Delete(DeleteRequest { queue: opened.queue, handles })))
             .await?;
         let Response::Delete(reply) = response(&frame)? else { return Err(unexpected(Operation::Delete)) };
-        Ok(reply.outcomes.iter().map(|outcome| result_of(&outcome)).collect())
+        results_of(reply.outcomes, count, Operation::Delete)
     }
 
     /// Hides a message for so long from now on, in whole seconds; zero makes it visible at once.
@@ -134,7 +134,7 @@ impl Queue {
         let frame = self.call(request).await?;
         match response(&frame)? {
             Response::ChangeVisibility(reply) => {
-                Ok(reply.outcomes.iter().map(|outcome| result_of(&outcome)).collect())
+                results_of(reply.outcomes, list.len(), Operation::ChangeVisibility)
             }
             _ => Err(unexpected(Operation::ChangeVisibility)),
         }
@@ -150,6 +150,18 @@ fn common_shard<'a>(mut handles: impl Iterator<Item = &'a [u8]>) -> u16 {
         Some(named) if handles.all(|handle| shard(handle) == first) => named,
         _ => ANY_SHARD,
     }
+}
+
+/// A result for each of so many entries, without which nobody can tell whose is whose.
+fn results_of<'a>(
+    outcomes: Entries<'a, Outcome<'a>>,
+    asked: usize,
+    operation: Operation,
+) -> Result<Vec<Result<()>>> {
+    if outcomes.len() != asked {
+        return Err(unexpected(operation));
+    }
+    Ok(outcomes.iter().map(|outcome| result_of(&outcome)).collect())
 }
 
 fn result_of(outcome: &Outcome<'_>) -> Result<()> {

@@ -79,6 +79,9 @@ impl Queue {
             .call(|opened| (opened.shard, Request::Send(SendRequest { queue: opened.queue, entries })))
             .await?;
         let Response::Send(reply) = response(&frame)? else { return Err(unexpected(Operation::Send)) };
+        if reply.outcomes.len() != count {
+            return Err(unexpected(Operation::Send));
+        }
         let mut results = Vec::with_capacity(count);
         results.extend(reply.outcomes.iter().map(|outcome| {
             if outcome.is_success() {
