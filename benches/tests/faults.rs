@@ -37,6 +37,8 @@ enum Fault {
     Revive,
     /// The hundredth is not deleted, though the broker says so.
     Keep,
+    /// The send of the hundredth, or one beside it, is answered twice.
+    AnswerTwice,
     /// There is no room for the hundredth.
     Full,
     /// The hundredth is stored, though the broker says that there is no room for it.
@@ -55,6 +57,7 @@ struct Store {
     messages: VecDeque<Stored>,
     next: u64,
     fault: Fault,
+    has_answered_twice: bool,
     /// The most sends that came together, before any of them was answered.
     sends_at_once_max: usize,
 }
@@ -117,6 +120,12 @@ impl Store {
                 self.messages.remove(place);
             }
         }
+    }
+
+    /// Whether the send that was just answered is answered again.
+    fn answers_again(&mut self) -> bool {
+        let is_time = self.fault == Fault::AnswerTwice && self.next >= VICTIM;
+        is_time && !std::mem::replace(&mut self.has_answered_twice, true)
     }
 
     /// Messages that can be received, and all others.
@@ -182,7 +191,11 @@ fn answer(store: &Mutex<Store>, request: &Request<'_>, correlation: u32, output:
                     SendOutcome { number, ..SendOutcome::default() }
                 })
                 .collect();
-            Response::Send(SendReply { outcomes: Entries::of(&outcomes) }).encode(correlation, output);
+            let reply = Response::Send(SendReply { outcomes: Entries::of(&outcomes) });
+            reply.encode(correlation, output);
+            if store.lock().unwrap().answers_again() {
+                reply.encode(correlation, output);
+            }
         }
         Request::Receive(request) => {
             let (max, wait_ms) = (usize::from(request.max), request.wait_ms);
@@ -221,7 +234,8 @@ fn answer(store: &Mutex<Store>, request: &Request<'_>, correlation: u32, output:
 fn start(fault: Fault) -> (SocketAddr, Arc<Mutex<Store>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let store = Store { messages: VecDeque::new(), next: 0, fault, sends_at_once_max: 0 };
+    let messages = VecDeque::new();
+    let store = Store { messages, next: 0, fault, has_answered_twice: false, sends_at_once_max: 0 };
     let store = Arc::new(Mutex::new(store));
     let served = Arc::clone(&store);
     std::thread::spawn(move || {
@@ -410,4 +424,11 @@ fn a_message_that_comes_though_it_was_refused_is_counted() {
     let load = LoadOptions { rate: Some(5_000), is_overload: true, ..options() };
     let account = load_with(Fault::Deny, &load);
     assert_eq!((account.refused_allowed, account.strange, account.lost), (1, 1, 0), "{account}");
+}
+
+#[test]
+fn a_second_answer_to_a_send_by_the_timetable_is_no_answer_to_another() {
+    let load = LoadOptions { rate: Some(5_000), ..options() };
+    let error = run_with(start(Fault::AnswerTwice).0, &load).unwrap_err();
+    assert!(error.to_string().contains("an unexpected frame"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! One connection of the load: bytes in, bytes out, and its requests under way.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -131,9 +132,15 @@ pub(super) fn correlation(slot: usize, step: Step, note: u32) -> u32 {
     note << NOTE_SHIFT | (slot * Step::ALL.len() + step as usize + 1) as u32
 }
 
-/// The correlation id of a send by the timetable; numbers come round again after two thousand millions.
-pub(super) fn timed_correlation(number: u64) -> u32 {
-    TIMED | (number as u32 & !TIMED)
+/// The number of a send by the timetable as its correlation id says it; after two thousand millions numbers come
+/// round again.
+pub(super) fn timed_number(number: u64) -> u32 {
+    number as u32 & !TIMED
+}
+
+/// The correlation id of a send by the timetable.
+pub(super) fn timed_correlation(number: u32) -> u32 {
+    TIMED | number
 }
 
 /// What a correlation id stands for.
@@ -183,8 +190,8 @@ pub(super) struct Connection {
     /// Its queues: the load's number and the broker's.
     pub(super) queues: Vec<(usize, u64)>,
     pub(super) next_queue: usize,
-    /// Sends by the timetable that are not answered yet.
-    pub(super) timed_under_way: usize,
+    /// Numbers of the sends by the timetable that are not answered yet.
+    pub(super) timed: VecDeque<u32>,
     pub(super) groups: Groups,
     pub(super) input: Vec<u8>,
     /// Of `input`, what has arrived and is not yet taken.
@@ -226,7 +233,7 @@ impl Connection {
             role,
             queues,
             next_queue: 0,
-            timed_under_way: 0,
+            timed: VecDeque::new(),
             groups: Groups::default(),
             input: vec![0; 4 << 10],
             arrived: 0..0,
@@ -241,7 +248,7 @@ impl Connection {
 
     /// Whether one more send by the timetable may go to it, if only so many may be under way (0: any number).
     pub(super) fn takes_more(&self, under_way_max: usize) -> bool {
-        let has_room = under_way_max == 0 || self.timed_under_way < under_way_max;
+        let has_room = under_way_max == 0 || self.timed.len() < under_way_max;
         has_room && self.output.len() - self.written <= UNWRITTEN_MAX
     }
 
@@ -310,7 +317,7 @@ mod tests {
         let note = DELETIONS_MAX as u32 - 1;
         let last = Asked::Slot { slot: SLOTS_MAX - 1, step: Step::Delete, note };
         assert_eq!(asked(correlation(SLOTS_MAX - 1, Step::Delete, note)), Some(last));
-        assert_eq!(asked(timed_correlation(12)), Some(Asked::Timed(12)));
+        assert_eq!(asked(timed_correlation(timed_number(1 << 31 | 12))), Some(Asked::Timed(12)));
         assert_eq!(asked(0), None);
     }
 

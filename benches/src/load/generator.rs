@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tenpin_protocol::{AttributeCode, AttributeValue};
 
-use super::connection::{Connection, Groups, Role, timed_correlation};
+use super::connection::{Connection, Groups, Role, timed_correlation, timed_number};
 use super::epoll::Epoll;
 use super::measured::{Measured, Snapshot, Times};
 use super::open::{Behind, Open, Timetable};
@@ -337,9 +337,9 @@ impl<'a> Generator<'a> {
                 break;
             };
             self.next_sender = (place + 1) % self.senders;
-            let number = open.next_batch;
+            let number = timed_number(open.next_batch);
             let connection = &mut self.connections[place];
-            connection.timed_under_way += 1;
+            connection.timed.push_back(number);
             let _ = open.lateness.record(self.state.now_ns - due_ns);
             open.next_batch += 1;
             open.under_way += 1;

@@ -21,7 +21,7 @@ impl State {
             frame_bytes_max,
             role,
             groups,
-            timed_under_way,
+            timed,
             ..
         } = connection;
         let slot_count = slots.len();
@@ -33,7 +33,11 @@ impl State {
                 |reply: &Reply<'_>| ClientError::Protocol(format!("an unexpected frame: {reply:?}"));
             match asked(frame.correlation) {
                 Some(Asked::Timed(number)) => {
-                    *timed_under_way = timed_under_way.saturating_sub(1);
+                    // The first, as a rule.
+                    let Some(place) = timed.iter().position(|asked| *asked == number) else {
+                        return Err(unexpected(&reply).into());
+                    };
+                    timed.remove(place);
                     self.take_timed(number, reply)?;
                 }
                 Some(Asked::Slot { slot: index, step, note }) if index < slot_count => {
