@@ -13,16 +13,7 @@ use crate::wire::{self, Reply};
 impl State {
     pub(super) fn take_replies(&mut self, connection: &mut Connection) -> io::Result<()> {
         let Connection {
-            input,
-            arrived,
-            output,
-            slots,
-            queues,
-            frame_bytes_max,
-            role,
-            groups,
-            timed,
-            ..
+            input, arrived, output, slots, queues, frame_bytes_max, role, groups, timed, ..
         } = connection;
         let slot_count = slots.len();
         while let Some((frame, length)) =
