@@ -16,8 +16,8 @@ const HINTED_NS: u64 = 200 * MS;
 /// 23, and what publishing takes).
 const YOUNGER_NS: u64 = 120 * MS;
 
-/// How old the word of what another shard has may be when a receive goes there: it comes every 10 ms.
-const TOLD_NS: u64 = 15 * MS;
+/// How old the word of what another shard has may be when a receive goes there: it is believed for 50 ms.
+const TOLD_NS: u64 = 55 * MS;
 
 /// Interest in a queue that was shown this long ago still holds.
 const INTEREST_NS: u64 = 900 * MS;
